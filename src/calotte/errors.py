@@ -1,0 +1,23 @@
+"""What calotte says when it cannot answer: every error names what was expected, what came and what to do."""
+
+__all__ = ["CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"]
+
+
+class CalotteError(ValueError):
+    """Base of the errors that the user can mend; the command line prints it as one line, exit status 2."""
+
+
+class InvalidInput(CalotteError):
+    """The inputs, the noise or an option do not make sense (NaN, wrong size, eps <= 0, no rows, ...)."""
+
+
+class InvalidModel(CalotteError):
+    """The model file is missing, damaged or contradicts itself."""
+
+
+class UnsupportedOperator(InvalidModel):
+    """A node of the model is not piecewise linear, or calotte does not know it."""
+
+
+class SourceMismatch(InvalidModel):
+    """The loaded network and its source disagree: it is not handed out."""

@@ -1,0 +1,260 @@
+"""Geometry: how far inputs are from the hyperplanes of their cells, batched and enclosed.
+
+The cell of x is the convex set of inputs around x on which the network is one affine map (Kůrková, Theorem 4.1).
+Its hyperplanes belong to the N units: the ReLUs and the output comparisons.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from calotte.network.chain import RowSpace, chain_of, row_space
+from calotte.network.enclosure import Enclosure, evaluate, normal_errors
+from calotte.network.graph import Network, Relu
+from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
+
+__all__ = ["Distances", "Geometry", "one_hot_blocks", "pull_back", "signed_distances"]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Distances of a batch of inputs to the N hyperplanes of their cells.
+
+    Attributes:
+        predicted: (B,) the answers, as evaluated in float64.
+        nearest: (B, N) distances as computed; inf where the unit has no hyperplane on the cell.
+        lower: (B, N) lower ends of the enclosures of the *signed* distances: how far x lies on the side where
+            its cell was computed. Negative where that side is not certain, -inf where nothing is known, inf
+            where there is no hyperplane. Leaving the cell of the computed signs means leaving one of these
+            half-spaces, whatever the true signs at x are.
+    """
+
+    predicted: Tensor
+    nearest: Tensor
+    lower: Tensor
+
+    @property
+    def rho(self) -> Tensor:
+        """rho_x (B,), rounded down: 0 where x may lie on a hyperplane, inf where there is none."""
+        return self.lower.amin(1).clamp_min(0.0)
+
+    @property
+    def unit(self) -> Tensor:
+        """Index (B,) of the nearest hyperplane among the N."""
+        return self.lower.argmin(1)
+
+
+def signed_distances(
+    value: Tensor, value_error: Tensor, norm: Tensor, norm_error: Tensor, norm_accuracy: float
+) -> tuple[Tensor, Tensor]:
+    """Distances to hyperplanes and lower ends of their signed enclosures.
+
+    Args:
+        value: n.x + b as computed, positive on the side of x; value_error bounds its error.
+        norm: ||n|| as computed; the exact one is within relative `norm_accuracy` and absolute `norm_error`.
+            A normal with norm and norm_error both zero is exactly zero: no hyperplane, unless the sign of the
+            constant that is left is uncertain.
+
+    Returns:
+        (nearest, lower), shapes of `value`.
+    """
+    numerator = value - value_error
+    above = (norm * (1.0 + norm_accuracy) + norm_error) * (1.0 + gamma(4))
+    below = (norm * (1.0 - norm_accuracy) * (1.0 - gamma(4)) - norm_error) * (1.0 - gamma(4))
+    # one rounding of the subtraction, one of the quotient: 4 u moves both to the safe side
+    lower = torch.where(
+        numerator >= 0,
+        numerator / above * (1.0 - 4 * UNIT_ROUNDOFF),
+        torch.where(below > 0, numerator / below * (1.0 + 4 * UNIT_ROUNDOFF), -torch.inf),
+    )
+    constant = (norm == 0) & (norm_error == 0)
+    settled = (numerator > 0) | ((value == 0) & (value_error == 0))
+    lower = torch.where(constant, torch.where(settled, torch.inf, -torch.inf), lower)
+    lower = torch.where(lower.isnan(), -torch.inf, lower)
+    nearest = torch.where(constant, torch.inf, value.abs() / norm)
+    return torch.where(nearest.isnan(), 0.0, nearest), lower
+
+
+def times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Batched matrix-vector product (B, m, n), (B, n) -> (B, m)."""
+    return (matrices @ vectors[:, :, None]).squeeze(2)
+
+
+def pull_back(network: Network, masks: Mapping[int, Tensor], node: int, y: Tensor) -> Tensor:
+    """Rows of the transposed affine map of one cell: (n, *shape of node) -> (n, d).
+
+    Row i is the gradient with respect to the input of y[i] . (values of `node`) on the cell of `masks`, which
+    hold one pattern, (1, *shape) or (*shape).
+    """
+    cotangents: dict[int, Tensor] = {node: y}
+    for i in range(node, 0, -1):
+        if i not in cotangents:
+            continue
+        here, step = cotangents.pop(i), network.nodes[i]
+        assert step.op is not None
+        below = (here * masks[i],) if isinstance(step.op, Relu) else step.op.adjoint(here)
+        for j, cotangent in zip(step.inputs, below, strict=True):
+            cotangents[j] = cotangents[j] + cotangent if j in cotangents else cotangent
+    if 0 not in cotangents:
+        return torch.zeros(len(y), network.d, dtype=torch.float64)
+    return cotangents[0].flatten(1)
+
+
+def one_hot_blocks(network: Network, node: int, memory_limit: float) -> Iterator[tuple[slice, Tensor]]:
+    """One-hot cotangents of a node in blocks that fit the memory limit: (slice of its units, (n, *shape))."""
+    shape = network.shape(node)
+    size = math.prod(shape)
+    widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
+    block = max(1, min(size, int(memory_limit / (8 * 6 * widest))))
+    for begin in range(0, size, block):
+        end = min(begin + block, size)
+        hot = torch.zeros(end - begin, size, dtype=torch.float64)
+        hot[torch.arange(end - begin), torch.arange(begin, end)] = 1.0
+        yield slice(begin, end), hot.reshape(-1, *shape)
+
+
+class Geometry:
+    """The hyperplane distances of a network, in input space or in the space of a noise map r = S u.
+
+    Args:
+        network: the network.
+        noise_map: S, (d, m) or a scale per feature (d,); None for the input space itself. Distances then live
+            in u-space: a hyperplane n.r = t is (S' n).u = t there.
+        memory_limit: bytes that blocks of normals may take.
+    """
+
+    def __init__(self, network: Network, noise_map: Tensor | None = None, memory_limit: float = 2e9) -> None:
+        self.network, self.memory_limit = network, memory_limit
+        self.noise_map = noise_map
+        self.chain = chain_of(network)
+        d = network.d
+        if noise_map is None:
+            self.m, norms = d, torch.ones(d, dtype=torch.float64)
+        elif noise_map.ndim == 1:
+            self.m, norms = int((noise_map != 0).sum()), noise_map.abs()
+        else:
+            self.m = noise_map.shape[1]
+            norms = noise_map.norm(dim=1) * (1.0 + gamma(self.m + 4))
+            norms = torch.where((noise_map != 0).any(1), norms.clamp_min(NORM_SLACK), norms)
+        self.coordinates = Enclosure(norms, norms * (0.0 if noise_map is None else gamma(d + 4)))
+
+    @cached_property
+    def space(self) -> RowSpace:
+        """First-layer normals of a chain in coordinates of their span, in the space of the noise."""
+        assert self.chain is not None
+        weight, errors = self.chain.weights[0], self.chain.first_error
+        if self.noise_map is not None:
+            spread = weight.abs() @ self.coordinates.value
+            errors = errors * self.coordinates.value.max() + spread * gamma(2 * self.network.d + 8)
+            errors = torch.where(spread > 0, errors.clamp_min(NORM_SLACK), errors)
+        return row_space(self.mapped(weight), errors)
+
+    def mapped(self, normals: Tensor) -> Tensor:
+        """Normals (n, d) of input space in u-space (n, m): S' n."""
+        if self.noise_map is None:
+            return normals
+        if self.noise_map.ndim == 2:
+            return normals @ self.noise_map
+        kept = self.noise_map != 0
+        return normals[:, kept] * self.noise_map[kept]
+
+    def distances(self, x: Tensor) -> Distances:
+        """Distances of a batch x (B, d) to the hyperplanes of their cells."""
+        network = self.network
+        pattern = network.pattern(x)
+        masks = network.masks(pattern)
+        inside = evaluate(network, x, masks)
+        predicted = network.decision.decide(inside[-1].value)
+        comparison = network.decision.comparison(predicted)
+        if self.chain is not None:
+            norms, output_norms, accuracy = self._chain_norms(masks, comparison)
+            start = {self.chain.ends[0]: self.space.errors.reshape(network.shape(self.chain.ends[0]))}
+            extra = self.chain.width
+        else:
+            norms, output_norms, accuracy = self._streamed_norms(masks, comparison)
+            start, extra = None, len(network.nodes)
+        above = {i: norm * (1.0 + accuracy) for i, norm in norms.items()}
+        errors = normal_errors(network, masks, above, self.coordinates, start=start, extra_terms=extra)
+        nearest, lower = [], []
+        for i in network.relus:
+            feeder = network.nodes[i].inputs[0]
+            signs = torch.where(masks[i], 1.0, -1.0).flatten(1)
+            near, low = signed_distances(
+                inside[feeder].value.flatten(1) * signs,
+                inside[feeder].error.flatten(1),
+                norms[feeder].flatten(1),
+                errors[feeder].flatten(1),
+                accuracy,
+            )
+            nearest.append(near)
+            lower.append(low)
+        z = inside[-1]
+        magnitude = comparison.abs()
+        near, low = signed_distances(
+            times(comparison, z.value),
+            times(magnitude, z.error + gamma(2) * z.value.abs()) * (1.0 + gamma(8)),
+            output_norms,
+            times(magnitude, errors[-1]) * (1.0 + gamma(8)),
+            accuracy,
+        )
+        return Distances(predicted, torch.cat([*nearest, near], 1), torch.cat([*lower, low], 1))
+
+    def _chain_norms(
+        self, masks: Mapping[int, Tensor], comparison: Tensor
+    ) -> tuple[dict[int, Tensor], Tensor, float]:
+        """Norms of all normals by the recursion of Theorem 4.1, in the span of the first layer's rows."""
+        assert self.chain is not None
+        chain, network = self.chain, self.network
+        first = self.space.rows
+        accuracy = gamma(first.shape[1] + 4) + self.space.stretch
+        batch = len(comparison)
+        transposed = [weight.t().contiguous() for weight in chain.weights]
+        layers = [masks[i].flatten(1) for i in network.relus]
+        norms = [torch.empty(batch, len(weight), dtype=torch.float64) for weight in chain.weights]
+        norms[0][:] = first.norm(dim=1)
+        output_norms = torch.empty(comparison.shape[:2], dtype=torch.float64)
+        for b in range(batch):
+            rows = first
+            for layer, weight in enumerate(transposed[1:], start=1):
+                active = layers[layer - 1][b].nonzero().squeeze(1)
+                rows = weight[active].t() @ rows[active]
+                torch.linalg.vector_norm(rows, dim=1, out=norms[layer][b])
+            if chain.final_relu:
+                rows = rows * layers[-1][b, :, None]
+            output_norms[b] = (comparison[b] @ rows).norm(dim=1)
+        feeders = [network.nodes[i].inputs[0] for i in network.relus]
+        shaped = {
+            i: norm.reshape(batch, *network.shape(i))
+            for i, norm in zip(chain.ends, norms, strict=True)
+            if i in feeders
+        }
+        return shaped, output_norms, accuracy
+
+    def _streamed_norms(
+        self, masks: Mapping[int, Tensor], comparison: Tensor
+    ) -> tuple[dict[int, Tensor], Tensor, float]:
+        """Norms of all normals by transposed products, input by input, in blocks that fit the memory limit."""
+        network = self.network
+        batch, last = len(comparison), len(network.nodes) - 1
+        feeders = [network.nodes[i].inputs[0] for i in network.relus]
+        norms = {i: torch.empty(batch, math.prod(network.shape(i)), dtype=torch.float64) for i in feeders}
+        output_norms = torch.empty(comparison.shape[:2], dtype=torch.float64)
+        for b in range(batch):
+            own = {i: mask[b] for i, mask in masks.items()}
+            for i in feeders:
+                for block, cotangents in one_hot_blocks(network, i, self.memory_limit):
+                    norms[i][b, block] = self.mapped(pull_back(network, own, i, cotangents)).norm(dim=1)
+            rows = comparison[b].reshape(-1, *network.shape(last))
+            output_norms[b] = self.mapped(pull_back(network, own, last, rows)).norm(dim=1)
+        accuracy = gamma(2 * network.d + 4)
+        return (
+            {i: norm.reshape(batch, *network.shape(i)) for i, norm in norms.items()},
+            output_norms,
+            accuracy,
+        )

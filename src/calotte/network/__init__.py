@@ -1,0 +1,1 @@
+"""Networks: the piecewise-linear graph, its loaders, random networks."""

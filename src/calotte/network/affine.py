@@ -1,0 +1,157 @@
+"""Affine maps between shaped vectors: the nodes of a network that are not a ReLU.
+
+A map of k arguments computes y = A_1 x_1 + ... + A_k x_k + b. It offers the map itself, its linear part, the
+transpose of the linear part, and the same map with |A| in place of A, which error bounds need. Nothing is
+ever made dense. All tensors are float64 with a leading batch axis: x_i has shape (B, *input_shapes[i]).
+
+Rounding contract, for every map: with `t = terms`, the computed y differs from the exact one by at most
+`gamma(t) (sum_i |A_i| |x_i| + |b|)` entrywise, and `absolute` returns `sum_i |A_i| x_i` with relative error
+at most `gamma(t)`. Coefficients that are no floats (1/3, say) are counted in `terms`. `adjoint_terms` says
+the same of the transpose. `terms = 0` means that nothing is ever rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+__all__ = ["Affine", "Dense", "Diagonal", "Reshape", "Shape", "Sum"]
+
+Shape = tuple[int, ...]
+
+
+class Affine(ABC):
+    """An affine map; `offset` is b, broadcast over the batch, or None for b = 0."""
+
+    input_shapes: tuple[Shape, ...]
+    output_shape: Shape
+    offset: Tensor | None
+    terms: int
+    adjoint_terms: int
+
+    @abstractmethod
+    def linear(self, *xs: Tensor) -> Tensor:
+        """The linear part at a batch: (B, *input_shapes[i]) each -> (B, *output_shape)."""
+
+    @abstractmethod
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
+        """The transpose of the linear part: (B, *output_shape) -> (B, *input_shapes[i]) for each argument."""
+
+    @abstractmethod
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
+        """The linear map whose coefficients are `f` of this one's (entrywise, f(0) = 0), without offset."""
+
+    def __call__(self, *xs: Tensor) -> Tensor:
+        """The map at a batch, offset included."""
+        y = self.linear(*xs)
+        return y if self.offset is None else y + self.offset
+
+    @cached_property
+    def absolute(self) -> Affine:
+        """The linear map with |A| in place of A."""
+        return self.with_coefficients(torch.abs)
+
+    @cached_property
+    def support(self) -> Affine:
+        """The linear map with 1 in place of every coefficient that is not zero."""
+        return self.with_coefficients(lambda a: (a != 0).to(a.dtype))
+
+
+class Dense(Affine):
+    """y = W x + b on the last axis; W has shape (n_out, n_in), b (n_out,) or None."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, leading: Shape = ()) -> None:
+        self.weight, self.offset = weight, bias
+        n_out, n_in = weight.shape
+        self.input_shapes, self.output_shape = ((*leading, n_in),), (*leading, n_out)
+        self.terms, self.adjoint_terms = n_in + 1, n_out
+
+    def linear(self, *xs: Tensor) -> Tensor:  # noqa: D102
+        return torch.nn.functional.linear(xs[0], self.weight)
+
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+        return (y @ self.weight,)
+
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:  # noqa: D102
+        return Dense(f(self.weight), leading=self.output_shape[:-1])
+
+    def __call__(self, *xs: Tensor) -> Tensor:
+        return torch.nn.functional.linear(xs[0], self.weight, self.offset)
+
+
+class Diagonal(Affine):
+    """y = w * x + b entrywise, or x / w + b with `divide`; w and b broadcast to the shape of x.
+
+    `terms` counts what made w inexact (2 for w as given: one product or quotient, one sum).
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        weight: Tensor | None,
+        offset: Tensor | None,
+        *,
+        divide: bool = False,
+        terms: int = 2,
+    ) -> None:
+        self.input_shapes, self.output_shape = (shape,), shape
+        self.weight, self.offset, self.divide = weight, offset, divide
+        self.terms = self.adjoint_terms = terms
+
+    def linear(self, *xs: Tensor) -> Tensor:  # noqa: D102
+        if self.weight is None:
+            return xs[0]
+        return xs[0] / self.weight if self.divide else xs[0] * self.weight
+
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+        return (self.linear(y),)
+
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:  # noqa: D102
+        weight = torch.ones((), dtype=torch.float64) if self.weight is None else self.weight
+        weight = f(1.0 / weight if self.divide else weight)
+        return Diagonal(self.output_shape, weight, None, terms=self.terms + 1)
+
+
+class Reshape(Affine):
+    """The same numbers in another shape (row-major); exact."""
+
+    def __init__(self, before: Shape, after: Shape) -> None:
+        if math.prod(before) != math.prod(after):
+            raise ValueError(f"cannot reshape {before} into {after}: the number of entries differs")
+        self.input_shapes, self.output_shape, self.offset = (before,), after, None
+        self.terms = self.adjoint_terms = 0
+
+    def linear(self, *xs: Tensor) -> Tensor:  # noqa: D102
+        return xs[0].reshape(-1, *self.output_shape)
+
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+        return (y.reshape(-1, *self.input_shapes[0]),)
+
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:  # noqa: D102
+        return self
+
+
+class Sum(Affine):
+    """y = c_1 x_1 + ... + c_k x_k of k branches of one shape, each c_i = +1 or -1."""
+
+    def __init__(self, shape: Shape, signs: tuple[int, ...]) -> None:
+        self.input_shapes, self.output_shape, self.offset = (shape,) * len(signs), shape, None
+        self.signs = signs
+        self.terms, self.adjoint_terms = len(signs), 0
+
+    def linear(self, *xs: Tensor) -> Tensor:  # noqa: D102
+        y = xs[0] if self.signs[0] > 0 else -xs[0]
+        for x, sign in zip(xs[1:], self.signs[1:], strict=True):
+            y = y + x if sign > 0 else y - x
+        return y
+
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+        return tuple(y if sign > 0 else -y for sign in self.signs)
+
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:  # noqa: D102
+        return Sum(self.output_shape, (1,) * len(self.signs))

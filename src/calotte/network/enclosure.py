@@ -1,0 +1,165 @@
+"""Enclosures: what float64 evaluation of a network can have got wrong, bounded.
+
+Two passes over the graph, both batched, both a forward pass with |A| in place of A:
+
+* `evaluate` gives pre-activations and outputs with a bound on their error, either of the network itself or of
+  the affine map that the network is on one cell (the ReLUs replaced by a fixed 0/1 mask, as in Theorem 4.1).
+* `normal_errors` bounds, in the Euclidean norm, the error of the computed normals. A unit's exact normal is
+  n_i = sum_k A_ik D_k n_k, so errors of norm e_k below it and a product rounded to relative gamma add up to
+  e_i <= sum_k |A_ik| D_k (e_k + gamma ||n_k||). The same recursion bounds normals that were computed backwards,
+  by transposes: unrolled, both are the sum over all paths of gamma times the norm where the rounding happened.
+
+Exact zero stays exactly zero: where everything that a sum reads is exactly zero, its error is zero too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotte.network.affine import Affine
+from calotte.network.graph import Network, Relu
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
+
+__all__ = ["Enclosure", "evaluate", "normal_errors", "outputs"]
+
+
+@dataclass(frozen=True)
+class Enclosure:
+    """Computed values and a bound on their distance from the exact ones, entrywise, same shape."""
+
+    value: Tensor
+    error: Tensor
+
+
+def magnitude_pass(op: Affine, slack: float, *ts: Tensor) -> Tensor:
+    """Upper bound on sum_i |A_i| t_i for t >= 0; zero only where every term is exactly zero."""
+    y = op.absolute.linear(*ts) * (1.0 + 2.0 * gamma(op.terms + 4))
+    small = ~(y > slack)
+    if small.any():
+        reached = op.support.linear(*((t > 0).to(t.dtype) for t in ts)) > 0
+        y = torch.where(small & reached, slack, y)
+    return y
+
+
+def rounded(value: Tensor, error: Tensor, g: float, slack: float) -> Tensor:
+    """error + g |value|, with `slack` where that underflows; exactly zero where both are."""
+    t = error + g * value.abs()
+    return torch.where((value != 0) | (error > 0), t.clamp_min(slack), 0.0)
+
+
+def apply(op: Affine, *xs: Enclosure) -> Enclosure:
+    """Enclosure of an affine map at enclosed arguments."""
+    value = op(*(x.value for x in xs))
+    if op.terms == 0:
+        return Enclosure(value, op.linear(*(x.error for x in xs)))
+    g = gamma(op.terms)
+    error = magnitude_pass(op, VALUE_SLACK, *(rounded(x.value, x.error, g, VALUE_SLACK) for x in xs))
+    if op.offset is not None:
+        error = torch.where(error > 0, (error + g * op.offset.abs()) * (1.0 + gamma(4)), 0.0)
+    return Enclosure(value, error)
+
+
+def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = None) -> dict[int, Enclosure]:
+    """Enclose the pre-activations of every ReLU node and the outputs at a batch x (B, d).
+
+    Args:
+        network: the network.
+        x: (B, d) float64, taken as exact.
+        masks: ReLU node -> bool (B, *shape): evaluate the affine map of that activation pattern. None: the
+            network itself.
+
+    Returns:
+        The node that feeds a ReLU -> its values there; -1 -> the outputs, (B, K).
+    """
+    kept: dict[int, Enclosure] = {}
+    found: dict[int, Enclosure] = {}
+    feeders = {network.nodes[i].inputs[0] for i in network.relus}
+    for i, node in enumerate(network.nodes):
+        if node.op is None:
+            start = x.reshape(-1, *network.input_shape)
+            here = Enclosure(start, torch.zeros_like(start))
+        elif isinstance(node.op, Relu):
+            below = kept[node.inputs[0]]
+            if masks is None:
+                error = torch.where(below.value + below.error > 0, below.error, 0.0)
+                here = Enclosure(below.value.clamp_min(0.0), error)
+            else:
+                here = Enclosure(below.value * masks[i], below.error * masks[i])
+        else:
+            here = apply(node.op, *(kept[j] for j in node.inputs))
+        kept[i] = here
+        if i in feeders:
+            found[i] = here
+        for j in node.inputs:
+            if network.last_reader[j] == i:
+                kept.pop(j, None)
+    last = kept[len(network.nodes) - 1]
+    found[-1] = Enclosure(last.value.flatten(1), last.error.flatten(1))
+    return found
+
+
+def outputs(network: Network, x: Tensor) -> Enclosure:
+    """Enclose the outputs (B, K) of the network at a batch x (B, d)."""
+    return evaluate(network, x)[-1]
+
+
+def normal_errors(
+    network: Network,
+    masks: Mapping[int, Tensor],
+    norms: Mapping[int, Tensor],
+    coordinates: Enclosure,
+    *,
+    start: Mapping[int, Tensor] | None = None,
+    extra_terms: int = 0,
+) -> dict[int, Tensor]:
+    """Bound the error of computed normals, in the Euclidean norm.
+
+    Args:
+        network: the network.
+        masks: ReLU node -> bool (B, *shape), the pattern of each cell.
+        norms: upper bounds on the computed norms, for every node that feeds a ReLU (B, *shape).
+        coordinates: norm of the normal of each input coordinate with its error, (d,): ones, or the row norms of
+            a noise map.
+        start: node -> errors (*shape) where they are known already, for the one node that all paths cross.
+        extra_terms: additions beyond those of the affine maps (widest layer, or branches that meet).
+
+    Returns:
+        The node that feeds a ReLU -> error bounds (B, *shape); -1 -> those of the outputs (B, K), the rounding
+        of one more difference included.
+    """
+    batch = len(next(iter(masks.values()))) if masks else len(next(iter(norms.values())))
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
+    found: dict[int, Tensor] = {}
+    skip_to = next(iter(start)) if start else 0
+    for i, node in enumerate(network.nodes[skip_to:], start=skip_to):
+        if start and i == skip_to:
+            error = start[i].expand(batch, *start[i].shape)
+            norm = norms[i] if i in norms else error
+        elif node.op is None:
+            norm, error = (
+                t.reshape(network.input_shape).expand(batch, *network.input_shape)
+                for t in (coordinates.value, coordinates.error)
+            )
+        elif isinstance(node.op, Relu):
+            below_error, below_norm = kept[node.inputs[0]]
+            error, norm = below_error * masks[i], below_norm * masks[i]
+        else:
+            op = node.op
+            g = gamma(max(op.terms, op.adjoint_terms) + extra_terms) if op.terms else 0.0
+            below = [kept[j] for j in node.inputs]
+            error = magnitude_pass(op, NORM_SLACK, *(rounded(n, e, g, NORM_SLACK) for e, n in below))
+            norm = norms[i] if i in norms else magnitude_pass(op, NORM_SLACK, *(n for _, n in below))
+        if i in norms:
+            found[i] = error
+            norm = (norms[i] + error) * (1.0 + gamma(4))
+        kept[i] = (error, norm)
+        for j in node.inputs:
+            if network.last_reader[j] == i:
+                kept.pop(j, None)
+    error, norm = kept[len(network.nodes) - 1]
+    found[-1] = rounded(norm, error, gamma(2), NORM_SLACK).flatten(1)
+    return found

@@ -1,0 +1,189 @@
+"""Network: an acyclic graph whose only nodes are the input, affine maps and ReLUs.
+
+Everything piecewise linear is rewritten into these two on loading, so that Theorem 4.1 of Kůrková
+(arXiv:2602.18674) holds with N = number of scalar ReLUs plus output comparisons: on the set of inputs where
+every ReLU keeps its sign the network is one affine map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from calotte.errors import InvalidInput, InvalidModel
+from calotte.network.affine import Affine, Shape
+from calotte.network.decision import Decision
+
+__all__ = ["Network", "Node", "Relu"]
+
+
+@dataclass(frozen=True)
+class Relu:
+    """max(x, 0) entrywise; every entry is one unit of the network."""
+
+    output_shape: Shape
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of a network: what it computes and the indices of the nodes that it reads.
+
+    Node 0 is the input (`op` None); every other node reads earlier ones only.
+    """
+
+    name: str
+    op: Affine | Relu | None
+    inputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A piecewise-linear network, the last of its `nodes` being the output.
+
+    Args:
+        nodes: in topological order, the input first.
+        input_shape: shape of one input, without batch.
+        decision: how outputs become an answer.
+        notices: what the loader changed or noticed, in sentences for the user.
+        sha256: of the model file, where there is one.
+    """
+
+    nodes: tuple[Node, ...]
+    input_shape: Shape
+    decision: Decision
+    notices: tuple[str, ...] = ()
+    sha256: str | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        for i, node in enumerate(self.nodes):
+            if (node.op is None) != (i == 0) or any(j >= i for j in node.inputs):
+                raise InvalidModel(f"node '{node.name}' is out of order: the input first, then what reads it")
+            if isinstance(node.op, Affine):
+                expected = node.op.input_shapes
+            else:
+                expected = (node.op.output_shape,) if node.op else ()
+            got = tuple(self.shape(j) for j in node.inputs)
+            if got != expected:
+                raise InvalidModel(
+                    f"node '{node.name}' takes inputs of shapes {expected}, its inputs have {got}"
+                )
+        if math.prod(self.shape(len(self.nodes) - 1)) != self.decision.outputs:
+            raise InvalidModel(
+                f"the decision expects {self.decision.outputs} outputs, the last node has another number"
+            )
+
+    def shape(self, i: int) -> Shape:
+        """Shape of the values of node i, without batch."""
+        op = self.nodes[i].op
+        return self.input_shape if op is None else op.output_shape
+
+    @property
+    def d(self) -> int:
+        """Dimension of the input."""
+        return math.prod(self.input_shape)
+
+    @cached_property
+    def relus(self) -> tuple[int, ...]:
+        """Indices of the ReLU nodes."""
+        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node.op, Relu))
+
+    @cached_property
+    def hidden_units(self) -> int:
+        """Number of scalar ReLUs."""
+        return sum(math.prod(self.shape(i)) for i in self.relus)
+
+    @property
+    def units(self) -> int:
+        """N: scalar ReLUs plus output comparisons."""
+        return self.hidden_units + self.decision.comparisons
+
+    def unit_names(self) -> list[str]:
+        """A name for each of the N hyperplanes of a cell: 'node[index]', then 'output[k]' for the comparisons."""
+        names = [f"{self.nodes[i].name}[{j}]" for i in self.relus for j in range(math.prod(self.shape(i)))]
+        return names + [f"output[{k}]" for k in range(self.decision.comparisons)]
+
+    def inputs(self, x: ArrayLike | Tensor) -> Tensor:
+        """Check a batch of inputs and give it as float64 of shape (B, d).
+
+        Args:
+            x: (B, d), (B, *input_shape), or one input of shape (d,) or input_shape.
+
+        Raises:
+            InvalidInput: wrong size, no rows, NaN or infinite entries.
+        """
+        if isinstance(x, Tensor):
+            x = x.detach().cpu()
+        try:
+            array = np.asarray(x, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"inputs must be an array of numbers: {error}") from None
+        if array.shape in ((self.d,), self.input_shape) and array.shape[:1] != (0,):
+            array = array[None]
+        rows = len(array) if array.ndim else 0
+        if rows == 0:
+            raise InvalidInput(f"no inputs: expected rows of {self.d} numbers, came shape {array.shape}")
+        if array.size != rows * self.d:
+            raise InvalidInput(
+                f"inputs of shape {array.shape}: each row has {array.size // rows} numbers, "
+                f"the network takes {self.d} (shape {self.input_shape})"
+            )
+        if not np.isfinite(array).all():
+            bad = int(np.argwhere(~np.isfinite(array.reshape(rows, -1)))[0, 0])
+            raise InvalidInput(f"input {bad} holds NaN or infinite numbers: remove or repair it")
+        return torch.from_numpy(np.array(array.reshape(rows, self.d)))
+
+    def values(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Values of every node, in order, at a batch (B, d); a value is dropped when nothing reads it again."""
+        kept: dict[int, Tensor] = {}
+        for i, node in enumerate(self.nodes):
+            if node.op is None:
+                value = x.reshape(-1, *self.input_shape)
+            elif isinstance(node.op, Relu):
+                value = kept[node.inputs[0]].clamp_min(0.0)
+            else:
+                value = node.op(*(kept[j] for j in node.inputs))
+            kept[i] = value
+            for j in node.inputs:
+                if self.last_reader[j] == i:
+                    kept.pop(j, None)
+            yield i, value
+
+    @cached_property
+    def last_reader(self) -> Sequence[int]:
+        """For every node the last node that reads it; its own index where nothing does."""
+        last = list(range(len(self.nodes)))
+        for i, node in enumerate(self.nodes):
+            for j in node.inputs:
+                last[j] = i
+        return last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (B, K) at a batch (B, d), in float64."""
+        value = x
+        for _, value in self.values(x):
+            pass
+        return value.reshape(len(value), -1)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Answers (B,) at a batch (B, d)."""
+        return self.decision.decide(self.forward(x))
+
+    def pattern(self, x: Tensor) -> Tensor:
+        """Signs of all hidden units at a batch (B, d): bool (B, hidden_units), true where active (> 0)."""
+        feeders = {self.nodes[i].inputs[0] for i in self.relus}
+        signs = {i: (value > 0).flatten(1) for i, value in self.values(x) if i in feeders}
+        empty = torch.zeros(len(x), 0, dtype=torch.bool)
+        return torch.cat([empty, *(signs[self.nodes[i].inputs[0]] for i in self.relus)], dim=1)
+
+    def masks(self, pattern: Tensor) -> dict[int, Tensor]:
+        """The pattern (B, hidden_units) split by ReLU node: node -> bool (B, *shape)."""
+        sizes = [math.prod(self.shape(i)) for i in self.relus]
+        parts = pattern.split(sizes, dim=1)
+        return {i: part.reshape(-1, *self.shape(i)) for i, part in zip(self.relus, parts, strict=True)}
