@@ -71,9 +71,7 @@ class Network:
                 expected = (node.op.output_shape,) if node.op else ()
             got = tuple(self.shape(j) for j in node.inputs)
             if got != expected:
-                raise InvalidModel(
-                    f"node '{node.name}' takes inputs of shapes {expected}, its inputs have {got}"
-                )
+                raise InvalidModel(f"node '{node.name}' takes inputs of shapes {expected}, its inputs have {got}")
         if math.prod(self.shape(len(self.nodes) - 1)) != self.decision.outputs:
             raise InvalidModel(
                 f"the decision expects {self.decision.outputs} outputs, the last node has another number"
@@ -139,12 +137,18 @@ class Network:
             raise InvalidInput(f"input {bad} holds NaN or infinite numbers: remove or repair it")
         return torch.from_numpy(np.array(array.reshape(rows, self.d)))
 
-    def values(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Values of every node, in order, at a batch (B, d); a value is dropped when nothing reads it again."""
+    def values(self, x: Tensor, start: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """Values of the nodes from `start` on, in order, given those of `start` for a batch (B, *shape).
+
+        A value is dropped when nothing reads it again. A start other than the input must be a node that all
+        paths cross.
+        """
         kept: dict[int, Tensor] = {}
-        for i, node in enumerate(self.nodes):
-            if node.op is None:
-                value = x.reshape(-1, *self.input_shape)
+        for i, node in enumerate(self.nodes[start:], start=start):
+            if i == start:
+                value = x.reshape(-1, *self.shape(start))
+            elif node.op is None:
+                raise ValueError("the input is node 0")
             elif isinstance(node.op, Relu):
                 value = kept[node.inputs[0]].clamp_min(0.0)
             else:
@@ -164,10 +168,9 @@ class Network:
                 last[j] = i
         return last
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs (B, K) at a batch (B, d), in float64."""
-        value = x
-        for _, value in self.values(x):
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """Outputs (B, K) at a batch (B, d) of inputs, or of values of the node `start`, in float64."""
+        for _, value in self.values(x, start):  # noqa: B007
             pass
         return value.reshape(len(value), -1)
 
@@ -185,5 +188,5 @@ class Network:
     def masks(self, pattern: Tensor) -> dict[int, Tensor]:
         """The pattern (B, hidden_units) split by ReLU node: node -> bool (B, *shape)."""
         sizes = [math.prod(self.shape(i)) for i in self.relus]
-        parts = pattern.split(sizes, dim=1)
+        parts = torch.split(pattern, sizes, dim=1)
         return {i: part.reshape(-1, *self.shape(i)) for i, part in zip(self.relus, parts, strict=True)}

@@ -1,0 +1,235 @@
+"""The front door: a network, inputs and a noise in, one Assessment for each input out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, Settings
+from calotte.errors import InvalidInput
+from calotte.geometry import Geometry
+from calotte.network.graph import Network
+from calotte.noise import Kind, Noise
+from calotte.sampling.monte_carlo import SAMPLING
+
+__all__ = ["RUNGS", "Assessment", "assess", "assess_each", "select_rungs"]
+
+RUNGS: dict[str, Rung] = {**PROVED_RUNGS, SAMPLING.name: SAMPLING}
+_LATER = ("relaxation", "concentration", "branching", "isoperimetry")
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What is known about one input under one noise.
+
+    Attributes:
+        index: number of the input; predicted: the network's answer; label: the true class where known.
+        noise, eps, sigma: the noise, eps its norm and sigma its standard deviation per coordinate.
+        input_dimension: d; units: N, hidden units plus output comparisons.
+        distance: rho_x, distance to the nearest hyperplane of the cell in input space, rounded down: 0 where x
+            may lie on one, None where there is none; nearest_unit: the unit that it belongs to.
+        certified_radius: no input closer than this is answered differently; proved, None where unlimited.
+        bounds: what each rung says about the misclassification probability.
+    """
+
+    index: int
+    predicted: int
+    label: int | None
+    noise: Kind
+    eps: float
+    sigma: float
+    input_dimension: int
+    units: int
+    distance: float | None
+    nearest_unit: str | None
+    certified_radius: float | None
+    bounds: tuple[Bound, ...]
+    seed: int
+    model_sha256: str | None
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the answer is the label, where there is one."""
+        return None if self.label is None else self.predicted == self.label
+
+    @property
+    def best(self) -> Bound | None:
+        """The smallest proved bound (the first of equals), or None where no proved rung was asked."""
+        proved = [bound for bound in self.bounds if bound.guarantee == "proved" and bound.skipped is None]
+        return min(proved, key=lambda bound: bound.log_misclassification, default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The public JSON form."""
+        return {
+            "index": self.index,
+            "predicted": self.predicted,
+            "label": self.label,
+            "correct": self.correct,
+            "noise": self.noise,
+            "eps": self.eps,
+            "sigma": self.sigma,
+            "input_dimension": self.input_dimension,
+            "units": self.units,
+            "distance": self.distance,
+            "nearest_unit": self.nearest_unit,
+            "certified_radius": self.certified_radius,
+            "bounds": [bound.to_dict() for bound in self.bounds],
+            "best": self.best.rung if self.best else None,
+            "estimates": [],
+            "adversarial_distance": None,
+            "seed": self.seed,
+            "version": version("calotte"),
+            "model_sha256": self.model_sha256,
+        }
+
+
+def select_rungs(names: Sequence[str] | None, known: dict[str, Rung] = RUNGS) -> list[Rung]:
+    """Rungs by name in the ladder's order; None for all.
+
+    Raises:
+        InvalidInput: a name that is none of them, or no name.
+    """
+    if names is None or list(names) == ["all"]:
+        return list(known.values())
+    for name in names:
+        if name not in known:
+            why = "not built yet" if name in _LATER else "no rung" if name not in RUNGS else "not available here"
+            raise InvalidInput(f"rung '{name}': {why}; choose from {', '.join(known)}, or all")
+    if not names:
+        raise InvalidInput(f"no rungs asked for; choose from {', '.join(known)}, or all")
+    return [rung for name, rung in known.items() if name in names]
+
+
+def batches(network: Network, rows: int, memory_limit: float) -> Iterator[slice]:
+    """Slices of `rows` inputs whose intermediate results fit a quarter of the memory limit."""
+    widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
+    size = int(memory_limit / 4 / (8 * 12 * (network.units + 2 * widest)))
+    size = max(1, min(size, 256))
+    for begin in range(0, rows, size):
+        yield slice(begin, min(begin + size, rows))
+
+
+def assess_each(
+    network: Network,
+    inputs: ArrayLike | Tensor,
+    noise: Noise,
+    *,
+    labels: ArrayLike | None = None,
+    index: Sequence[int] | None = None,
+    rungs: Sequence[str] | None = None,
+    settings: Settings | None = None,
+) -> Iterator[Assessment]:
+    """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call."""
+    settings = settings or Settings()
+    chosen = select_rungs(rungs)
+    x = network.inputs(inputs)
+    check_settings(settings)
+    numbers = list(range(len(x))) if index is None else [int(i) for i in index]
+    if len(numbers) != len(x):
+        raise InvalidInput(f"{len(numbers)} indices for {len(x)} inputs")
+    truth = check_labels(labels, len(x), network.decision.classes)
+    m = noise.dimension(network.d)
+    plain = Geometry(network, None, settings.memory_limit)
+    mapped = plain if noise.map is None else Geometry(network, noise.map, settings.memory_limit)
+    names = network.unit_names() if network.units <= 100_000 else None
+
+    def each() -> Iterator[Assessment]:
+        for part in batches(network, len(x), settings.memory_limit):
+            problem = Problem(mapped, x[part], numbers[part], noise, settings)
+            here = problem.distances if mapped is plain else plain.distances(x[part])
+            found = [rung.bound(problem) for rung in chosen]
+            rho, unit = here.rho.tolist(), here.unit.tolist()
+            for i, number in enumerate(numbers[part]):
+                distance = None if math.isinf(rho[i]) else rho[i]
+                name = (names[unit[i]] if names else str(unit[i])) if distance is not None else None
+                yield Assessment(
+                    index=number,
+                    predicted=int(here.predicted[i]),
+                    label=None if truth is None else truth[part][i],
+                    noise=noise.kind,
+                    eps=noise.eps(m),
+                    sigma=noise.sigma(m),
+                    input_dimension=network.d,
+                    units=network.units,
+                    distance=distance,
+                    nearest_unit=name,
+                    certified_radius=distance,
+                    bounds=tuple(bounds[i] for bounds in found),
+                    seed=settings.seed,
+                    model_sha256=network.sha256,
+                )
+
+    return each()
+
+
+def assess(
+    network: Network,
+    inputs: ArrayLike | Tensor,
+    noise: Noise,
+    *,
+    labels: ArrayLike | None = None,
+    index: Sequence[int] | None = None,
+    rungs: Sequence[str] | None = None,
+    settings: Settings | None = None,
+) -> list[Assessment]:
+    """Bound the misclassification probability of every input under a noise.
+
+    Args:
+        network: a loaded network.
+        inputs: (B, d) or (B, *input_shape), finite.
+        noise: Sphere, Ball or Gaussian, optionally through a map.
+        labels: (B,) true classes, if known; they change no bound.
+        index: number of each input, for reports and for the seeds of its draws; 0, 1, ... by default.
+        rungs: names from RUNGS; None for all.
+        settings: budgets and levels.
+
+    Returns:
+        One Assessment for each input, in order.
+
+    Raises:
+        InvalidInput: anything that does not make sense, before anything is computed.
+    """
+    return list(assess_each(network, inputs, noise, labels=labels, index=index, rungs=rungs, settings=settings))
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse budgets and levels that make no sense."""
+    if settings.samples < 1:
+        raise InvalidInput(f"samples must be at least 1, came {settings.samples}")
+    if not 0 < settings.confidence < 1:
+        raise InvalidInput(f"confidence must lie strictly between 0 and 1, came {settings.confidence}")
+    if settings.seed < 0:
+        raise InvalidInput(f"seed must not be negative, came {settings.seed}")
+    if not settings.memory_limit > 0:
+        raise InvalidInput(f"the memory limit must be positive, came {settings.memory_limit}")
+    if not settings.time_limit > 0:
+        raise InvalidInput(f"the time limit must be positive, came {settings.time_limit}")
+
+
+def check_labels(labels: ArrayLike | None, rows: int, classes: int) -> list[int] | None:
+    """Labels as a list of ints, one for each row.
+
+    Raises:
+        InvalidInput: another number of labels, labels that are no whole numbers or no classes of the network.
+    """
+    if labels is None:
+        return None
+    values = torch.as_tensor(labels).flatten()
+    if len(values) != rows:
+        raise InvalidInput(f"{len(values)} labels for {rows} inputs: one label a row is needed")
+    if values.is_floating_point() and not bool((values == values.round()).all()):
+        raise InvalidInput("labels must be whole numbers")
+    outside = (values < 0) | (values >= classes)
+    if outside.any():
+        bad = int(outside.nonzero()[0])
+        raise InvalidInput(
+            f"label {values[bad].item()} of input {bad} is no class: the network has 0 to {classes - 1}"
+        )
+    return [int(value) for value in values.tolist()]

@@ -1,0 +1,66 @@
+"""The union bound over the hyperplanes of a cell: rungs `theorem` and `cell` of the ladder."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from calotte.noise import Noise
+from calotte.rounding import UNIT_ROUNDOFF, gamma, up
+from calotte.sphere import Rounding
+
+__all__ = ["cell_bound", "log_sum_up", "theorem_bound"]
+
+_UP: Rounding = "up"
+
+
+def theorem_bound(noise: Noise, rho: Tensor, m: int, units: int) -> Tensor:
+    """Rung `theorem`: p <= N exp(-m rho^2 / (2 eps^2)), and p = 0 for rho >= eps (Kůrková, Theorem 4.2).
+
+    For the Gaussian, N exp(-rho^2 / (2 sigma^2)).
+
+    Args:
+        noise: the noise; m the dimension of u, at least 2 for sphere and ball.
+        rho: (B,) lower bounds on rho_x in u-space; 0 where x may lie on a hyperplane.
+        units: N.
+
+    Returns:
+        (B,) upper bounds on log p, at most 0; -inf where p = 0 is proved.
+    """
+    bound = noise.log_exponential_tail(rho, m) + up(up(math.log(units)))
+    bound = torch.where(torch.isinf(bound), bound, bound + 2 * UNIT_ROUNDOFF * bound.abs())
+    return torch.where(rho > 0, bound.clamp_max(0.0), 0.0)
+
+
+def cell_bound(noise: Noise, lower: Tensor, m: int) -> Tensor:
+    """Rung `cell`: p <= sum over hyperplanes of the exact measure beyond them.
+
+    Args:
+        noise: the noise; m the dimension of u.
+        lower: (B, N) lower ends of the signed distances, in u-space.
+
+    Returns:
+        (B,) upper bounds on log p, at most 0; -inf where p = 0 is proved.
+    """
+    units = lower.shape[1]
+    # Hyperplanes too far away to matter (1e-7 of the sum, all together) are given Ball's bound instead, and rows
+    # that sum above 1 by a count of near hyperplanes are left at 1: the exact tail is what costs.
+    nearest = noise.log_tail(lower.amin(1), m, rounding="down")
+    log_terms = torch.where(lower > 0, noise.log_exponential_tail(lower, m), 0.0)
+    vacuous = torch.zeros(len(lower), dtype=torch.bool)
+    for share in (0.25, 0.05, 0.01):
+        reach = noise.tail_quantile(torch.tensor([math.log(share)]), m)
+        vacuous |= (lower <= reach).sum(1) * share >= 1.1
+    matters = (lower <= 0) | (log_terms > (nearest - math.log(units) - 16.0)[:, None])
+    exact = matters & ~vacuous[:, None]
+    log_terms[exact] = noise.log_tail(lower[exact], m, rounding=_UP)
+    return torch.where(vacuous, 0.0, log_sum_up(log_terms))
+
+
+def log_sum_up(log_terms: Tensor) -> Tensor:
+    """log of the sum of exp(log_terms) over the last axis, rounded up, at most 0."""
+    total = torch.logsumexp(log_terms, -1)
+    slack = gamma(log_terms.shape[-1] + 16) + 4 * UNIT_ROUNDOFF * total.abs()
+    return torch.where(torch.isinf(total), total, total + slack).clamp_max(0.0)

@@ -1,0 +1,305 @@
+"""Noise: the random perturbations r whose effect is bounded, and the tails of half-spaces under them.
+
+Every noise draws an isotropic u in R^m, on the sphere of radius eps, in the ball of radius eps or Gaussian
+with standard deviation sigma per coordinate, and perturbs the input by r = u, or r = S u for a linear map S.
+A half-space n.r >= t is (S'n).u >= t: all distances then live in u-space.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy import special
+from torch import Tensor
+
+from calotte.errors import InvalidInput
+from calotte.rounding import UNIT_ROUNDOFF, gamma
+from calotte.sphere import Rounding, cap_height, log_cap
+
+__all__ = ["Ball", "Gaussian", "Kind", "Noise", "Sphere", "make_noise", "noise_map"]
+
+Kind = Literal["sphere", "ball", "gaussian"]
+
+_GAUSSIAN_ERROR = 1e-12  # relative error of scipy's log_ndtr, with room: a test holds it against mpmath
+
+
+@dataclass(frozen=True, eq=False)
+class Noise(ABC):
+    """Isotropic noise u in R^m, optionally mapped to r = S u.
+
+    Attributes:
+        size: eps (sphere, ball) or sigma (Gaussian), in the units of the input.
+        map: None, a scale for each feature (d,), whose zeros are left out of u, or a matrix (d, m).
+    """
+
+    size: float
+    map: Tensor | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.size, int | float) and math.isfinite(self.size) and self.size > 0):
+            name = "sigma" if isinstance(self, Gaussian) else "eps"
+            raise InvalidInput(f"{name} must be a positive finite number, came {self.size}")
+
+    @property
+    @abstractmethod
+    def kind(self) -> Kind:
+        """Name of the distribution."""
+
+    @abstractmethod
+    def eps(self, m: int) -> float:
+        """Norm of the noise: eps, or sigma sqrt(m) for the Gaussian."""
+
+    @abstractmethod
+    def sigma(self, m: int) -> float:
+        """Standard deviation per coordinate: sigma, or eps / sqrt(m) for sphere and ball."""
+
+    @property
+    @abstractmethod
+    def radius(self) -> float:
+        """Supremum of ||u||: eps, or inf."""
+
+    @abstractmethod
+    def log_tail(self, t: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        """log P(u.e >= t) for a unit vector e in R^m and every real t, any shape; t in u-space units."""
+
+    @abstractmethod
+    def tail_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        """Generalised inverse of `log_tail`: the least t with log P(u.e >= t) <= log_p, log_p <= 0."""
+
+    @abstractmethod
+    def log_exponential_tail(self, t: Tensor, m: int) -> Tensor:
+        """Upper bound on `log_tail` for t >= 0, rounded up: Ball's bound (3), or exp(-t^2 / (2 sigma^2))."""
+
+    @abstractmethod
+    def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
+        """n draws of the first r of the m coordinates of u, (n, r), at the cost of r + 2 variables a draw."""
+
+    def sample(self, n: int, d: int, generator: torch.Generator) -> Tensor:
+        """n draws (n, d) of the perturbation r of inputs in R^d."""
+        m = self.dimension(d)
+        return self.apply_map(self.project(n, m, m, generator), d)
+
+    def apply_map(self, u: Tensor, d: int) -> Tensor:
+        """r = S u for rows u (n, m): (n, d)."""
+        if self.map is None:
+            return u
+        if self.map.ndim == 2:
+            return u @ self.map.t()
+        r = torch.zeros(len(u), d, dtype=torch.float64)
+        kept = self.map != 0
+        r[:, kept] = u * self.map[kept]
+        return r
+
+    def dimension(self, d: int) -> int:
+        """m, the dimension of u, for inputs in R^d.
+
+        Raises:
+            InvalidInput: the map is for inputs of another size.
+        """
+        if self.map is None:
+            return d
+        if self.map.shape[0] != d:
+            raise InvalidInput(f"the noise map is for {self.map.shape[0]} features, the network takes {d}")
+        return int((self.map != 0).sum()) if self.map.ndim == 1 else self.map.shape[1]
+
+    def resized(self, size: float) -> Self:
+        """The same noise with another eps or sigma."""
+        return replace(self, size=size)
+
+    def log_half_space(self, t: float, normal: ArrayLike | Tensor, *, rounding: Rounding = "nearest") -> float:
+        """log P(normal.r >= t) for a normal (d,) in input space; a zero normal gives 1 if t <= 0, else 0."""
+        n = torch.as_tensor(normal, dtype=torch.float64)
+        m = self.dimension(len(n))
+        if self.map is not None:
+            n = n @ self.map if self.map.ndim == 2 else (n * self.map)[self.map != 0]
+        norm = n.norm().item()
+        if norm == 0.0:
+            return 0.0 if t <= 0 else -math.inf
+        # the norm and the quotient are off by a few u times the number of terms: move t / norm to the safe side
+        margin = {"nearest": 0.0, "up": -1.0, "down": 1.0}[rounding] * gamma(m + len(n) + 8)
+        height = torch.tensor([t / norm])
+        return self.log_tail(height + margin * height.abs(), m, rounding=rounding).item()
+
+
+@dataclass(frozen=True, eq=False)
+class _Bounded(Noise):
+    """Noise on or in a sphere: what Sphere and Ball share."""
+
+    def eps(self, m: int) -> float:
+        return self.size
+
+    def sigma(self, m: int) -> float:
+        return self.size / math.sqrt(m)
+
+    @property
+    def radius(self) -> float:
+        return self.size
+
+    def height(self, t: Tensor, rounding: Rounding) -> Tensor:
+        """t / eps, rounded against the direction of the tail; exactly 1 or more where t >= eps."""
+        s = t / self.size
+        if rounding == "nearest":
+            return s
+        toward = torch.full_like(s, -torch.inf if rounding == "up" else torch.inf)
+        moved = torch.nextafter(s, toward)
+        return torch.where(t >= self.size, s.clamp_min(1.0), moved)
+
+    def log_exponential_tail(self, t: Tensor, m: int) -> Tensor:
+        s = self.height(t, "up").clamp_min(0.0)
+        bound = -(0.5 * m) * s * s * (1.0 - 8 * UNIT_ROUNDOFF)
+        return torch.where(t >= self.size, -torch.inf, bound) if m >= 2 else bound
+
+
+@dataclass(frozen=True, eq=False)
+class Sphere(_Bounded):
+    """Uniform on the sphere of radius eps: the perturbed input is exactly eps away (Kůrková's model)."""
+
+    @property
+    def kind(self) -> Kind:
+        return "sphere"
+
+    def log_tail(self, t: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return log_cap(self.height(t, rounding), m, rounding=rounding)
+
+    def tail_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return _scaled(cap_height(log_p, m, rounding=rounding), self.size, rounding)
+
+    def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
+        return self.size * _direction(n, r, m, generator)
+
+
+@dataclass(frozen=True, eq=False)
+class Ball(_Bounded):
+    """Uniform in the ball of radius eps: its tails are those of the sphere in R^(m+2)."""
+
+    @property
+    def kind(self) -> Kind:
+        return "ball"
+
+    def log_tail(self, t: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return log_cap(self.height(t, rounding), m + 2, rounding=rounding)
+
+    def tail_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return _scaled(cap_height(log_p, m + 2, rounding=rounding), self.size, rounding)
+
+    def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
+        direction = _direction(n, r, m, generator)
+        uniform = torch.rand(n, 1, dtype=torch.float64, generator=generator)
+        return self.size * uniform ** (1.0 / m) * direction
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian(Noise):
+    """Independent normal coordinates of standard deviation sigma."""
+
+    @property
+    def kind(self) -> Kind:
+        return "gaussian"
+
+    def eps(self, m: int) -> float:
+        return self.size * math.sqrt(m)
+
+    def sigma(self, m: int) -> float:
+        return self.size
+
+    @property
+    def radius(self) -> float:
+        return math.inf
+
+    def log_tail(self, t: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        z = t.abs() / self.size
+        if rounding != "nearest":  # widen |z| where that helps the tail's direction, shrink it where it does not
+            outward = (t < 0) if rounding == "up" else (t >= 0)
+            z = torch.where(outward, z * (1.0 + 4 * UNIT_ROUNDOFF), z * (1.0 - 4 * UNIT_ROUNDOFF))
+        z = torch.where(t < 0, -z, z)
+        log_p = torch.from_numpy(np.asarray(special.log_ndtr(-z.numpy())))
+        if rounding == "nearest":
+            return log_p
+        margin = _GAUSSIAN_ERROR * log_p.abs() + 1e-300
+        # a normal tail is never zero: where the logarithm itself overflows a huge negative number is an upper bound
+        moved = (log_p + margin).clamp(-1e300, 0.0) if rounding == "up" else log_p - margin
+        return torch.where(torch.isinf(t), torch.where(t > 0, -torch.inf, 0.0), moved)
+
+    def tail_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        z = -torch.from_numpy(np.asarray(special.ndtri_exp(log_p.numpy())))
+        margin = {"nearest": 0.0, "up": 1.0, "down": -1.0}[rounding]
+        return self.size * (z + margin * (1e-10 * z.abs() + 1e-10))
+
+    def log_exponential_tail(self, t: Tensor, m: int) -> Tensor:
+        z = t.clamp_min(0.0) / self.size
+        bound = -0.5 * z * z * (1.0 - 8 * UNIT_ROUNDOFF)
+        return torch.where(torch.isinf(t), bound, bound.clamp_min(-1e300))
+
+    def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
+        return self.size * torch.randn(n, r, dtype=torch.float64, generator=generator)
+
+
+def _scaled(height: Tensor, size: float, rounding: Rounding) -> Tensor:
+    """height * size, rounded in the direction asked for."""
+    if rounding == "nearest":
+        return height * size
+    toward = torch.full_like(height, torch.inf if rounding == "up" else -torch.inf)
+    return torch.nextafter(height * size, toward)
+
+
+def _direction(n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
+    """First r coordinates (n, r) of a uniform unit vector in R^m: r normals, and the norm of the rest as one."""
+    g = torch.randn(n, r, dtype=torch.float64, generator=generator)
+    squared = (g * g).sum(1, keepdim=True)
+    if m > r:
+        shape = torch.full((n, 1), 0.5 * (m - r), dtype=torch.float64)
+        squared = squared + 2.0 * torch._standard_gamma(shape, generator=generator)
+    return g / squared.sqrt()
+
+
+def noise_map(values: ArrayLike | Tensor) -> Tensor:
+    """Check a noise map S: a scale for each feature (d,) or a matrix (d, m), as float64.
+
+    Raises:
+        InvalidInput: other shapes, NaN or infinite entries, nothing but zeros.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim not in (1, 2) or 0 in array.shape:
+        raise InvalidInput(f"a noise map has shape (d,) or (d, m), came {array.shape}")
+    if not np.isfinite(array).all():
+        raise InvalidInput("the noise map holds NaN or infinite numbers")
+    if not array.any():
+        raise InvalidInput("the noise map is zero everywhere: there is no noise")
+    return torch.from_numpy(array.copy())
+
+
+def make_noise(
+    kind: Kind, d: int, *, eps: float | None = None, sigma: float | None = None, map: Tensor | None = None
+) -> Noise:
+    """The noise of a name and either eps or sigma, for inputs in R^d.
+
+    eps is the norm of u for sphere and ball; sigma the standard deviation per coordinate. They are tied by
+    eps = sigma sqrt(m), m the dimension of u.
+
+    Raises:
+        InvalidInput: unknown name, both sizes or none, a size that is not positive and finite, a map that does
+            not fit.
+    """
+    if kind not in get_args(Kind):
+        raise InvalidInput(f"noise '{kind}': expected one of {', '.join(get_args(Kind))}")
+    if (eps is None) == (sigma is None):
+        raise InvalidInput("give the size of the noise as either eps or sigma, and not both")
+    kinds: dict[Kind, type[Sphere] | type[Ball] | type[Gaussian]] = {
+        "sphere": Sphere,
+        "ball": Ball,
+        "gaussian": Gaussian,
+    }
+    cls = kinds[kind]
+    root = math.sqrt(cls(1.0, map).dimension(d))
+    if sigma is not None:
+        Gaussian(sigma)
+        return cls(sigma if kind == "gaussian" else sigma * root, map)
+    assert eps is not None
+    Sphere(eps)
+    return cls(eps / root if kind == "gaussian" else eps, map)

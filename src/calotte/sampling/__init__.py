@@ -1,0 +1,1 @@
+"""Sampling: what random draws say about the misclassification probability."""

@@ -1,0 +1,97 @@
+"""Monte Carlo: the misclassification probability by sampling, with an exact one-sided confidence bound."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+
+from calotte.bounds.ladder import Bound, Problem, Rung
+
+__all__ = ["CHUNK", "SAMPLING", "clopper_pearson", "count_misclassified", "sampled_outputs"]
+
+CHUNK = 1024
+"""Draws that share one generator: part of the meaning of a seed, whatever the batch size."""
+
+
+def chunk_generator(seed: int, index: int, chunk: int) -> torch.Generator:
+    """The generator of one chunk of draws for one input."""
+    state = np.random.SeedSequence([seed, index, chunk]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def sampled_outputs(problem: Problem, i: int) -> Iterator[Tensor]:
+    """Outputs (n, K) of the network at noisy copies of input i of the batch, chunk by chunk, without end.
+
+    In a chain of dense layers only the first pre-activations W_1 (x + r) + b see the noise: they are drawn in the
+    span of W_1's rows, the norm of the rest of the noise as one variable, so that no d normals are needed.
+    """
+    network, noise, settings = problem.network, problem.noise, problem.settings
+    chain, chunk = problem.geometry.chain, 0
+    x = problem.x[i : i + 1]
+    if chain is not None:
+        start = chain.ends[0]
+        (base,) = (value.flatten(1) for node, value in network.values(x) if node == start)
+        rows = problem.geometry.space.rows.t().contiguous()
+    while True:
+        generator = chunk_generator(settings.seed, problem.index[i], chunk)
+        if chain is not None:
+            u = noise.project(CHUNK, len(rows), problem.m, generator)
+            yield network.forward(torch.addmm(base, u, rows), start)
+        else:
+            yield network.forward(x + noise.sample(CHUNK, network.d, generator))
+        chunk += 1
+
+
+def count_misclassified(problem: Problem, i: int, samples: int) -> int:
+    """How many of the first `samples` draws change the answer of input i of the batch."""
+    decision = problem.network.decision
+    answer = problem.network.predict(problem.x[i : i + 1])
+    count, left = 0, samples
+    for outputs in sampled_outputs(problem, i):
+        count += int((decision.decide(outputs[:left]) != answer).sum())
+        left -= CHUNK
+        if left <= 0:
+            return count
+    raise AssertionError("unreachable")
+
+
+def clopper_pearson(misclassified: int, samples: int, confidence: float) -> float:
+    """One-sided Clopper-Pearson upper bound on a probability, at level `confidence`, as a logarithm.
+
+    The p with P[Binomial(samples, p) <= misclassified] = 1 - confidence (Clopper and Pearson, Biometrika 1934),
+    rounded up; 0.0 where all samples were misclassified.
+    """
+    if misclassified >= samples:
+        return 0.0
+    if misclassified == 0:
+        log_p = math.log(-math.expm1(math.log1p(-confidence) / samples))
+    else:
+        log_p = math.log(special.betaincinv(misclassified + 1, samples - misclassified, confidence))
+    return min(0.0, log_p + 1e-9)
+
+
+def _sampling(problem: Problem) -> list[Bound]:
+    settings = problem.settings
+    found = []
+    for i in range(len(problem.x)):
+        start = time.perf_counter()
+        wrong = count_misclassified(problem, i, settings.samples)
+        log_p = clopper_pearson(wrong, settings.samples, settings.confidence)
+        seconds = time.perf_counter() - start
+        found.append(Bound("sampling", "confidence", log_p, seconds, settings.confidence, settings.samples, wrong))
+    return found
+
+
+SAMPLING = Rung(
+    "sampling",
+    "confidence",
+    "p is below the one-sided Clopper-Pearson bound with probability at least the stated confidence, per input",
+    "Clopper and Pearson, Biometrika 26 (1934)",
+    _sampling,
+)
