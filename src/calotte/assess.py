@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from numpy.typing import ArrayLike
@@ -22,6 +22,7 @@ from calotte.sampling.monte_carlo import SAMPLING
 __all__ = ["RUNGS", "Assessment", "assess", "assess_each", "select_rungs"]
 
 RUNGS: dict[str, Rung] = {**PROVED_RUNGS, SAMPLING.name: SAMPLING}
+R = TypeVar("R", bound=Rung)
 _LATER = ("relaxation", "concentration", "branching", "isoperimetry")
 
 
@@ -90,7 +91,7 @@ class Assessment:
         }
 
 
-def select_rungs(names: Sequence[str] | None, known: dict[str, Rung] = RUNGS) -> list[Rung]:
+def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]:
     """Rungs by name in the ladder's order; None for all.
 
     Raises:
@@ -128,7 +129,7 @@ def assess_each(
 ) -> Iterator[Assessment]:
     """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call."""
     settings = settings or Settings()
-    chosen = select_rungs(rungs)
+    chosen = select_rungs(rungs, RUNGS)
     x = network.inputs(inputs)
     check_settings(settings)
     numbers = list(range(len(x))) if index is None else [int(i) for i in index]

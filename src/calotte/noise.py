@@ -22,7 +22,7 @@ from calotte.errors import InvalidInput
 from calotte.rounding import UNIT_ROUNDOFF, gamma
 from calotte.sphere import Rounding, cap_height, log_cap
 
-__all__ = ["Ball", "Gaussian", "Kind", "Noise", "Sphere", "make_noise", "noise_map"]
+__all__ = ["Ball", "Gaussian", "Kind", "Noise", "Sphere", "make_noise", "noise_map", "quotient_down"]
 
 Kind = Literal["sphere", "ball", "gaussian"]
 
@@ -65,16 +65,30 @@ class Noise(ABC):
         """Supremum of ||u||: eps, or inf."""
 
     @abstractmethod
+    def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        """log P(u.e >= s size) for a unit vector e in R^m and every real s, any shape."""
+
+    @abstractmethod
+    def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        """Generalised inverse of `standard_log_tail`: the least s with log P(u.e >= s size) <= log_p, log_p <= 0."""
+
+    @abstractmethod
+    def standard_exponential_tail(self, s: Tensor, m: int) -> Tensor:
+        """Upper bound on `standard_log_tail` for s >= 0, rounded up: Ball's bound (3), or exp(-s^2 / 2)."""
+
     def log_tail(self, t: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
         """log P(u.e >= t) for a unit vector e in R^m and every real t, any shape; t in u-space units."""
+        s = t / self.size
+        if rounding != "nearest":
+            s = quotient_down(t, self.size) if rounding == "up" else -quotient_down(-t, self.size)
+        return self.standard_log_tail(s, m, rounding=rounding)
 
-    @abstractmethod
     def tail_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
         """Generalised inverse of `log_tail`: the least t with log P(u.e >= t) <= log_p, log_p <= 0."""
-
-    @abstractmethod
-    def log_exponential_tail(self, t: Tensor, m: int) -> Tensor:
-        """Upper bound on `log_tail` for t >= 0, rounded up: Ball's bound (3), or exp(-t^2 / (2 sigma^2))."""
+        t = self.standard_quantile(log_p, m, rounding=rounding) * self.size
+        if rounding == "nearest":
+            return t
+        return torch.nextafter(t, torch.full_like(t, torch.inf if rounding == "up" else -torch.inf))
 
     @abstractmethod
     def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
@@ -141,19 +155,9 @@ class _Bounded(Noise):
     def radius(self) -> float:
         return self.size
 
-    def height(self, t: Tensor, rounding: Rounding) -> Tensor:
-        """t / eps, rounded against the direction of the tail; exactly 1 or more where t >= eps."""
-        s = t / self.size
-        if rounding == "nearest":
-            return s
-        toward = torch.full_like(s, -torch.inf if rounding == "up" else torch.inf)
-        moved = torch.nextafter(s, toward)
-        return torch.where(t >= self.size, s.clamp_min(1.0), moved)
-
-    def log_exponential_tail(self, t: Tensor, m: int) -> Tensor:
-        s = self.height(t, "up").clamp_min(0.0)
-        bound = -(0.5 * m) * s * s * (1.0 - 8 * UNIT_ROUNDOFF)
-        return torch.where(t >= self.size, -torch.inf, bound) if m >= 2 else bound
+    def standard_exponential_tail(self, s: Tensor, m: int) -> Tensor:
+        bound = -(0.5 * m) * s.clamp_min(0.0) ** 2 * (1.0 - 8 * UNIT_ROUNDOFF)
+        return torch.where(s >= 1, -torch.inf, bound) if m >= 2 else bound
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,11 +168,11 @@ class Sphere(_Bounded):
     def kind(self) -> Kind:
         return "sphere"
 
-    def log_tail(self, t: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return log_cap(self.height(t, rounding), m, rounding=rounding)
+    def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return log_cap(s, m, rounding=rounding)
 
-    def tail_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return _scaled(cap_height(log_p, m, rounding=rounding), self.size, rounding)
+    def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return cap_height(log_p, m, rounding=rounding)
 
     def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
         return self.size * _direction(n, r, m, generator)
@@ -182,11 +186,11 @@ class Ball(_Bounded):
     def kind(self) -> Kind:
         return "ball"
 
-    def log_tail(self, t: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return log_cap(self.height(t, rounding), m + 2, rounding=rounding)
+    def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return log_cap(s, m + 2, rounding=rounding)
 
-    def tail_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return _scaled(cap_height(log_p, m + 2, rounding=rounding), self.size, rounding)
+    def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return cap_height(log_p, m + 2, rounding=rounding)
 
     def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
         direction = _direction(n, r, m, generator)
@@ -212,40 +216,33 @@ class Gaussian(Noise):
     def radius(self) -> float:
         return math.inf
 
-    def log_tail(self, t: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        z = t.abs() / self.size
-        if rounding != "nearest":  # widen |z| where that helps the tail's direction, shrink it where it does not
-            outward = (t < 0) if rounding == "up" else (t >= 0)
-            z = torch.where(outward, z * (1.0 + 4 * UNIT_ROUNDOFF), z * (1.0 - 4 * UNIT_ROUNDOFF))
-        z = torch.where(t < 0, -z, z)
-        log_p = torch.from_numpy(np.asarray(special.log_ndtr(-z.numpy())))
+    def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        log_p = torch.from_numpy(np.asarray(special.log_ndtr(-s.numpy())))
         if rounding == "nearest":
             return log_p
         margin = _GAUSSIAN_ERROR * log_p.abs() + 1e-300
-        # a normal tail is never zero: where the logarithm itself overflows a huge negative number is an upper bound
+        # a normal tail is never zero: where its logarithm overflows, a huge negative number is an upper bound
         moved = (log_p + margin).clamp(-1e300, 0.0) if rounding == "up" else log_p - margin
-        return torch.where(torch.isinf(t), torch.where(t > 0, -torch.inf, 0.0), moved)
+        return torch.where(torch.isinf(s), torch.where(s > 0, -torch.inf, 0.0), moved)
 
-    def tail_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        z = -torch.from_numpy(np.asarray(special.ndtri_exp(log_p.numpy())))
+    def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        s = -torch.from_numpy(np.asarray(special.ndtri_exp(log_p.numpy())))
         margin = {"nearest": 0.0, "up": 1.0, "down": -1.0}[rounding]
-        return self.size * (z + margin * (1e-10 * z.abs() + 1e-10))
+        return s + margin * (1e-10 * s.abs() + 1e-10)
 
-    def log_exponential_tail(self, t: Tensor, m: int) -> Tensor:
-        z = t.clamp_min(0.0) / self.size
-        bound = -0.5 * z * z * (1.0 - 8 * UNIT_ROUNDOFF)
-        return torch.where(torch.isinf(t), bound, bound.clamp_min(-1e300))
+    def standard_exponential_tail(self, s: Tensor, m: int) -> Tensor:
+        bound = -0.5 * s.clamp_min(0.0) ** 2 * (1.0 - 8 * UNIT_ROUNDOFF)
+        return torch.where(torch.isinf(s), bound, bound.clamp_min(-1e300))
 
     def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
         return self.size * torch.randn(n, r, dtype=torch.float64, generator=generator)
 
 
-def _scaled(height: Tensor, size: float, rounding: Rounding) -> Tensor:
-    """height * size, rounded in the direction asked for."""
-    if rounding == "nearest":
-        return height * size
-    toward = torch.full_like(height, torch.inf if rounding == "up" else -torch.inf)
-    return torch.nextafter(height * size, toward)
+def quotient_down(t: Tensor, size: Tensor | float) -> Tensor:
+    """t / size rounded down, for size > 0; exactly 1 or more where t >= size, so that certainty is not lost."""
+    s = t / size
+    below = torch.nextafter(s, torch.full_like(s, -torch.inf))
+    return torch.where(t >= size, below.clamp_min(1.0), below)
 
 
 def _direction(n: int, r: int, m: int, generator: torch.Generator) -> Tensor:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from calotte.geometry import Distances, Geometry
 from calotte.network.graph import Network
 from calotte.noise import Noise
 
-__all__ = ["Bound", "Guarantee", "Problem", "Rung", "Settings"]
+__all__ = ["Bound", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings"]
 
 Guarantee = Literal["proved", "confidence"]
 
@@ -108,13 +111,51 @@ class Problem:
         """Distances to the hyperplanes of the cells, in u-space."""
         return self.geometry.distances(self.x)
 
+    @cached_property
+    def sizes(self) -> Tensor:
+        """The noise's eps or sigma for each input, (B,)."""
+        return torch.full((len(self.x),), self.noise.size, dtype=torch.float64)
+
 
 @dataclass(frozen=True)
-class Rung:
-    """One way to bound p: `bound` takes a problem and gives a Bound for each input."""
+class Rung(ABC):
+    """One way to bound p."""
 
     name: str
-    guarantee: Guarantee
     proves: str
     source: str
-    bound: Callable[[Problem], list[Bound]]
+
+    @abstractmethod
+    def bound(self, problem: Problem) -> list[Bound]:
+        """A Bound for each input of the problem."""
+
+
+@dataclass(frozen=True)
+class ProvedRung(Rung):
+    """A rung whose bound is a theorem.
+
+    Attributes:
+        log_bound: (problem, sizes) -> (B,) upper bounds on log p where input i meets the problem's noise at
+            eps (sigma) `sizes[i]`.
+        monotone: whether a larger eps never gives a smaller bound.
+        needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
+    """
+
+    log_bound: Callable[[Problem, Tensor], Tensor]
+    monotone: bool = False
+    needs_plane: bool = False
+
+    def refuses(self, problem: Problem) -> str | None:
+        """Why the rung does not apply, or None."""
+        if self.needs_plane and problem.m < 2 and problem.noise.kind != "gaussian":
+            return f"needs dimension d >= 2, the noise has {problem.m}"
+        return None
+
+    def bound(self, problem: Problem) -> list[Bound]:
+        reason = self.refuses(problem)
+        if reason is not None:
+            return [Bound(self.name, "proved", 0.0, skipped=reason)] * len(problem.x)
+        start = time.perf_counter()
+        logs = self.log_bound(problem, problem.sizes).tolist()
+        each = (time.perf_counter() - start) / len(logs)
+        return [Bound(self.name, "proved", log, each) for log in logs]

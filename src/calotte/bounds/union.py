@@ -9,53 +9,50 @@ from torch import Tensor
 
 from calotte.noise import Noise
 from calotte.rounding import UNIT_ROUNDOFF, gamma, up
-from calotte.sphere import Rounding
 
 __all__ = ["cell_bound", "log_sum_up", "theorem_bound"]
 
-_UP: Rounding = "up"
 
-
-def theorem_bound(noise: Noise, rho: Tensor, m: int, units: int) -> Tensor:
+def theorem_bound(noise: Noise, heights: Tensor, m: int, units: int) -> Tensor:
     """Rung `theorem`: p <= N exp(-m rho^2 / (2 eps^2)), and p = 0 for rho >= eps (Kůrková, Theorem 4.2).
 
     For the Gaussian, N exp(-rho^2 / (2 sigma^2)).
 
     Args:
         noise: the noise; m the dimension of u, at least 2 for sphere and ball.
-        rho: (B,) lower bounds on rho_x in u-space; 0 where x may lie on a hyperplane.
+        heights: (B,) rho_x in u-space over eps (sigma), rounded down; <= 0 where x may lie on a hyperplane.
         units: N.
 
     Returns:
         (B,) upper bounds on log p, at most 0; -inf where p = 0 is proved.
     """
-    bound = noise.log_exponential_tail(rho, m) + up(up(math.log(units)))
+    bound = noise.standard_exponential_tail(heights, m) + up(up(math.log(units)))
     bound = torch.where(torch.isinf(bound), bound, bound + 2 * UNIT_ROUNDOFF * bound.abs())
-    return torch.where(rho > 0, bound.clamp_max(0.0), 0.0)
+    return torch.where(heights > 0, bound.clamp_max(0.0), 0.0)
 
 
-def cell_bound(noise: Noise, lower: Tensor, m: int) -> Tensor:
+def cell_bound(noise: Noise, heights: Tensor, m: int) -> Tensor:
     """Rung `cell`: p <= sum over hyperplanes of the exact measure beyond them.
 
     Args:
         noise: the noise; m the dimension of u.
-        lower: (B, N) lower ends of the signed distances, in u-space.
+        heights: (B, N) lower ends of the signed distances in u-space over eps (sigma), rounded down.
 
     Returns:
         (B,) upper bounds on log p, at most 0; -inf where p = 0 is proved.
     """
-    units = lower.shape[1]
+    units = heights.shape[1]
     # Hyperplanes too far away to matter (1e-7 of the sum, all together) are given Ball's bound instead, and rows
     # that sum above 1 by a count of near hyperplanes are left at 1: the exact tail is what costs.
-    nearest = noise.log_tail(lower.amin(1), m, rounding="down")
-    log_terms = torch.where(lower > 0, noise.log_exponential_tail(lower, m), 0.0)
-    vacuous = torch.zeros(len(lower), dtype=torch.bool)
+    nearest = noise.standard_log_tail(heights.amin(1), m, rounding="down")
+    log_terms = torch.where(heights > 0, noise.standard_exponential_tail(heights, m), 0.0)
+    vacuous = torch.zeros(len(heights), dtype=torch.bool)
     for share in (0.25, 0.05, 0.01):
-        reach = noise.tail_quantile(torch.tensor([math.log(share)]), m)
-        vacuous |= (lower <= reach).sum(1) * share >= 1.1
-    matters = (lower <= 0) | (log_terms > (nearest - math.log(units) - 16.0)[:, None])
+        reach = noise.standard_quantile(torch.tensor([math.log(share)]), m)
+        vacuous |= (heights <= reach).sum(1) * share >= 1.1
+    matters = (heights <= 0) | (log_terms > (nearest - math.log(units) - 16.0)[:, None])
     exact = matters & ~vacuous[:, None]
-    log_terms[exact] = noise.log_tail(lower[exact], m, rounding=_UP)
+    log_terms[exact] = noise.standard_log_tail(heights[exact], m, rounding="up")
     return torch.where(vacuous, 0.0, log_sum_up(log_terms))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -48,8 +49,9 @@ def sampled_outputs(problem: Problem, i: int) -> Iterator[Tensor]:
         chunk += 1
 
 
-def count_misclassified(problem: Problem, i: int, samples: int) -> int:
-    """How many of the first `samples` draws change the answer of input i of the batch."""
+def count_misclassified(problem: Problem, i: int, samples: int) -> int | None:
+    """How many of the first `samples` draws change the answer of input i; None past the problem's time limit."""
+    deadline = time.perf_counter() + problem.settings.time_limit
     decision = problem.network.decision
     answer = problem.network.predict(problem.x[i : i + 1])
     count, left = 0, samples
@@ -58,7 +60,9 @@ def count_misclassified(problem: Problem, i: int, samples: int) -> int:
         left -= CHUNK
         if left <= 0:
             return count
-    raise AssertionError("unreachable")
+        if time.perf_counter() > deadline:
+            break
+    return None
 
 
 def clopper_pearson(misclassified: int, samples: int, confidence: float) -> float:
@@ -76,22 +80,28 @@ def clopper_pearson(misclassified: int, samples: int, confidence: float) -> floa
     return min(0.0, log_p + 1e-9)
 
 
-def _sampling(problem: Problem) -> list[Bound]:
-    settings = problem.settings
-    found = []
-    for i in range(len(problem.x)):
+@dataclass(frozen=True)
+class MonteCarlo(Rung):
+    """Rung `sampling`: counts misclassified draws and bounds p with confidence."""
+
+    def bound(self, problem: Problem) -> list[Bound]:
+        return [self.bound_one(problem, i) for i in range(len(problem.x))]
+
+    def bound_one(self, problem: Problem, i: int) -> Bound:
+        """The bound for input i of the problem."""
+        settings = problem.settings
         start = time.perf_counter()
         wrong = count_misclassified(problem, i, settings.samples)
+        if wrong is None:
+            reason = f"time limit of {settings.time_limit:g} s reached before {settings.samples} samples"
+            return Bound(self.name, "confidence", 0.0, skipped=reason)
         log_p = clopper_pearson(wrong, settings.samples, settings.confidence)
         seconds = time.perf_counter() - start
-        found.append(Bound("sampling", "confidence", log_p, seconds, settings.confidence, settings.samples, wrong))
-    return found
+        return Bound(self.name, "confidence", log_p, seconds, settings.confidence, settings.samples, wrong)
 
 
-SAMPLING = Rung(
+SAMPLING = MonteCarlo(
     "sampling",
-    "confidence",
     "p is below the one-sided Clopper-Pearson bound with probability at least the stated confidence, per input",
     "Clopper and Pearson, Biometrika 26 (1934)",
-    _sampling,
 )

@@ -1,0 +1,201 @@
+"""The inverse question on a network: the largest noise under which a proved rung keeps p below delta."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from calotte.assess import batches, check_labels, check_settings, select_rungs
+from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung, Settings
+from calotte.errors import InvalidInput
+from calotte.geometry import Geometry
+from calotte.network.graph import Network
+from calotte.noise import Kind, Noise
+from calotte.rounding import down
+
+__all__ = ["Plan", "plan", "plan_each"]
+
+_STEPS = 60
+"""Halvings of the interval of log eps: far below the float64 spacing of eps at the end."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The largest noise that each proved rung allows for one input.
+
+    Attributes:
+        delta: the misclassification probability allowed.
+        largest_eps: rung -> the largest eps (norm of the noise; sigma sqrt(m) for the Gaussian) found with
+            p <= delta proved, rounded down; 0 where there is none, None where every eps will do.
+        largest_sigma: the same as standard deviations per coordinate.
+        scope: rung -> "all" where p <= delta is proved for every smaller eps too.
+    """
+
+    index: int
+    predicted: int
+    label: int | None
+    noise: Kind
+    delta: float
+    input_dimension: int
+    units: int
+    distance: float | None
+    largest_eps: dict[str, float | None]
+    largest_sigma: dict[str, float | None]
+    scope: dict[str, str]
+    model_sha256: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The public JSON form."""
+        return {
+            "index": self.index,
+            "predicted": self.predicted,
+            "label": self.label,
+            "correct": None if self.label is None else self.predicted == self.label,
+            "noise": self.noise,
+            "delta": self.delta,
+            "input_dimension": self.input_dimension,
+            "units": self.units,
+            "distance": self.distance,
+            "largest_eps": self.largest_eps,
+            "largest_sigma": {
+                rung: None if eps is None else math.nextafter(eps / root, 0.0)
+                for rung, eps in self.largest_eps.items()
+            },
+            "scope": self.scope,
+            "version": version("calotte"),
+            "model_sha256": self.model_sha256,
+        }
+
+
+def plan_each(
+    network: Network,
+    inputs: ArrayLike | Tensor,
+    noise: Noise,
+    delta: float,
+    *,
+    labels: ArrayLike | None = None,
+    index: Sequence[int] | None = None,
+    rungs: Sequence[str] | None = None,
+    settings: Settings | None = None,
+) -> Iterator[Plan]:
+    """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
+    settings = settings or Settings()
+    check_settings(settings)
+    if not 0 < delta < 1:
+        raise InvalidInput(f"delta must lie strictly between 0 and 1, came {delta}")
+    chosen = select_rungs(rungs, PROVED_RUNGS)
+    x = network.inputs(inputs)
+    numbers = list(range(len(x))) if index is None else [int(i) for i in index]
+    if len(numbers) != len(x):
+        raise InvalidInput(f"{len(numbers)} indices for {len(x)} inputs")
+    truth = check_labels(labels, len(x), network.decision.classes)
+    m = noise.dimension(network.d)
+    geometry = Geometry(network, noise.map, settings.memory_limit)
+    plain = geometry if noise.map is None else Geometry(network, None, settings.memory_limit)
+
+    def each() -> Iterator[Plan]:
+        for part in batches(network, len(x), settings.memory_limit):
+            problem = Problem(geometry, x[part], numbers[part], noise, settings)
+            distances = plain.distances(x[part]) if plain is not geometry else problem.distances
+            largest = {rung.name: _largest_sizes(rung, problem, delta) for rung in chosen}
+            for i, number in enumerate(numbers[part]):
+                rho = distances.rho[i].item()
+                sizes = {name: values[i].item() for name, values in largest.items()}
+                yield Plan(
+                    index=number,
+                    predicted=int(distances.predicted[i]),
+                    label=None if truth is None else truth[part][i],
+                    noise=noise.kind,
+                    delta=delta,
+                    input_dimension=network.d,
+                    units=network.units,
+                    distance=None if math.isinf(rho) else rho,
+                    largest_eps=_rounded(noise, sizes, lambda scaled: scaled.eps(m)),
+                    largest_sigma=_rounded(noise, sizes, lambda scaled: scaled.sigma(m)),
+                    scope={rung.name: "all" for rung in chosen if rung.monotone},
+                    model_sha256=network.sha256,
+                )
+
+    return each()
+
+
+def plan(
+    network: Network,
+    inputs: ArrayLike | Tensor,
+    noise: Noise,
+    delta: float,
+    *,
+    labels: ArrayLike | None = None,
+    index: Sequence[int] | None = None,
+    rungs: Sequence[str] | None = None,
+    settings: Settings | None = None,
+) -> list[Plan]:
+    """Find, for every input, the largest noise under which each proved rung keeps p <= delta.
+
+    Args:
+        network, inputs, labels, index, settings: as for `assess`.
+        noise: its kind and map; its size is ignored.
+        delta: misclassification probability allowed, 0 < delta < 1.
+        rungs: names of proved rungs; None for all.
+
+    Returns:
+        One Plan for each input, in order.
+
+    Raises:
+        InvalidInput: anything that does not make sense, before anything is computed.
+    """
+    return list(plan_each(network, inputs, noise, delta, labels=labels, index=index, rungs=rungs, settings=settings))
+
+
+def _largest_sizes(rung: ProvedRung, problem: Problem, delta: float) -> Tensor:
+    """Largest eps or sigma (B,) found with p <= delta proved by a rung: bisection on its logarithm, the safe end.
+
+    The interval starts at rho_x, where sphere and ball have p = 0, or below it; 0 where nothing is proved there
+    or the rung does not apply, inf where there seems to be no end.
+    """
+    if rung.refuses(problem) is not None:
+        return torch.zeros(len(problem.x), dtype=torch.float64)
+    log_delta = math.nextafter(math.log(delta), -math.inf)
+
+    def holds(sizes: Tensor) -> Tensor:
+        return rung.log_bound(problem, sizes) <= log_delta
+
+    rho = problem.distances.rho
+    low = torch.where((rho > 0) & torch.isfinite(rho), rho, 1.0)
+    proved = holds(low)
+    for _ in range(20):
+        if proved.all():
+            break
+        low = torch.where(proved, low, low / 2)
+        proved = holds(low)
+    high = low * 2
+    for _ in range(100):
+        more = holds(high) & proved
+        if not more.any():
+            break
+        low, high = torch.where(more, high, low), torch.where(more, high * 4, high)
+    unlimited = holds(high) & proved
+    for _ in range(_STEPS):
+        middle = (low * high).sqrt()
+        fine = holds(middle)
+        low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
+    return torch.where(unlimited, torch.inf, torch.where(proved & holds(low), low, 0.0))
+
+
+def _rounded(noise: Noise, sizes: dict[str, float], measure: Callable[[Noise], float]) -> dict[str, float | None]:
+    """Sizes as eps or sigma, rounded down: 0 stays 0, None for no limit."""
+    found: dict[str, float | None] = {}
+    for rung, size in sizes.items():
+        if size == 0.0 or math.isinf(size):
+            found[rung] = 0.0 if size == 0.0 else None
+        else:
+            value = measure(noise.resized(size))
+            found[rung] = value if value == size else down(down(value))
+    return found
