@@ -71,13 +71,13 @@ class Dense(Affine):
         self.input_shapes, self.output_shape = ((*leading, n_in),), (*leading, n_out)
         self.terms, self.adjoint_terms = n_in + 1, n_out
 
-    def linear(self, *xs: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, *xs: Tensor) -> Tensor:
         return torch.nn.functional.linear(xs[0], self.weight)
 
-    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
         return (y @ self.weight,)
 
-    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:  # noqa: D102
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
         return Dense(f(self.weight), leading=self.output_shape[:-1])
 
     def __call__(self, *xs: Tensor) -> Tensor:
@@ -103,15 +103,15 @@ class Diagonal(Affine):
         self.weight, self.offset, self.divide = weight, offset, divide
         self.terms = self.adjoint_terms = terms
 
-    def linear(self, *xs: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, *xs: Tensor) -> Tensor:
         if self.weight is None:
             return xs[0]
         return xs[0] / self.weight if self.divide else xs[0] * self.weight
 
-    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
         return (self.linear(y),)
 
-    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:  # noqa: D102
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
         weight = torch.ones((), dtype=torch.float64) if self.weight is None else self.weight
         weight = f(1.0 / weight if self.divide else weight)
         return Diagonal(self.output_shape, weight, None, terms=self.terms + 1)
@@ -126,13 +126,13 @@ class Reshape(Affine):
         self.input_shapes, self.output_shape, self.offset = (before,), after, None
         self.terms = self.adjoint_terms = 0
 
-    def linear(self, *xs: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, *xs: Tensor) -> Tensor:
         return xs[0].reshape(-1, *self.output_shape)
 
-    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
         return (y.reshape(-1, *self.input_shapes[0]),)
 
-    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:  # noqa: D102
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
         return self
 
 
@@ -144,14 +144,14 @@ class Sum(Affine):
         self.signs = signs
         self.terms, self.adjoint_terms = len(signs), 0
 
-    def linear(self, *xs: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, *xs: Tensor) -> Tensor:
         y = xs[0] if self.signs[0] > 0 else -xs[0]
         for x, sign in zip(xs[1:], self.signs[1:], strict=True):
             y = y + x if sign > 0 else y - x
         return y
 
-    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
         return tuple(y if sign > 0 else -y for sign in self.signs)
 
-    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:  # noqa: D102
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
         return Sum(self.output_shape, (1,) * len(self.signs))

@@ -119,7 +119,7 @@ def row_space(weight: Tensor, errors: Tensor) -> RowSpace:
         return RowSpace(weight, errors, 0.0)
     r = torch.zeros(0, n, dtype=torch.float64)
     stretch = 0.0
-    for block in weight.t().split(max(4 * n, 1024)):
+    for block in torch.split(weight.t(), max(4 * n, 1024)):
         a = torch.cat([r, block])
         q, r = torch.linalg.qr(a)
         rounding = 1.0 + 2.0 * gamma(len(a) + 4)

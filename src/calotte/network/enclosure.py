@@ -138,7 +138,7 @@ def normal_errors(
     for i, node in enumerate(network.nodes[skip_to:], start=skip_to):
         if start and i == skip_to:
             error = start[i].expand(batch, *start[i].shape)
-            norm = norms[i] if i in norms else error
+            norm = norms.get(i, error)
         elif node.op is None:
             norm, error = (
                 t.reshape(network.input_shape).expand(batch, *network.input_shape)

@@ -1,0 +1,134 @@
+"""Check: a loaded network is compared with its source before it is handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calotte.errors import SourceMismatch
+from calotte.network.affine import Affine
+from calotte.network.graph import Network, Relu
+
+__all__ = ["Source", "check", "probes"]
+
+Source = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Inputs (n, d) to outputs (n, K), as the source computes them."""
+
+SINGLE, DOUBLE = 2.0**-24, 2.0**-53
+
+
+def probes(d: int, extreme: float) -> dict[str, Tensor]:
+    """Inputs to compare at, (n, d) each, by kind; all of them are float16 numbers, so that no source rounds them."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(n: int) -> Tensor:
+        return torch.randn(n, d, generator=generator).to(torch.float16).to(torch.float64)
+
+    uniform = torch.rand(3, d, generator=generator).to(torch.float16).to(torch.float64)
+    flat = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)[:, None].expand(-1, d)
+    return {
+        "Gaussian": normal(4),
+        "uniform": uniform,
+        "flat": flat.contiguous(),
+        "zero": torch.zeros(1, d, dtype=torch.float64),
+        "extreme": normal(3) * extreme,
+    }
+
+
+def check(
+    network: Network,
+    source: Source,
+    *,
+    name: str,
+    roundoff: float = DOUBLE,
+    precise: Callable[[], Source] | None = None,
+) -> None:
+    """Compare a network with its source at Gaussian, uniform, flat, zero and extreme inputs.
+
+    They agree where outputs differ by at most 100 unit roundoffs of the source, relative to the largest output
+    (6e-6 in float32). A float32 source may lose more by cancellation alone: where it does, the same model in
+    float64 is asked, and has to agree to 1e-9 or to what float64 can lose at most. Inputs at which the source
+    may overflow are left out.
+
+    Args:
+        network: the network.
+        source: the model that it came from.
+        name: of the source, for the message.
+        roundoff: unit roundoff of the source's arithmetic.
+        precise: makes the same source with float64 arithmetic, for a source with less.
+
+    Raises:
+        SourceMismatch: they differ by more.
+    """
+    half = roundoff > SINGLE
+    largest, extreme = (3e4, 2.0**4) if half else (1e37, 2.0**20)
+    for kind, x in probes(network.d, extreme).items():
+        x = x[forward_error(network, x, DOUBLE)[1] < largest]
+        if len(x) == 0:
+            continue
+        what = differences(network, source, x, 100.0 * roundoff, 0.0 if precise else roundoff)
+        if what and precise:
+            what = differences(network, precise(), x, 1e-9, DOUBLE)
+        if what:
+            raise SourceMismatch(
+                f"the loaded network and {name} differ at a {kind} input: {what}; "
+                "the import is wrong, please report it"
+            )
+
+
+def differences(network: Network, source: Source, x: Tensor, relative: float, roundoff: float) -> str | None:
+    """Where network and source differ by more than `relative` and what rounding can explain; None if nowhere."""
+    ours = network.forward(x)
+    theirs = torch.from_numpy(np.array(source(x.numpy()), dtype=np.float64))
+    if theirs.shape != ours.shape:
+        return f"{ours.shape[1]} outputs here, {theirs.shape[1]} there"
+    allowed = relative * ours.abs().amax(1, keepdim=True).expand_as(ours)
+    if roundoff > 0.0:
+        allowed = torch.maximum(allowed, forward_error(network, x, roundoff)[0])
+    wrong = ~((theirs - ours).abs() <= allowed)
+    if not wrong.any():
+        return None
+    row, k = (int(i) for i in wrong.nonzero()[0])
+    return (
+        f"output {k} is {ours[row, k].item():.9g} here and {theirs[row, k].item():.9g} there, "
+        f"rounding explains {allowed[row, k].item():.2g}"
+    )
+
+
+def forward_error(network: Network, x: Tensor, roundoff: float) -> tuple[Tensor, Tensor]:
+    """What arithmetic of unit roundoff `roundoff` can get wrong at a batch x (B, d).
+
+    Returns:
+        (error, magnitude): bounds on the errors of the outputs (B, K), and the largest sum of absolute values
+        that occurs at each input (B,), beyond which arithmetic overflows.
+    """
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
+    largest = x.abs().amax(1)
+    error = torch.zeros_like(x)
+    for i, value in network.values(x):
+        op = network.nodes[i].op
+        if isinstance(op, Affine):
+            # twice the terms of ours: the source may round where we do not
+            nu = (2 * op.terms + 4) * roundoff if op.terms else 0.0
+            g = nu / (1.0 - nu) if nu < 1.0 else torch.inf
+            below = [kept[j] for j in network.nodes[i].inputs]
+            magnitude = op.absolute.linear(*(v.abs() for v, _ in below))
+            error = op.absolute.linear(*(e for _, e in below))
+            if op.offset is not None:
+                magnitude = magnitude + op.offset.abs()
+            if g > 0.0:
+                error = error + g * (magnitude + error)
+            largest = torch.maximum(largest, magnitude.flatten(1).amax(1))
+        elif isinstance(op, Relu):
+            error = kept[network.nodes[i].inputs[0]][1]
+        else:
+            error = torch.zeros_like(value)
+        kept[i] = (value, error)
+        for j in network.nodes[i].inputs:
+            if network.last_reader[j] == i:
+                kept.pop(j, None)
+    return error.reshape(len(x), -1).nan_to_num(nan=torch.inf), largest

@@ -1,0 +1,95 @@
+"""PyTorch modules: exported to ONNX in memory, then imported by the one path there is."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from calotte.errors import InvalidModel
+from calotte.network.check import check
+from calotte.network.decision import Rule
+from calotte.network.graph import Network
+from calotte.network.importer import first_line, import_graph
+
+__all__ = ["from_torch"]
+
+
+def from_torch(module: torch.nn.Module, input_shape: Sequence[int], decision: Rule | None = None) -> Network:
+    """A PyTorch module as a network, compared with the module before it is handed out.
+
+    A float64 copy is exported with `torch.onnx.export(dynamo=True)`; the module itself is left alone.
+
+    Args:
+        module: a module in evaluation mode that takes a batch (B, *input_shape).
+        input_shape: shape of one input, without batch.
+        decision: how outputs become an answer. Default: argmax, or sign where there is one output.
+
+    Raises:
+        InvalidModel: the module is in training mode or cannot be exported.
+        UnsupportedOperator: it is not piecewise linear.
+        SourceMismatch: the network and the module disagree.
+    """
+    if not isinstance(module, torch.nn.Module):
+        raise InvalidModel(f"expected a torch.nn.Module, came {type(module).__name__}")
+    if module.training:
+        raise InvalidModel("the module is in training mode: call .eval() on it first")
+    shape = tuple(int(n) for n in input_shape)
+    if not shape or min(shape) < 1:
+        raise InvalidModel(f"input shape {shape}: expected positive sizes, without the batch axis")
+    double = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).requires_grad_(False)
+    example = torch.zeros(1, *shape, dtype=torch.float64)
+    imported = import_graph(exported(double, example), decision)
+
+    def source(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        with torch.no_grad():
+            rows = [double(torch.from_numpy(row).reshape(1, *shape)).reshape(-1) for row in x]
+        return torch.stack(rows).numpy()
+
+    check(imported.network, source, roundoff=2.0**-53, name="the module")
+    return imported.network
+
+
+def exported(module: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+    """The module as an ONNX model in memory."""
+    try:
+        with silence():
+            program = torch.onnx.export(module, (example,), dynamo=True, verbose=False)
+    except ImportError as error:
+        raise InvalidModel(
+            f"exporting a PyTorch module needs onnxscript ({first_line(error)}): pip install onnxscript"
+        ) from None
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise InvalidModel(f"torch cannot export the module: {first_line(cause)}") from None
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep the exporter's progress and warnings off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
