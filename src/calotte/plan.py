@@ -64,10 +64,7 @@ class Plan:
             "units": self.units,
             "distance": self.distance,
             "largest_eps": self.largest_eps,
-            "largest_sigma": {
-                rung: None if eps is None else math.nextafter(eps / root, 0.0)
-                for rung, eps in self.largest_eps.items()
-            },
+            "largest_sigma": self.largest_sigma,
             "scope": self.scope,
             "version": version("calotte"),
             "model_sha256": self.model_sha256,
