@@ -36,7 +36,7 @@ def gemm(step: Step) -> Value:
     bias = None
     if step.has(2) and beta != 0.0:
         bias = step.weights(step.constant(2))
-        if np.broadcast_shapes(tuple(bias.shape), shape) != shape:
+        if bias.ndim > 2 or any(n not in (1, m) for n, m in zip(bias.shape[::-1], shape[::-1], strict=False)):
             raise step.error(f"bias of shape {tuple(bias.shape)} does not fit outputs {shape}")
         bias = bias.expand(shape)
         bias = bias[0] if shape[0] == 1 else bias

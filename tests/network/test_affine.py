@@ -1,0 +1,154 @@
+"""Affine maps: adjoints, the rounding contract, and enclosures of whole networks, against exact arithmetic."""
+
+import mpmath
+import pytest
+import torch
+
+from calotte.network.affine import Dense, Diagonal, Reshape, Sum
+from calotte.network.decision import Decision
+from calotte.network.enclosure import evaluate
+from calotte.network.graph import Network, Node, Relu
+from calotte.network.random import random_network
+from calotte.rounding import gamma
+
+
+def randn(*shape, seed=0, wild=False):
+    generator = torch.Generator().manual_seed(seed + len(shape))
+    values = torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return values * 10.0 ** torch.randint(-6, 7, shape, generator=generator) if wild else values
+
+
+MAPS = {
+    "dense": Dense(randn(3, 5), randn(3)),
+    "dense, wild": Dense(randn(3, 5, wild=True), randn(3, wild=True)),
+    "dense, leading": Dense(randn(3, 5), randn(3), leading=(2, 4)),
+    "shift": Diagonal((2, 3), None, randn(2, 1), terms=1),
+    "scale": Diagonal((2, 3), randn(2, 3), randn(3)),
+    "divide": Diagonal((2, 3), randn(3), randn(2, 3), divide=True),
+    "reshape": Reshape((2, 3), (3, 2)),
+    "sum": Sum((2, 3), (1, -1, 1)),
+}
+
+
+def matrix(op, i):
+    """The matrix of argument i, column by column: (outputs, inputs)."""
+    columns = []
+    for k in range(torch.zeros(op.input_shapes[i]).numel()):
+        xs = [torch.zeros(1, *shape, dtype=torch.float64) for shape in op.input_shapes]
+        xs[i].reshape(-1)[k] = 1.0
+        columns.append(op.linear(*xs).reshape(-1))
+    return torch.stack(columns, 1)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_adjoint(name):
+    op = MAPS[name]
+    xs = [randn(4, *shape, seed=i) for i, shape in enumerate(op.input_shapes)]
+    y = randn(4, *op.output_shape, seed=9)
+    left = (op.linear(*xs) * y).flatten(1).sum(1)
+    right = sum((x * a).flatten(1).sum(1) for x, a in zip(xs, op.adjoint(y), strict=True))
+    scale = (op.absolute.linear(*(x.abs() for x in xs)) * y.abs()).flatten(1).sum(1)
+    assert ((left - right).abs() <= 1e-12 * scale).all()
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_absolute_and_support_have_the_right_coefficients(name):
+    op = MAPS[name]
+    for i in range(len(op.input_shapes)):
+        a = matrix(op, i)
+        assert torch.allclose(matrix(op.absolute, i), a.abs(), rtol=1e-14, atol=0)
+        assert torch.equal(matrix(op.support, i), (a != 0).double())
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_rounding_contract(name):
+    """Against 60 digits: the computed map, its absolute and its adjoint are as accurate as `terms` says."""
+    op = MAPS[name]
+    xs = [randn(1, *shape, seed=i, wild=True) for i, shape in enumerate(op.input_shapes)]
+    y = randn(1, *op.output_shape, seed=9, wild=True)
+    with mpmath.workdps(60):
+        matrices = [exact_matrix(op, i) for i in range(len(xs))]
+        offset = [mpmath.mpf(0)] * y.numel()
+        if op.offset is not None:
+            offset = [mpmath.mpf(v) for v in op.offset.expand(op.output_shape).reshape(-1).tolist()]
+        got, absolute = op(*xs).reshape(-1).tolist(), op.absolute.linear(*(x.abs() for x in xs)).reshape(-1).tolist()
+        flat = [x.reshape(-1).tolist() for x in xs]
+        for j in range(y.numel()):
+            parts = [a[j][k] * mpmath.mpf(v) for a, x in zip(matrices, flat, strict=True) for k, v in enumerate(x)]
+            magnitude = mpmath.fsum(abs(p) for p in parts)
+            slack = gamma(op.terms) * (magnitude + abs(offset[j]))
+            assert abs(got[j] - (mpmath.fsum(parts) + offset[j])) <= slack
+            assert abs(absolute[j] - magnitude) <= gamma(max(op.terms, op.absolute.terms)) * magnitude
+        for a, back in zip(matrices, op.adjoint(y), strict=True):
+            for k, v in enumerate(back.reshape(-1).tolist()):
+                parts = [a[j][k] * mpmath.mpf(u) for j, u in enumerate(y.reshape(-1).tolist())]
+                magnitude = mpmath.fsum(abs(p) for p in parts)
+                assert abs(v - mpmath.fsum(parts)) <= gamma(op.adjoint_terms) * magnitude
+
+
+def exact_matrix(op, i):
+    """The matrix of argument i in mpmath numbers, from the definition of the map."""
+    if isinstance(op, Diagonal) and op.divide:
+        weight = [1 / mpmath.mpf(v) for v in op.weight.expand(op.output_shape).reshape(-1).tolist()]
+        return [[w if j == k else mpmath.mpf(0) for k in range(len(weight))] for j, w in enumerate(weight)]
+    return [[mpmath.mpf(v) for v in row] for row in matrix(op, i).tolist()]
+
+
+def exact_values(network, x):
+    """Every pre-activation and output of a dense network in 60 digits: lists by node, -1 the outputs."""
+    found, values = {}, {0: [mpmath.mpf(v) for v in x.tolist()]}
+    for i, node in enumerate(network.nodes[1:], start=1):
+        below = values[node.inputs[0]]
+        if isinstance(node.op, Relu):
+            found[node.inputs[0]] = below
+            values[i] = [max(v, mpmath.mpf(0)) for v in below]
+        else:
+            weight = exact_matrix(node.op, 0)
+            offset = node.op.offset.expand(node.op.output_shape).reshape(-1).tolist()
+            values[i] = [
+                mpmath.fsum(w * v for w, v in zip(row, below, strict=True)) + mpmath.mpf(b)
+                for row, b in zip(weight, offset, strict=True)
+            ]
+    found[-1] = values[len(network.nodes) - 1]
+    return found
+
+
+def normalised(network, mean, scale):
+    """The network behind (x - mean) / scale."""
+    shape = network.input_shape
+    first = [
+        Node("input", None),
+        Node("shift", Diagonal(shape, None, -mean, terms=1), (0,)),
+        Node("scale", Diagonal(shape, scale, torch.zeros(shape, dtype=torch.float64), divide=True), (1,)),
+    ]
+    rest = [Node(n.name, n.op, tuple(j + 2 for j in n.inputs)) for n in network.nodes[1:]]
+    return Network((*first, *rest), shape, network.decision)
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 2), (6, 20, 20, 20, 3), (2, 5, 1)])
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e9])
+def test_enclosures_hold_the_exact_values(widths, scale):
+    network = random_network(widths, torch.Generator().manual_seed(1))
+    network = normalised(network, randn(widths[0]), randn(widths[0]))
+    x = randn(5, widths[0], seed=3) * scale
+    for masks in (None, network.masks(network.pattern(x))):
+        enclosed = evaluate(network, x, masks)
+        with mpmath.workdps(60):
+            for b in range(len(x)):
+                for i, exact in exact_values(network, x[b]).items():
+                    value, error = (t[b].reshape(-1).tolist() for t in (enclosed[i].value, enclosed[i].error))
+                    for v, e, true in zip(value, error, exact, strict=True):
+                        assert abs(mpmath.mpf(v) - true) <= mpmath.mpf(e)
+
+
+def test_exact_zeros_stay_exact():
+    """A unit whose inputs are all dead has no error, whatever its weights."""
+    nodes = (
+        Node("input", None),
+        Node("dead", Dense(torch.tensor([[1.0], [2.0]]).double(), torch.tensor([-9.0, -9.0]).double()), (0,)),
+        Node("relu", Relu((2,)), (1,)),
+        Node("last", Dense(torch.tensor([[0.1, 0.3]]).double(), torch.tensor([0.75]).double()), (2,)),
+    )
+    network = Network(nodes, (1,), Decision("sign", 1))
+    out = evaluate(network, torch.tensor([[0.3]], dtype=torch.float64))[-1]
+    assert (out.value.item(), out.error.item()) == (0.75, 0.0)
