@@ -21,6 +21,8 @@ from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 
 __all__ = ["Distances", "Geometry", "one_hot_blocks", "pull_back", "signed_distances"]
 
+_SMALL = 2.0**-400  # norms below it, or above its reciprocal, are taken again after scaling
+
 
 @dataclass(frozen=True)
 class Distances:
@@ -64,21 +66,31 @@ def signed_distances(
     Returns:
         (nearest, lower), shapes of `value`.
     """
+    finite = torch.finfo(value.dtype).max
     numerator = value - value_error
     above = (norm * (1.0 + norm_accuracy) + norm_error) * (1.0 + gamma(4))
     below = (norm * (1.0 - norm_accuracy) * (1.0 - gamma(4)) - norm_error) * (1.0 - gamma(4))
     # one rounding of the subtraction, one of the quotient: 4 u moves both to the safe side
     lower = torch.where(
         numerator >= 0,
-        numerator / above * (1.0 - 4 * UNIT_ROUNDOFF),
+        (numerator / above * (1.0 - 4 * UNIT_ROUNDOFF)).clamp_max(finite),
         torch.where(below > 0, numerator / below * (1.0 + 4 * UNIT_ROUNDOFF), -torch.inf),
     )
     constant = (norm == 0) & (norm_error == 0)
     settled = (numerator > 0) | ((value == 0) & (value_error == 0))
     lower = torch.where(constant, torch.where(settled, torch.inf, -torch.inf), lower)
-    lower = torch.where(lower.isnan(), -torch.inf, lower)
-    nearest = torch.where(constant, torch.inf, value.abs() / norm)
+    lower = torch.where(lower.isnan() | ~value.isfinite(), -torch.inf, lower)  # overflow: nothing is known
+    nearest = torch.where(norm == 0, torch.inf, (value.abs() / norm).clamp_max(finite))
     return torch.where(nearest.isnan(), 0.0, nearest), lower
+
+
+def row_norms(rows: Tensor) -> Tensor:
+    """Euclidean norms of the rows of a matrix, right also where squares overflow or underflow."""
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    for doubtful, scale in ((norms < _SMALL, 2.0**600), (norms > 1.0 / _SMALL, 2.0**-600)):
+        if doubtful.any():
+            norms[doubtful] = torch.linalg.vector_norm(rows[doubtful] * scale, dim=1) / scale
+    return norms
 
 
 def times(matrices: Tensor, vectors: Tensor) -> Tensor:
@@ -151,7 +163,10 @@ class Geometry:
         weight, errors = self.chain.weights[0], self.chain.first_error
         if self.noise_map is not None:
             spread = weight.abs() @ self.coordinates.value
-            errors = errors * self.coordinates.value.max() + spread * gamma(2 * self.network.d + 8)
+            # ||S' e|| <= ||S|| ||e||: a diagonal S has its largest entry for norm, any S at most its Frobenius norm
+            sizes = self.coordinates.value
+            size = sizes.max() if self.noise_map.ndim == 1 else sizes.norm() * (1.0 + gamma(self.network.d + 4))
+            errors = errors * size * (1.0 + gamma(4)) + spread * gamma(2 * self.network.d + 8)
             errors = torch.where(spread > 0, errors.clamp_min(NORM_SLACK), errors)
         return row_space(self.mapped(weight), errors)
 
@@ -217,17 +232,17 @@ class Geometry:
         transposed = [weight.t().contiguous() for weight in chain.weights]
         layers = [masks[i].flatten(1) for i in network.relus]
         norms = [torch.empty(batch, len(weight), dtype=torch.float64) for weight in chain.weights]
-        norms[0][:] = first.norm(dim=1)
+        norms[0][:] = row_norms(first)
         output_norms = torch.empty(comparison.shape[:2], dtype=torch.float64)
         for b in range(batch):
             rows = first
             for layer, weight in enumerate(transposed[1:], start=1):
                 active = layers[layer - 1][b].nonzero().squeeze(1)
                 rows = weight[active].t() @ rows[active]
-                torch.linalg.vector_norm(rows, dim=1, out=norms[layer][b])
+                norms[layer][b] = row_norms(rows)
             if chain.final_relu:
                 rows = rows * layers[-1][b, :, None]
-            output_norms[b] = (comparison[b] @ rows).norm(dim=1)
+            output_norms[b] = row_norms(comparison[b] @ rows)
         feeders = [network.nodes[i].inputs[0] for i in network.relus]
         shaped = {
             i: norm.reshape(batch, *network.shape(i))
@@ -249,9 +264,9 @@ class Geometry:
             own = {i: mask[b] for i, mask in masks.items()}
             for i in feeders:
                 for block, cotangents in one_hot_blocks(network, i, self.memory_limit):
-                    norms[i][b, block] = self.mapped(pull_back(network, own, i, cotangents)).norm(dim=1)
+                    norms[i][b, block] = row_norms(self.mapped(pull_back(network, own, i, cotangents)))
             rows = comparison[b].reshape(-1, *network.shape(last))
-            output_norms[b] = self.mapped(pull_back(network, own, last, rows)).norm(dim=1)
+            output_norms[b] = row_norms(self.mapped(pull_back(network, own, last, rows)))
         accuracy = gamma(2 * network.d + 4)
         return (
             {i: norm.reshape(batch, *network.shape(i)) for i, norm in norms.items()},

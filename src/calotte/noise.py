@@ -130,15 +130,24 @@ class Noise(ABC):
         """log P(normal.r >= t) for a normal (d,) in input space; a zero normal gives 1 if t <= 0, else 0."""
         n = torch.as_tensor(normal, dtype=torch.float64)
         m = self.dimension(len(n))
-        if self.map is not None:
-            n = n @ self.map if self.map.ndim == 2 else (n * self.map)[self.map != 0]
-        norm = n.norm().item()
-        if norm == 0.0:
+        # by a power of two, which is exact: no square of what matters may overflow or underflow
+        exponent = int(np.frexp(n.abs().max().item())[1])
+        n = torch.from_numpy(np.ldexp(n.numpy(), -exponent))
+        mapped, magnitude = n, n.abs()
+        if self.map is not None and self.map.ndim == 2:
+            mapped, magnitude = n @ self.map, n.abs() @ self.map.abs()
+        elif self.map is not None:
+            mapped = (n * self.map)[self.map != 0]
+            magnitude = mapped.abs()
+        norm, most = mapped.norm().item(), magnitude.norm().item()
+        if most == 0.0 or (norm == 0.0 and rounding == "nearest"):
             return 0.0 if t <= 0 else -math.inf
-        # the norm and the quotient are off by a few u times the number of terms: move t / norm to the safe side
-        margin = {"nearest": 0.0, "up": -1.0, "down": 1.0}[rounding] * gamma(m + len(n) + 8)
-        height = torch.tensor([t / norm])
-        return self.log_tail(height + margin * height.abs(), m, rounding=rounding).item()
+        # the norm may be off by a few u times the number of terms, of the terms themselves: to the safe side
+        side = {"nearest": 0.0, "up": 1.0, "down": -1.0}[rounding] * math.copysign(1.0, t)
+        norm = max(norm + side * gamma(2 * (m + len(n)) + 16) * most, 0.0)
+        with np.errstate(over="ignore", divide="ignore"):
+            height = np.ldexp(t, -exponent) / np.float64(norm) if t != 0 else 0.0
+        return self.log_tail(torch.tensor([float(height)], dtype=torch.float64), m, rounding=rounding).item()
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,15 +229,17 @@ class Gaussian(Noise):
         log_p = torch.from_numpy(np.asarray(special.log_ndtr(-s.numpy())))
         if rounding == "nearest":
             return log_p
-        margin = _GAUSSIAN_ERROR * log_p.abs() + 1e-300
         # a normal tail is never zero: where its logarithm overflows, a huge negative number is an upper bound
-        moved = (log_p + margin).clamp(-1e300, 0.0) if rounding == "up" else log_p - margin
+        log_p = log_p.clamp_min(-1e300) if rounding == "up" else log_p
+        margin = _GAUSSIAN_ERROR * log_p.abs() + 1e-300
+        moved = (log_p + margin).clamp_max(0.0) if rounding == "up" else log_p - margin
         return torch.where(torch.isinf(s), torch.where(s > 0, -torch.inf, 0.0), moved)
 
     def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
         s = -torch.from_numpy(np.asarray(special.ndtri_exp(log_p.numpy())))
         margin = {"nearest": 0.0, "up": 1.0, "down": -1.0}[rounding]
-        return s + margin * (1e-10 * s.abs() + 1e-10)
+        end = torch.where(log_p == 0, -torch.inf, torch.inf)
+        return torch.where((log_p == 0) | torch.isinf(log_p), end, s + margin * (1e-10 * s.abs() + 1e-10))
 
     def standard_exponential_tail(self, s: Tensor, m: int) -> Tensor:
         bound = -0.5 * s.clamp_min(0.0) ** 2 * (1.0 - 8 * UNIT_ROUNDOFF)
@@ -242,7 +253,7 @@ def quotient_down(t: Tensor, size: Tensor | float) -> Tensor:
     """t / size rounded down, for size > 0; exactly 1 or more where t >= size, so that certainty is not lost."""
     s = t / size
     below = torch.nextafter(s, torch.full_like(s, -torch.inf))
-    return torch.where(t >= size, below.clamp_min(1.0), below)
+    return torch.where(torch.isinf(t), t, torch.where(t >= size, below.clamp_min(1.0), below))
 
 
 def _direction(n: int, r: int, m: int, generator: torch.Generator) -> Tensor:

@@ -38,7 +38,7 @@ class Enclosure:
 def magnitude_pass(op: Affine, slack: float, *ts: Tensor) -> Tensor:
     """Upper bound on sum_i |A_i| t_i for t >= 0; zero only where every term is exactly zero."""
     y = op.absolute.linear(*ts) * (1.0 + 2.0 * gamma(op.terms + 4))
-    small = ~(y > slack)
+    small = y <= slack  # not where y is NaN: nothing is known there
     if small.any():
         reached = op.support.linear(*((t > 0).to(t.dtype) for t in ts)) > 0
         y = torch.where(small & reached, slack, y)
@@ -88,7 +88,7 @@ def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = N
                 error = torch.where(below.value + below.error > 0, below.error, 0.0)
                 here = Enclosure(below.value.clamp_min(0.0), error)
             else:
-                here = Enclosure(below.value * masks[i], below.error * masks[i])
+                here = Enclosure(*(torch.where(masks[i], t, 0.0) for t in (below.value, below.error)))
         else:
             here = apply(node.op, *(kept[j] for j in node.inputs))
         kept[i] = here
@@ -131,7 +131,7 @@ def normal_errors(
         The node that feeds a ReLU -> error bounds (B, *shape); -1 -> those of the outputs (B, K), the rounding
         of one more difference included.
     """
-    batch = len(next(iter(masks.values()))) if masks else len(next(iter(norms.values())))
+    batch = len(next(iter(masks.values()))) if masks else 1  # without ReLUs all inputs share their normals
     kept: dict[int, tuple[Tensor, Tensor]] = {}
     found: dict[int, Tensor] = {}
     skip_to = next(iter(start)) if start else 0
@@ -146,7 +146,7 @@ def normal_errors(
             )
         elif isinstance(node.op, Relu):
             below_error, below_norm = kept[node.inputs[0]]
-            error, norm = below_error * masks[i], below_norm * masks[i]
+            error, norm = (torch.where(masks[i], t, 0.0) for t in (below_error, below_norm))
         else:
             op = node.op
             g = gamma(max(op.terms, op.adjoint_terms) + extra_terms) if op.terms else 0.0
