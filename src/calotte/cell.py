@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from functools import cached_property
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.optimize import linprog
 from torch import Tensor
 
 from calotte.errors import InvalidInput
@@ -113,6 +116,42 @@ class Cell:
             raise InvalidInput(f"one input is either in the cell or not, came {len(rows)}: pass a single row")
         same = torch.equal(self.network.pattern(rows)[0], self.pattern)
         return same and int(self.network.predict(rows)[0]) == self.predicted
+
+    def faces(self, time_limit: float = math.inf) -> Tensor:
+        """Which hyperplanes carry a face of the cell, not just touch it from afar: (N,) int64.
+
+        1: a face, 0: redundant (or no hyperplane, or the same as an earlier one), -1: undecided at the time limit.
+        Hyperplane i is redundant iff no point within the other half-spaces lies beyond it: one linear programme
+        each, nearest first, in coordinates of the span of the normals. The nearest is always a face.
+
+        Args:
+            time_limit: seconds.
+        """
+        deadline = time.perf_counter() + time_limit
+        found = torch.where(self.has_hyperplane, -1, 0)
+        order = [i for i in self.distances.argsort().tolist() if found[i] == -1]
+        if not order:
+            return found
+        normals, distances = self.normals[order], self.distances[order]
+        outward = -self.signs[order, None] * normals / normals.norm(dim=1, keepdim=True)
+        _, spread, basis = torch.linalg.svd(outward, full_matrices=False)
+        a = (outward @ basis[spread > 1e-12 * spread[0]].t()).numpy()
+        same = torch.cat([outward, distances[:, None]], 1)
+        limits, kept = distances.numpy().copy(), np.ones(len(order), dtype=bool)
+        for row, i in enumerate(order):
+            if time.perf_counter() > deadline:
+                break
+            earlier = same[:row][kept[:row]]
+            if bool(((earlier - same[row]).abs().amax(1) < 1e-12 * (1.0 + distances[row])).any()):
+                found[i], kept[row] = 0, False
+                continue
+            limits[row] += 1.0
+            solved = linprog(-a[row], A_ub=a[kept], b_ub=limits[kept], bounds=(None, None), method="highs")
+            limits[row] -= 1.0
+            if solved.status == 0:
+                found[i] = int(-solved.fun > limits[row] + 1e-9 * (1.0 + limits[row]))
+                kept[row] = bool(found[i])
+        return found
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cell) or other.network is not self.network:

@@ -19,6 +19,7 @@ from calotte.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise
 from calotte.rounding import down
+from calotte.theorems import log_target
 
 __all__ = ["Plan", "plan", "plan_each"]
 
@@ -159,7 +160,7 @@ def _largest_sizes(rung: ProvedRung, problem: Problem, delta: float) -> Tensor:
     """
     if rung.refuses(problem) is not None:
         return torch.zeros(len(problem.x), dtype=torch.float64)
-    log_delta = math.nextafter(math.log(delta), -math.inf)
+    log_delta = log_target(delta)
 
     def holds(sizes: Tensor) -> Tensor:
         return rung.log_bound(problem, sizes) <= log_delta

@@ -41,19 +41,7 @@ def cell_bound(noise: Noise, heights: Tensor, m: int) -> Tensor:
     Returns:
         (B,) upper bounds on log p, at most 0; -inf where p = 0 is proved.
     """
-    units = heights.shape[1]
-    # Hyperplanes too far away to matter (1e-7 of the sum, all together) are given Ball's bound instead, and rows
-    # that sum above 1 by a count of near hyperplanes are left at 1: the exact tail is what costs.
-    nearest = noise.standard_log_tail(heights.amin(1), m, rounding="down")
-    log_terms = torch.where(heights > 0, noise.standard_exponential_tail(heights, m), 0.0)
-    vacuous = torch.zeros(len(heights), dtype=torch.bool)
-    for share in (0.25, 0.05, 0.01):
-        reach = noise.standard_quantile(torch.tensor([math.log(share)]), m)
-        vacuous |= (heights <= reach).sum(1) * share >= 1.1
-    matters = (heights <= 0) | (log_terms > (nearest - math.log(units) - 16.0)[:, None])
-    exact = matters & ~vacuous[:, None]
-    log_terms[exact] = noise.standard_log_tail(heights[exact], m, rounding="up")
-    return torch.where(vacuous, 0.0, log_sum_up(log_terms))
+    return log_sum_up(noise.standard_log_tail(heights, m, rounding="up"))
 
 
 def log_sum_up(log_terms: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Reports: numbers, tables and pictures, every bound rounded on the safe side."""
