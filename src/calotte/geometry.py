@@ -21,6 +21,7 @@ from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 
 __all__ = ["Distances", "Geometry", "one_hot_blocks", "pull_back", "signed_distances"]
 
+_TINIEST = 1e-323  # two steps of the subnormal floats
 _SMALL = 2.0**-400  # norms below it, or above its reciprocal, are taken again after scaling
 
 
@@ -70,11 +71,11 @@ def signed_distances(
     numerator = value - value_error
     above = (norm * (1.0 + norm_accuracy) + norm_error) * (1.0 + gamma(4))
     below = (norm * (1.0 - norm_accuracy) * (1.0 - gamma(4)) - norm_error) * (1.0 - gamma(4))
-    # one rounding of the subtraction, one of the quotient: 4 u moves both to the safe side
+    # one rounding of the subtraction, one of the quotient: 4 u moves both to the safe side (subnormals: _TINIEST)
     lower = torch.where(
         numerator >= 0,
-        (numerator / above * (1.0 - 4 * UNIT_ROUNDOFF)).clamp_max(finite),
-        torch.where(below > 0, numerator / below * (1.0 + 4 * UNIT_ROUNDOFF), -torch.inf),
+        (numerator / above * (1.0 - 4 * UNIT_ROUNDOFF) - _TINIEST).clamp_max(finite),
+        torch.where(below > 0, numerator / below * (1.0 + 4 * UNIT_ROUNDOFF) - _TINIEST, -torch.inf),
     )
     constant = (norm == 0) & (norm_error == 0)
     settled = (numerator > 0) | ((value == 0) & (value_error == 0))
@@ -167,7 +168,8 @@ class Geometry:
             sizes = self.coordinates.value
             size = sizes.max() if self.noise_map.ndim == 1 else sizes.norm() * (1.0 + gamma(self.network.d + 4))
             errors = errors * size * (1.0 + gamma(4)) + spread * gamma(2 * self.network.d + 8)
-            errors = torch.where(spread > 0, errors.clamp_min(NORM_SLACK), errors)
+            reached = ((weight != 0) & (sizes > 0)).any(1)  # spread may underflow
+            errors = torch.where(reached, errors.clamp_min(NORM_SLACK), errors)
         return row_space(self.mapped(weight), errors)
 
     def mapped(self, normals: Tensor) -> Tensor:

@@ -91,11 +91,12 @@ def segment_matrix(ops: list[Affine]) -> tuple[Tensor, Tensor]:
         rows, rest = ops[-1].weight, ops[:-1]
     else:
         rows, rest = torch.eye(width, dtype=torch.float64), ops
-    magnitude, terms = rows.abs(), 0
+    magnitude, reached, terms = rows.abs(), (rows != 0).to(rows.dtype), 0
     exact = rows is getattr(ops[-1], "weight", None)
     for op in reversed(rest):
         rows = op.adjoint(rows.reshape(-1, *op.output_shape))[0]
         magnitude = op.absolute.adjoint(magnitude.reshape(-1, *op.output_shape))[0]
+        reached = (op.support.adjoint(reached.reshape(-1, *op.output_shape))[0] > 0).to(rows.dtype)
         one_hot_dense = isinstance(op, Dense) and not exact
         if not (isinstance(op, Reshape) or (isinstance(op, Diagonal) and op.weight is None) or one_hot_dense):
             terms += op.terms + op.adjoint_terms
@@ -103,7 +104,8 @@ def segment_matrix(ops: list[Affine]) -> tuple[Tensor, Tensor]:
     rows, magnitude = rows.reshape(width, -1), magnitude.reshape(width, -1)
     if terms == 0:
         return rows, torch.zeros(width, dtype=torch.float64)
-    return rows, magnitude.norm(dim=1) * (gamma(terms + 4) * (1.0 + 2.0 * gamma(magnitude.shape[1] + 4)))
+    errors = magnitude.norm(dim=1) * (gamma(terms + 4) * (1.0 + 2.0 * gamma(magnitude.shape[1] + 4)))
+    return rows, torch.where(reached.reshape(width, -1).any(1), errors.clamp_min(NORM_SLACK), errors)
 
 
 def row_space(weight: Tensor, errors: Tensor) -> RowSpace:
@@ -119,14 +121,13 @@ def row_space(weight: Tensor, errors: Tensor) -> RowSpace:
         return RowSpace(weight, errors, 0.0)
     r = torch.zeros(0, n, dtype=torch.float64)
     stretch = 0.0
-    for block in torch.split(weight.t(), max(4 * n, 1024)):
+    for block in torch.split(weight.t(), max(8 * n, 1024)):
         a = torch.cat([r, block])
         q, r = torch.linalg.qr(a)
         rounding = 1.0 + 2.0 * gamma(len(a) + 4)
-        products = (q.abs() @ r.abs()).norm(dim=0) * gamma(n)
-        residual = ((a - q @ r).norm(dim=0) + products) * rounding
         defect = (q.t() @ q - torch.eye(q.shape[1], dtype=torch.float64)).norm().item()
         defect = (defect + 2.0 * q.shape[1] * gamma(len(a))) * rounding
-        errors = errors + residual * (1.0 + stretch)
+        residual = (a - q @ r).norm(dim=0) + gamma(n + 4) * (1.0 + defect) * r.abs().sum(0)
+        errors = errors + residual * rounding * (1.0 + stretch)
         stretch += defect * (1.0 + stretch)
     return RowSpace(r.t().contiguous(), errors, stretch)

@@ -14,6 +14,7 @@ Exact zero stays exactly zero: where everything that a sum reads is exactly zero
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -107,6 +108,12 @@ def outputs(network: Network, x: Tensor) -> Enclosure:
     return evaluate(network, x)[-1]
 
 
+def backward_underflow(error: Tensor, met: Tensor) -> Tensor:
+    """Add what underflow in backward products loses: up to 2**-1040 of every norm (sum `met`) met on the way."""
+    lost = (2.0**-1040 * met).reshape(-1, *[1] * (error.ndim - 1))
+    return torch.where(error > 0, error + lost, error)
+
+
 def normal_errors(
     network: Network,
     masks: Mapping[int, Tensor],
@@ -135,6 +142,8 @@ def normal_errors(
     kept: dict[int, tuple[Tensor, Tensor]] = {}
     found: dict[int, Tensor] = {}
     skip_to = next(iter(start)) if start else 0
+    met = torch.zeros(batch, dtype=torch.float64)  # sum of the norms met so far
+    readers = Counter(j for node in network.nodes for j in node.inputs)
     for i, node in enumerate(network.nodes[skip_to:], start=skip_to):
         if start and i == skip_to:
             error = start[i].expand(batch, *start[i].shape)
@@ -149,17 +158,23 @@ def normal_errors(
             error, norm = (torch.where(masks[i], t, 0.0) for t in (below_error, below_norm))
         else:
             op = node.op
-            g = gamma(max(op.terms, op.adjoint_terms) + extra_terms) if op.terms else 0.0
+            terms = max(op.terms, op.adjoint_terms)
+            g = gamma(terms + extra_terms) if terms else 0.0
             below = [kept[j] for j in node.inputs]
             error = magnitude_pass(op, NORM_SLACK, *(rounded(n, e, g, NORM_SLACK) for e, n in below))
             norm = norms[i] if i in norms else magnitude_pass(op, NORM_SLACK, *(n for _, n in below))
+        met = met + norm.flatten(1).sum(1)
         if i in norms:
+            error = backward_underflow(error, met)
             found[i] = error
             norm = (norms[i] + error) * (1.0 + gamma(4))
+        if readers[i] > 1:  # where branches meet, backward, their parts are added up
+            error = rounded(norm, error, gamma(readers[i]), NORM_SLACK)
         kept[i] = (error, norm)
         for j in node.inputs:
             if network.last_reader[j] == i:
                 kept.pop(j, None)
     error, norm = kept[len(network.nodes) - 1]
+    error = backward_underflow(error, met)
     found[-1] = rounded(norm, error, gamma(2), NORM_SLACK).flatten(1)
     return found
