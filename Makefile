@@ -1,0 +1,35 @@
+# Every target sets up what it needs: CPython 3.11 or newer and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(max(1, (os.cpu_count() or 2) // 2))")
+
+.PHONY: demo test lint paper bench clean
+
+demo: $(READY)  ## train a small classifier on real digits and assess held-out ones
+	$(BIN)/python examples/digits.py calotte-demo
+	$(BIN)/calotte assess calotte-demo/digits.onnx calotte-demo/digits.npz --eps 0.05 --index 0:40 --out calotte-demo
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+paper: $(READY)  ## the paper's theorems checked, its figures drawn
+	$(BIN)/calotte paper --out calotte-paper
+
+bench: $(READY)  ## every figure of speed in the README
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) calotte-demo calotte-paper build dist

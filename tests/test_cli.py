@@ -1,0 +1,322 @@
+"""The command line as a stranger meets it: contract, output streams, exit statuses, error manners."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import calotte
+from calotte import cli
+
+
+def save_model(path: Path, d: int = 6, classes: int = 3, hidden: int = 8, operator: str = "Relu") -> Path:
+    rng = np.random.default_rng(5)
+    weights = {
+        "w1": rng.standard_normal((hidden, d)) / math.sqrt(d),
+        "b1": 0.3 * rng.standard_normal(hidden),
+        "w2": rng.standard_normal((classes, hidden)) / math.sqrt(hidden),
+        "b2": 0.1 * rng.standard_normal(classes),
+    }
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1", "b1"], ["h"], "first", transB=1),
+        helper.make_node(operator, ["h"], ["a"], "hidden"),
+        helper.make_node("Gemm", ["a", "w2", "b2"], ["y"], "last", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", d])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", classes])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "net.onnx")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "in.npz", x=rng.standard_normal((7, 6)), y=rng.integers(0, 3, 7))
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["calotte", *line.split()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_json_lines_are_the_contract(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    status, out, err = run(
+        capsys, monkeypatch, "assess net.onnx in.npz --eps 0.2 --index 1:6:2 --json --samples 500 --seed 4"
+    )
+    assert status == 0, err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["index"] for line in lines] == [1, 3, 5]
+    for line in lines:
+        assert set(line) >= {
+            "index", "predicted", "label", "correct", "noise", "eps", "sigma", "input_dimension", "units", "distance",
+            "certified_radius", "bounds", "best", "estimates", "adversarial_distance", "seed", "version",
+            "model_sha256",
+        }  # fmt: skip
+        assert (line["eps"], line["input_dimension"], line["units"], line["seed"]) == (0.2, 6, 8 + 2, 4)
+        assert line["sigma"] == pytest.approx(0.2 / math.sqrt(6))
+        assert line["certified_radius"] >= line["distance"] > 0
+        bounds = {bound["rung"]: bound for bound in line["bounds"]}
+        assert list(bounds) == ["theorem", "cell", "sampling"]
+        for bound in bounds.values():
+            assert (bound["log_misclassification"] is None) == bound["certain"]
+            assert bound["certain"] or bound["log_misclassification"] <= 0
+        assert bounds["sampling"]["samples"] == 500
+        assert bounds["sampling"]["confidence"] == 0.999
+    assert "accuracy" in err
+    assert "proved" in err, "the table goes to standard error"
+
+
+def test_table_ranks_by_risk_and_goes_to_standard_output(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    status, out, _ = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 0.05 --rungs theorem,cell --out res")
+    assert status == 0
+    lines = [json.loads(line) for line in (here / "res" / "assessments.jsonl").read_text().splitlines()]
+    assert [line["index"] for line in lines] == list(range(7))
+    assert (here / "res" / "risk.png").stat().st_size > 5000
+    rows = [int(match[1]) for match in re.finditer(r"^│\s+(\d+) │", out, re.M)]
+    best = {
+        line["index"]: min(-math.inf if b["certain"] else b["log_misclassification"] for b in line["bounds"])
+        for line in lines
+    }
+    assert sorted(rows) == list(range(7))
+    assert [best[i] for i in rows] == sorted(best.values(), reverse=True)
+
+
+@pytest.mark.parametrize(("noise", "factor"), [("sphere", 1.0), ("ball", 1.0), ("gaussian", 1.0)])
+def test_eps_and_sigma_say_the_same(here: Path, capsys, monkeypatch, noise: str, factor: float) -> None:  # type: ignore[no-untyped-def]
+    line = f"assess net.onnx in.npz --noise {noise} --rungs cell --index 0 --json"
+    by_eps = json.loads(run(capsys, monkeypatch, f"{line} --eps 0.3")[1])
+    by_sigma = json.loads(run(capsys, monkeypatch, f"{line} --sigma {0.3 / math.sqrt(6)}")[1])
+    assert by_eps["eps"] == pytest.approx(by_sigma["eps"])
+    assert by_eps["sigma"] == pytest.approx(by_sigma["sigma"])
+    assert by_eps["bounds"][0]["log_misclassification"] == pytest.approx(by_sigma["bounds"][0]["log_misclassification"])
+
+
+def test_map_masks_features(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    np.save(here / "mask.npy", np.array([1.0, 0, 1, 0, 0, 1]))
+    status, out, _ = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 0.3 --map mask.npy --index 0 --json")
+    line = json.loads(out)
+    assert status == 0
+    assert line["sigma"] == pytest.approx(0.3 / math.sqrt(3))
+
+
+def test_plan_answers_are_proved_by_assess(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    status, out, _ = run(capsys, monkeypatch, "plan net.onnx in.npz --delta 1e-3 --json")
+    assert status == 0
+    network = calotte.load(here / "net.onnx")
+    x = np.load(here / "in.npz")["x"]
+    for line in map(json.loads, out.splitlines()):
+        assert line["scope"] == {"theorem": "all", "cell": "all"}
+        for rung, eps in line["largest_eps"].items():
+            assert 0 < line["distance"] <= eps
+
+            def log_bound(size: float, rung: str = rung, i: int = line["index"]) -> float:
+                (one,) = calotte.assess(network, x[i], calotte.Sphere(size), rungs=[rung])
+                return one.bounds[0].log_misclassification
+
+            assert log_bound(eps) <= math.log(1e-3)
+            assert log_bound(eps * (1 + 1e-9)) > math.log(1e-3)
+
+
+def test_cell_as_table_json_and_files(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    status, out, _ = run(capsys, monkeypatch, "cell net.onnx in.npz --index 2 --json --out cell.npz")
+    cell = json.loads(out)
+    assert status == 0
+    distances = [plane["distance"] for plane in cell["hyperplanes"]]
+    assert distances == sorted(distances)
+    assert cell["hyperplanes"][0]["face"] is True, "the nearest hyperplane is always a face"
+    assert len(cell["hyperplanes"]) + len(cell["without_hyperplane"]) == cell["units"] == 10
+    saved = np.load(here / "cell.npz")
+    assert saved["normals"].shape == (10, 6)
+    for name in ("cell.csv", "cell.png"):
+        assert run(capsys, monkeypatch, f"cell net.onnx in.npz --index 2 --out {name}")[0] == 0
+        assert (here / name).stat().st_size > 100
+
+
+BAD = {
+    "missing model": ("assess no.onnx in.npz --eps 1", "no.onnx"),
+    "model of another kind": ("assess in.npz in.npz --eps 1", ".onnx"),
+    "missing inputs": ("assess net.onnx no.npy --eps 1", "no.npy"),
+    "no size": ("assess net.onnx in.npz", "--eps or --sigma"),
+    "two sizes": ("assess net.onnx in.npz --eps 1 --sigma 1", "--eps or --sigma"),
+    "zero eps": ("assess net.onnx in.npz --eps 0", "positive"),
+    "negative sigma": ("assess net.onnx in.npz --sigma -1", "positive"),
+    "infinite eps": ("assess net.onnx in.npz --eps inf", "finite"),
+    "NaN eps": ("assess net.onnx in.npz --eps nan", "finite"),
+    "eps is a word": ("assess net.onnx in.npz --eps big", "--eps"),
+    "unknown noise": ("assess net.onnx in.npz --eps 1 --noise pink", "--noise"),
+    "unknown rung": ("assess net.onnx in.npz --eps 1 --rungs theory", "theory"),
+    "rung to come": ("assess net.onnx in.npz --eps 1 --rungs branching", "not built yet"),
+    "statistical rung in plan": ("plan net.onnx in.npz --delta 0.1 --rungs sampling", "sampling"),
+    "no rung": ("assess net.onnx in.npz --eps 1 --rungs ,", "rungs"),
+    "index beyond": ("assess net.onnx in.npz --eps 1 --index 7", "out of range"),
+    "index nonsense": ("assess net.onnx in.npz --eps 1 --index a:b", "index"),
+    "empty index": ("assess net.onnx in.npz --eps 1 --index 5:5", "none"),
+    "wrong decision": ("assess net.onnx in.npz --eps 1 --decision sign", "sign"),
+    "confidence 1": ("assess net.onnx in.npz --eps 1 --confidence 1", "confidence"),
+    "no samples": ("assess net.onnx in.npz --eps 1 --samples 0", "samples"),
+    "negative seed": ("assess net.onnx in.npz --eps 1 --seed -1", "seed"),
+    "zero memory": ("assess net.onnx in.npz --eps 1 --memory-limit 0", "memory"),
+    "zero time": ("assess net.onnx in.npz --eps 1 --time-limit 0", "time"),
+    "cuda": ("assess net.onnx in.npz --eps 1 --device cuda", "cpu"),
+    "delta 0": ("plan net.onnx in.npz --delta 0", "delta"),
+    "delta 2": ("plan net.onnx in.npz --delta 2", "delta"),
+    "no delta": ("plan net.onnx in.npz", "delta"),
+    "cell of two": ("cell net.onnx in.npz --index 0:2", "index"),
+    "cell to nowhere": ("cell net.onnx in.npz --out cell.txt", ".npz"),
+    "out is a file": ("assess net.onnx in.npz --eps 1 --out in.npz", "folder"),
+    "map is missing": ("assess net.onnx in.npz --eps 1 --map no.npy", "no.npy"),
+    "no command": ("", "ommand"),
+    "wrong command": ("asess net.onnx in.npz --eps 1", "asess"),
+    "unknown option": ("assess net.onnx in.npz --epsilon 1", "--epsilon"),
+}
+
+
+@pytest.mark.parametrize(("line", "said"), BAD.values(), ids=BAD)
+def test_mistakes_get_one_line_and_status_2(here: Path, capsys, monkeypatch, line: str, said: str) -> None:  # type: ignore[no-untyped-def]
+    status, out, err = run(capsys, monkeypatch, line)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def bad_files(folder: Path) -> None:
+    good = (folder / "net.onnx").read_bytes()
+    (folder / "empty.onnx").write_bytes(b"")
+    (folder / "text.onnx").write_text("not a model\n")
+    (folder / "half.onnx").write_bytes(good[: len(good) // 2])
+    save_model(folder / "soft.onnx", operator="Softplus")
+    x = np.load(folder / "in.npz")["x"]
+    np.save(folder / "nan.npy", np.where(np.arange(6) == 3, np.nan, x))
+    np.save(folder / "inf.npy", np.where(np.arange(6) == 3, np.inf, x))
+    np.save(folder / "wide.npy", np.ones((3, 7)))
+    np.save(folder / "none.npy", np.ones((0, 6)))
+    np.save(folder / "words.npy", np.array(["a", "b"]))
+    np.save(folder / "objects.npy", np.array([{}], dtype=object))
+    np.save(folder / "complex.npy", np.ones((2, 6)) * 1j)
+    (folder / "cut.npy").write_bytes((folder / "wide.npy").read_bytes()[:-9])
+    (folder / "text.npy").write_text("1,2,3")
+    (folder / "text.npz").write_text("1,2,3")
+    np.savez(folder / "nox.npz", z=x)
+    np.savez(folder / "range.npz", x=x, y=np.full(7, 3))
+    np.savez(folder / "negative.npz", x=x, y=np.full(7, -1))
+    np.savez(folder / "fraction.npz", x=x, y=np.full(7, 0.5))
+    np.savez(folder / "fewer.npz", x=x, y=np.zeros(6))
+    (folder / "empty.csv").write_text("")
+    (folder / "header.csv").write_text("a,b,c,d,e,f\n")
+    (folder / "ragged.csv").write_text("1,2,3,4,5,6\n1,2\n")
+    (folder / "word.csv").write_text("1,2,3,4,5,6\n1,2,3,4,5,x\n")
+    (folder / "other.txt").write_text("1 2 3")
+    (folder / "other.vnnlib").write_text("(assert (<= X_0 1))")
+
+
+@pytest.mark.parametrize("model", ["empty.onnx", "text.onnx", "half.onnx", "soft.onnx"])
+def test_bad_models(here: Path, capsys, monkeypatch, model: str) -> None:  # type: ignore[no-untyped-def]
+    bad_files(here)
+    status, out, err = run(capsys, monkeypatch, f"assess {model} in.npz --eps 1")
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "Softplus" in err if model == "soft.onnx" else model in err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nan.npy", "inf.npy", "wide.npy", "none.npy", "words.npy", "objects.npy", "complex.npy", "cut.npy", "text.npy",
+        "text.npz", "nox.npz", "range.npz", "negative.npz", "fraction.npz", "fewer.npz", "empty.csv", "header.csv",
+        "ragged.csv", "word.csv", "other.txt", "other.vnnlib", ".",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["assess net.onnx {} --eps 1 --json", "plan net.onnx {} --delta 0.1 --json"])
+def test_bad_inputs(here: Path, capsys, monkeypatch, name: str, command: str) -> None:  # type: ignore[no-untyped-def]
+    bad_files(here)
+    status, out, err = run(capsys, monkeypatch, command.format(name))
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+
+
+def test_one_row_of_the_right_size_is_one_input(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    np.save(here / "one.npy", np.ones(6))
+    status, out, _ = run(capsys, monkeypatch, "assess net.onnx one.npy --eps 1 --json --rungs cell")
+    assert status == 0
+    assert len(out.splitlines()) == 1
+
+
+def test_csv_with_header_and_labels(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    data = np.load(here / "in.npz")
+    rows = [",".join(map(repr, [*map(float, x), int(y)])) for x, y in zip(data["x"], data["y"], strict=True)]
+    (here / "in.csv").write_text("\n".join(["a,b,c,d,e,f,label", *rows]))
+    line = "assess net.onnx {} --eps 0.1 --json --rungs cell"
+    from_csv = run(capsys, monkeypatch, line.format("in.csv"))[1]
+    strip = re.compile(r'"seconds": [\d.e-]+')
+    assert strip.sub("", from_csv) == strip.sub("", run(capsys, monkeypatch, line.format("in.npz"))[1])
+
+
+def test_bytes_draw_a_warning(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    np.save(here / "bytes.npy", np.arange(12.0).reshape(2, 6) * 20)
+    assert "divide by 255" in run(capsys, monkeypatch, "assess net.onnx bytes.npy --eps 1 --rungs cell")[2]
+    assert "255" not in run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --rungs cell")[2]
+
+
+def test_a_defect_is_one_line_and_status_1(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr(cli, "assess_each", broken)
+    status, out, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1")
+    assert (status, out) == (1, "")
+    assert "defect" in err
+    assert err.count("\n") == 1
+
+
+def test_interrupt_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    real = cli.assess_each
+
+    def interrupted(*args: object, **kwargs: object):  # type: ignore[no-untyped-def]
+        for k, one in enumerate(real(*args, **kwargs)):  # type: ignore[arg-type]
+            if k == 2:
+                raise KeyboardInterrupt
+            yield one
+
+    monkeypatch.setattr(cli, "assess_each", interrupted)
+    status, out, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json --out res")
+    assert status == 130
+    assert len(out.splitlines()) == 2
+    assert (here / "res" / "assessments.jsonl").read_text() == out
+    assert "interrupted" in err
+
+
+def test_every_command_is_documented() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for command in cli.app.registered_commands:
+        assert command.callback is not None
+        assert f"calotte {command.callback.__name__}" in readme
+
+
+def test_the_installed_command_runs(here: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", "from calotte.cli import main; main()", "assess", "net.onnx", "in.npz", "--eps", "0"],
+        capture_output=True, text=True, cwd=here,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
