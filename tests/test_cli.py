@@ -108,7 +108,9 @@ def test_eps_and_sigma_say_the_same(here: Path, capsys, monkeypatch, noise: str,
     by_sigma = json.loads(run(capsys, monkeypatch, f"{line} --sigma {0.3 / math.sqrt(6)}")[1])
     assert by_eps["eps"] == pytest.approx(by_sigma["eps"])
     assert by_eps["sigma"] == pytest.approx(by_sigma["sigma"])
-    assert by_eps["bounds"][0]["log_misclassification"] == pytest.approx(by_sigma["bounds"][0]["log_misclassification"])
+    assert by_eps["bounds"][0]["log_misclassification"] == pytest.approx(
+        by_sigma["bounds"][0]["log_misclassification"]
+    )
 
 
 def test_map_masks_features(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -241,8 +243,8 @@ def test_bad_models(here: Path, capsys, monkeypatch, model: str) -> None:  # typ
 @pytest.mark.parametrize(
     "name",
     [
-        "nan.npy", "inf.npy", "wide.npy", "none.npy", "words.npy", "objects.npy", "complex.npy", "cut.npy", "text.npy",
-        "text.npz", "nox.npz", "range.npz", "negative.npz", "fraction.npz", "fewer.npz", "empty.csv", "header.csv",
+        "nan.npy", "inf.npy", "wide.npy", "none.npy", "words.npy", "objects.npy", "complex.npy", "cut.npy",
+        "text.npy", "text.npz", "nox.npz", "range.npz", "negative.npz", "fraction.npz", "fewer.npz", "empty.csv", "header.csv",
         "ragged.csv", "word.csv", "other.txt", "other.vnnlib", ".",
     ],
 )  # fmt: skip

@@ -38,6 +38,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+INTERRUPTED = 130
 _notices = Console(stderr=True, highlight=False)
 
 
@@ -375,10 +376,12 @@ def main() -> None:
     except typer.TyperException as error:
         fail(f"{error.format_message()} (see calotte --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted; finished lines are kept", 130)
+        status = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
     except Exception as error:  # the last resort: a defect must not look like an answer
         fail(f"a defect of calotte, please report it: {type(error).__name__}: {error}", 1)
+    if status == INTERRUPTED:
+        fail("interrupted; finished lines are kept", INTERRUPTED)
     raise SystemExit(status or 0)

@@ -183,16 +183,18 @@ def _is_number(cell: str) -> bool:
 
 
 _BOUND = re.compile(r"\(assert\s*\(\s*(<=|>=)\s+X_(\d+)\s+([-+\d.eE]+)\s*\)\s*\)")
-_DECLARED = re.compile(r"\(declare-const\s+X_(\d+)\s+Real\s*\)")
+_DECLARED = re.compile(r"\(declare-const\s+([XY])_(\d+)\s+Real\s*\)")
+_RIVAL = re.compile(r"\(and\s*\(\s*>=\s+Y_(\d+)\s+Y_(\d+)\s*\)\s*\)")
 
 
 def _read_vnnlib(path: Path) -> Read:
-    """The centre of the input box of a VNN-LIB 1.0 property (the first one where it names several)."""
+    """The centre of the input box of a VNN-LIB 1.0 property, and the label where its output constraint names one."""
     try:
         text = re.sub(r";[^\n]*", "", path.read_text())
     except UnicodeDecodeError:
         raise InvalidInput(f"{path}: not a text file") from None
-    size = len(set(_DECLARED.findall(text)))
+    declared = set(_DECLARED.findall(text))
+    size = sum(kind == "X" for kind, _ in declared)
     if size == 0:
         raise InvalidInput(f"{path}: no '(declare-const X_i Real)': not a VNN-LIB 1.0 property")
     low, high = np.full(size, np.nan), np.full(size, np.nan)
@@ -208,7 +210,18 @@ def _read_vnnlib(path: Path) -> Read:
         )
     if (low > high).any():
         raise InvalidInput(f"{path}: the box of X_{np.flatnonzero(low > high)[0]} is empty")
-    return (low + (high - low) / 2)[None], None
+    return (low + (high - low) / 2)[None], _vnnlib_label(text, sum(kind == "Y" for kind, _ in declared))
+
+
+def _vnnlib_label(text: str, outputs: int) -> NDArray[np.int64] | None:
+    """The class l of 'or over all k != l of Y_k >= Y_l': the property is violated where l is not the largest."""
+    rivals = [(int(k), int(label)) for k, label in _RIVAL.findall(text)]
+    labels = {label for _, label in rivals}
+    if len(labels) != 1 or text.count("Y_") != outputs + 2 * len(rivals):
+        return None
+    label = labels.pop()
+    others = sorted(k for k, _ in rivals)
+    return np.array([label]) if others == [k for k in range(outputs) if k != label] else None
 
 
 def _first_line(error: Exception) -> str:

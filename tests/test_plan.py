@@ -1,0 +1,71 @@
+"""The inverse question: the largest noise with p <= delta proved."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from calotte.errors import InvalidInput
+from calotte.network.affine import Dense
+from calotte.network.decision import Decision
+from calotte.network.graph import Network, Node, Relu
+from calotte.network.random import random_network
+from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.plan import plan
+from calotte.theorems import largest_eps, perceptron_robustness
+
+GENERATOR = torch.Generator().manual_seed(3)
+NETWORK = random_network((20, 15, 15, 4), GENERATOR)
+X = torch.randn(9, 20, dtype=torch.float64, generator=GENERATOR).numpy()
+
+
+@pytest.mark.parametrize("delta", [0.5, 1e-3, 1e-12, 1e-300])
+def test_theorem_rung_agrees_with_the_papers_inverse(delta: float) -> None:
+    for one in plan(NETWORK, X, Sphere(1.0), delta, rungs=["theorem"]):
+        assert one.distance is not None
+        closed = largest_eps(one.distance, 20, NETWORK.units, log_delta=math.log(delta))
+        assert one.largest_eps["theorem"] == pytest.approx(closed, rel=1e-12)
+        assert one.largest_eps["theorem"] <= closed * (1 + 1e-15)
+
+
+def test_one_perceptron_has_the_exact_answer() -> None:
+    network = random_network((30, 1), torch.Generator().manual_seed(0))
+    (one,) = plan(network, X[0].tolist() + [0.3] * 10, Sphere(1.0), 1e-5)
+    eps, rho = one.largest_eps["cell"], one.distance
+    assert eps is not None
+    assert rho is not None
+    assert perceptron_robustness(rho, eps, 30).log_misclassification <= math.log(1e-5) + 1e-9
+    assert perceptron_robustness(rho, eps * (1 + 1e-8), 30).log_misclassification > math.log(1e-5)
+
+
+@pytest.mark.parametrize("noise", [Sphere(7.0), Ball(0.1), Gaussian(2.0)])
+def test_size_of_the_noise_given_does_not_matter_and_cell_reaches_farther(noise: Noise) -> None:
+    ours = plan(NETWORK, X, noise, 1e-4)
+    other = plan(NETWORK, X, noise.resized(1.0), 1e-4)
+    for a, b in zip(ours, other, strict=True):
+        assert a.largest_eps == b.largest_eps
+        theorem, cell = a.largest_eps["theorem"], a.largest_eps["cell"]
+        assert theorem is not None
+        assert cell is not None
+        assert 0 < theorem <= cell
+        sigma = a.largest_sigma["cell"]
+        assert sigma is not None
+        assert sigma * math.sqrt(20) == pytest.approx(cell)
+
+
+def test_an_input_on_a_hyperplane_allows_nothing() -> None:
+    first = Dense(torch.eye(3, dtype=torch.float64))
+    last = Dense(torch.ones(2, 3, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64))
+    nodes = (Node("x", None), Node("a", first, (0,)), Node("h", Relu((3,)), (1,)), Node("z", last, (2,)))
+    (one,) = plan(Network(nodes, (3,), Decision("argmax", 2)), np.array([1.0, 0.0, 2.0]), Sphere(1.0), 0.01)
+    assert one.distance == 0.0
+    assert one.largest_eps == {"theorem": 0.0, "cell": 0.0}
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, -0.1, math.nan])
+def test_bad_delta(delta: float) -> None:
+    with pytest.raises(InvalidInput, match="delta"):
+        plan(NETWORK, X, Sphere(1.0), delta)
