@@ -44,7 +44,7 @@ class Affine(ABC):
 
     @abstractmethod
     def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
-        """The linear map whose coefficients are `f` of this one's (entrywise, f(0) = 0), without offset."""
+        """The linear map whose coefficients are `f` of this one's, without offset; f(0) = 0, f(1) = f(-1) = 1."""
 
     def __call__(self, *xs: Tensor) -> Tensor:
         """The map at a batch, offset included."""

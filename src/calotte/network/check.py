@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,12 +14,27 @@ from calotte.errors import SourceMismatch
 from calotte.network.affine import Affine
 from calotte.network.graph import Network, Relu
 
-__all__ = ["Source", "check", "probes"]
-
-Source = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Inputs (n, d) to outputs (n, K), as the source computes them."""
+__all__ = ["SINGLE", "Source", "check", "differences", "probes"]
 
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a network came from.
+
+    Attributes:
+        run: inputs (n, d) to what the source computes, (n, K).
+        name: for messages.
+        roundoff: unit roundoff of its arithmetic.
+        of_outputs: the network's outputs (n, K) to what the source computes, at most as far apart after as
+            before; None where they are the same.
+    """
+
+    run: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    name: str
+    roundoff: float = DOUBLE
+    of_outputs: Callable[[Tensor], Tensor] | None = None
 
 
 def probes(d: int, extreme: float) -> dict[str, Tensor]:
@@ -39,56 +55,48 @@ def probes(d: int, extreme: float) -> dict[str, Tensor]:
     }
 
 
-def check(
-    network: Network,
-    source: Source,
-    *,
-    name: str,
-    roundoff: float = DOUBLE,
-    precise: Callable[[], Source] | None = None,
-) -> None:
+def check(network: Network, source: Source, arbiter: Callable[[], Source] | None = None) -> None:
     """Compare a network with its source at Gaussian, uniform, flat, zero and extreme inputs.
 
-    They agree where outputs differ by at most 100 unit roundoffs of the source, relative to the largest output
-    (6e-6 in float32). A float32 source may lose more by cancellation alone: where it does, the same model in
-    float64 is asked, and has to agree to 1e-9 or to what float64 can lose at most. Inputs at which the source
-    may overflow are left out.
-
-    Args:
-        network: the network.
-        source: the model that it came from.
-        name: of the source, for the message.
-        roundoff: unit roundoff of the source's arithmetic.
-        precise: makes the same source with float64 arithmetic, for a source with less.
+    They agree where outputs differ by at most 200 unit roundoffs of the source, relative to the largest output
+    (1.2e-5 in float32). A float32 source may lose more by cancellation alone: where it does, the arbiter, the same
+    model in float64, has to agree to 1e-9 or to what float64 can lose at most. Inputs at which the source may
+    overflow are left out.
 
     Raises:
         SourceMismatch: they differ by more.
     """
-    half = roundoff > SINGLE
+    half = source.roundoff > SINGLE
+    judge = source
     largest, extreme = (3e4, 2.0**4) if half else (1e37, 2.0**20)
     for kind, x in probes(network.d, extreme).items():
         x = x[forward_error(network, x, DOUBLE)[1] < largest]
         if len(x) == 0:
             continue
-        what = differences(network, source, x, 100.0 * roundoff, 0.0 if precise else roundoff)
-        if what and precise:
-            what = differences(network, precise(), x, 1e-9, DOUBLE)
+        what = differences(network, judge, x, max(200.0 * judge.roundoff, 1e-9), bounded=arbiter is None)
+        if what and arbiter:
+            judge, arbiter = arbiter(), None
+            what = differences(network, judge, x, 1e-9, bounded=True)
         if what:
             raise SourceMismatch(
-                f"the loaded network and {name} differ at a {kind} input: {what}; "
+                f"the loaded network and {judge.name} differ at a {kind} input: {what}; "
                 "the import is wrong, please report it"
             )
 
 
-def differences(network: Network, source: Source, x: Tensor, relative: float, roundoff: float) -> str | None:
-    """Where network and source differ by more than `relative` and what rounding can explain; None if nowhere."""
+def differences(network: Network, source: Source, x: Tensor, relative: float, *, bounded: bool) -> str | None:
+    """Where network and source differ by more than `relative`; None if nowhere.
+
+    With `bounded`, what rounding can explain is allowed too.
+    """
     ours = network.forward(x)
-    theirs = torch.from_numpy(np.array(source(x.numpy()), dtype=np.float64))
+    theirs = torch.from_numpy(np.array(source.run(x.numpy()), dtype=np.float64))
     if theirs.shape != ours.shape:
         return f"{ours.shape[1]} outputs here, {theirs.shape[1]} there"
     allowed = relative * ours.abs().amax(1, keepdim=True).expand_as(ours)
-    if roundoff > 0.0:
-        allowed = torch.maximum(allowed, forward_error(network, x, roundoff)[0])
+    if bounded:
+        allowed = torch.maximum(allowed, forward_error(network, x, source.roundoff)[0])
+    ours = ours if source.of_outputs is None else source.of_outputs(ours)
     wrong = ~((theirs - ours).abs() <= allowed)
     if not wrong.any():
         return None

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
+from torch import Tensor
 
-from calotte.errors import CalotteError, InvalidModel, UnsupportedOperator
+from calotte.errors import CalotteError, InvalidInput, InvalidModel, UnsupportedOperator
 from calotte.network.affine import Shape
 from calotte.network.decision import Decision, Rule
-from calotte.network.graph import Network, Node
-from calotte.network.operators import HANDLERS, Builder, Constant, Step, Value, Variable, plain
+from calotte.network.graph import Network
+from calotte.network.operators import HANDLERS
+from calotte.network.operators.final import AFTER_FINAL
+from calotte.network.operators.folding import FOLDED, fold
+from calotte.network.operators.step import Builder, Constant, Final, Parts, Step, Value, Variable, plain
 from calotte.network.simplify import simplify
 
 __all__ = ["Imported", "first_line", "import_graph"]
@@ -28,15 +34,21 @@ class Imported:
 
     Attributes:
         network: the network.
-        input_name: of the graph input.
-        input_shape: ONNX shape of one input, at batch size 1.
-        output_name: of the value that the network computes.
+        input_name, input_shape, input_dtype: of the graph input; the shape at batch size 1.
+        batch: the fixed batch size of the file, else 1.
+        output_name: of the value in the file to compare with.
+        at_source: the network's outputs to that value; None where they are that value.
+        final: what the file does with the outputs of the network at its end, and the network does not.
     """
 
     network: Network
     input_name: str
     input_shape: Shape
+    input_dtype: np.dtype[Any]
+    batch: int
     output_name: str
+    at_source: Callable[[Tensor], Tensor] | None = None
+    final: Final | None = None
 
 
 def first_line(error: BaseException) -> str:
@@ -51,33 +63,56 @@ def import_graph(model: onnx.ModelProto, decision: Rule | None = None) -> Import
     Raises:
         UnsupportedOperator: a node is not piecewise linear or not known.
         InvalidModel: the model is damaged or contradicts itself.
+        InvalidInput: the decision does not fit the outputs.
     """
     graph, opset = model.graph, opset_of(model)
     values = initialisers(graph)
-    name, shape = the_input(graph, set(values))
-    builder = Builder([Node("input", None)])
-    values[name] = Variable(0, shape)
-    run_nodes(graph, opset, values, builder)
+    name, shape, dtype = the_input(graph, set(values))
     if len(graph.output) != 1:
         raise InvalidModel(f"expected one output, the model has {len(graph.output)}: export it with one")
+    batch = batch_size(shape, graph.output[0])
+    shape = (1, *shape[1:]) if batch > 1 else shape
+    builder = Builder(batch, dtype)
+    values[name] = Variable(0, shape)
+    run_nodes(graph, opset, values, builder)
     output = graph.output[0].name
     if output not in values:
         raise InvalidModel(f"output '{output}' is computed by no node: the model is damaged")
     last = values[output]
-    if isinstance(last, Constant):
+    final = last if isinstance(last, Final) else None
+    scores = final.before if final else last
+    if not isinstance(scores, Variable):
         raise InvalidModel(f"output '{output}' does not depend on the input: there is nothing to analyse")
-    scores = [n for n in last.shape if n != 1]
-    if len(scores) > 1:
-        raise InvalidModel(f"output '{output}' has shape {last.shape}: expected one row of scores per input")
-    classes = scores[0] if scores else 1
-    rule = decision or ("sign" if classes == 1 else "argmax")
     network = Network(
-        nodes=simplify(builder.nodes, last.node),
+        nodes=simplify(builder.nodes, scores.node),
         input_shape=plain(shape),
-        decision=Decision(rule, classes),
-        notices=tuple(builder.notices),
+        decision=decision_of(output, scores.shape, final, decision),
+        notices=tuple(builder.notices + dropped(final)),
     )
-    return Imported(network, name, shape, output)
+    if final is None:
+        return Imported(network, name, shape, dtype, batch, output)
+    return Imported(network, name, shape, dtype, batch, final.source, final.at_source, final)
+
+
+def decision_of(output: str, shape: Shape, final: Final | None, asked: Rule | None) -> Decision:
+    """How outputs of this shape become an answer."""
+    sizes = [n for n in shape if n != 1]
+    if len(sizes) > 1:
+        raise InvalidModel(f"output '{output}' has shape {shape}: expected one row of scores per input")
+    classes = sizes[0] if sizes else 1
+    rule = (final.rule if final else None) or asked or ("sign" if classes == 1 else "argmax")
+    if asked not in (None, rule):
+        raise InvalidInput(f"decision '{asked}' contradicts the model, which ends in a decision of its own, '{rule}'")
+    return Decision(rule, classes)
+
+
+def dropped(final: Final | None) -> list[str]:
+    """What to say about the end of the file."""
+    if final is None:
+        return []
+    if final.rule:
+        return [f"the final {final.op_type} is the decision '{final.rule}' on the values it reads"]
+    return [f"the final {final.op_type} does not change the order of the outputs and was dropped"]
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -103,14 +138,15 @@ def initialisers(graph: onnx.GraphProto) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for tensor in graph.initializer:
         try:
-            found[tensor.name] = Constant(numpy_helper.to_array(tensor))
+            array: NDArray[Any] = numpy_helper.to_array(tensor)
         except Exception as error:
             raise InvalidModel(f"initialiser '{tensor.name}' cannot be read: {first_line(error)}") from None
+        found[tensor.name] = Constant(array)
     return found
 
 
-def the_input(graph: onnx.GraphProto, initialised: set[str]) -> tuple[str, Shape]:
-    """Name of the one input and its shape with batch size 1."""
+def the_input(graph: onnx.GraphProto, initialised: set[str]) -> tuple[str, Shape, np.dtype[Any]]:
+    """Name, shape and number type of the one input; an open batch axis has size 1."""
     inputs = [value for value in graph.input if value.name not in initialised]
     if len(inputs) != 1:
         names = ", ".join(f"'{value.name}'" for value in inputs) or "none"
@@ -121,12 +157,31 @@ def the_input(graph: onnx.GraphProto, initialised: set[str]) -> tuple[str, Shape
     sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
     if sizes[0] <= 0 and len(sizes) > 1:
         sizes[0] = 1
-    if min(sizes) <= 0:
+    if min(sizes) <= 0 or np.prod([float(n) for n in sizes]) > 2**27:
         shown = ", ".join(dim.dim_param or str(dim.dim_value or "?") for dim in kind.shape.dim)
         raise InvalidModel(
-            f"input '{name}' has shape ({shown}): only the batch axis may be open, export the model with fixed sizes"
+            f"input '{name}' has shape ({shown}): expected positive sizes, of which only that of the batch axis "
+            "may be open; export the model with fixed sizes"
         )
-    return name, tuple(sizes)
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    except Exception:
+        dtype = np.dtype(np.void)
+    if dtype not in (np.float16, np.float32, np.float64):
+        raise InvalidModel(f"input '{name}' has type {dtype}: expected float16, float32 or float64")
+    return name, tuple(sizes), dtype
+
+
+def batch_size(shape: Shape, output: onnx.ValueInfoProto) -> int:
+    """The first axis of an input where it is a batch axis of fixed size: where the output has it too."""
+    declared = output.type.tensor_type
+    if len(shape) < 2 or shape[0] == 1:
+        return 1
+    if declared.HasField("shape"):
+        sizes = [dim.dim_value for dim in declared.shape.dim]
+        if len(sizes) < 2 or sizes[0] != shape[0]:
+            return 1
+    return shape[0]
 
 
 def run_nodes(graph: onnx.GraphProto, opset: int, values: dict[str, Value], builder: Builder) -> None:
@@ -147,18 +202,19 @@ def run_nodes(graph: onnx.GraphProto, opset: int, values: dict[str, Value], buil
                 if name:
                     values[name] = value
         if len(later) == len(pending):
-            raise stuck(later, made)
+            raise stuck(later, values)
         pending = later
 
 
-def stuck(pending: list[tuple[int, onnx.NodeProto]], made: Counter[str]) -> InvalidModel:
+def stuck(pending: list[tuple[int, onnx.NodeProto]], values: dict[str, Value]) -> InvalidModel:
     """Why no node of the rest can be computed: a value is missing, or there is a cycle."""
+    to_come = {name for _, node in pending for name in node.output}
     for i, node in pending:
         for name in node.input:
-            if name and name not in made:
+            if name and name not in values and name not in to_come:
                 return InvalidModel(
-                    f"node '{name_of(node, i)}' ({node.op_type}) reads '{name}', which is no input, "
-                    "initialiser or output of a node: the model is damaged"
+                    f"node '{name_of(node, i)}' ({node.op_type}) reads '{name}', which is no input or initialiser, "
+                    "and no output of a node that calotte computes: the model is damaged"
                 )
     names = ", ".join(f"'{name_of(node, i)}'" for i, node in pending[:5])
     return InvalidModel(f"the graph has a cycle that involves the nodes {names}: the model is damaged")
@@ -171,23 +227,34 @@ def name_of(node: onnx.NodeProto, i: int) -> str:
 
 def run_node(node: onnx.NodeProto, i: int, opset: int, values: dict[str, Value], builder: Builder) -> list[Value]:
     """Import one node."""
-    name = name_of(node, i)
-    handler = HANDLERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    if handler is None:
-        kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    name, op_type = name_of(node, i), node.op_type
+    standard = node.domain in ("", "ai.onnx")
+    if not (standard and (op_type in HANDLERS or op_type in FOLDED)):
+        kind = op_type if standard else f"{node.domain}.{op_type}"
         raise UnsupportedOperator(
             f"node '{name}': operator '{kind}' is not piecewise linear or not known; "
-            f"supported: {', '.join(sorted(HANDLERS))}"
+            f"supported: {', '.join(sorted(HANDLERS))}, and arithmetic on constants"
         )
     inputs = tuple(values[key] if key else None for key in node.input)
-    outputs = sum(bool(key) for key in node.output)
+    for value in inputs:
+        if isinstance(value, Final):
+            if op_type in AFTER_FINAL:
+                return [value]
+            raise UnsupportedOperator(
+                f"node '{name}': operator '{op_type}' reads the result of operator '{value.op_type}', which is not "
+                "piecewise linear: it is understood at the end of a network only"
+            )
     try:
         attributes: dict[str, Any] = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        step = Step(name, node.op_type, inputs, outputs, attributes, opset, builder)
+        step = Step(name, op_type, inputs, tuple(node.input), len(node.output), attributes, opset, builder)
         with np.errstate(all="ignore"):
-            result = handler(step)
+            if not any(isinstance(value, Variable | Parts) for value in inputs):
+                return list(fold(node, step))
+            if op_type not in HANDLERS:
+                raise step.unsupported("of a value that depends on the input is not piecewise linear")
+            result = HANDLERS[op_type](step)
     except CalotteError:
         raise
     except Exception as error:
-        raise InvalidModel(f"node '{name}' ({node.op_type}): {first_line(error)}") from None
-    return [result] if isinstance(result, Constant | Variable) else list(result)
+        raise InvalidModel(f"node '{name}' ({op_type}): {first_line(error)}") from None
+    return [result] if isinstance(result, Constant | Variable | Final | Parts) else list(result)

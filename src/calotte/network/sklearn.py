@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calotte.errors import InvalidModel
 from calotte.network.affine import Dense
-from calotte.network.check import check
+from calotte.network.check import Source, check
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 
@@ -57,7 +57,7 @@ def from_sklearn(mlp: Any) -> Network:
     decision = Decision("sign" if outputs == 1 else "argmax", outputs)
     network = Network(tuple(nodes), (int(mlp.n_features_in_),), decision)
 
-    def source(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    def logits(x: NDArray[np.float64]) -> NDArray[np.float64]:
         """The logits, by scikit-learn's own matrices in numpy."""
         for k, (weight, bias) in enumerate(layers, start=1):
             x = x @ np.asarray(weight, dtype=np.float64) + bias
@@ -65,5 +65,5 @@ def from_sklearn(mlp: Any) -> Network:
                 x = np.maximum(x, 0.0)
         return x
 
-    check(network, source, roundoff=2.0**-53, name="scikit-learn")
+    check(network, Source(logits, "scikit-learn"))
     return network

@@ -8,6 +8,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -15,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from calotte.errors import InvalidModel
-from calotte.network.check import check
+from calotte.network.check import SINGLE, Source, check, differences, probes
 from calotte.network.decision import Rule
 from calotte.network.graph import Network
 from calotte.network.importer import first_line, import_graph
+from calotte.network.onnx import in_float64
 
 __all__ = ["from_torch"]
 
@@ -46,23 +48,39 @@ def from_torch(module: torch.nn.Module, input_shape: Sequence[int], decision: Ru
     if not shape or min(shape) < 1:
         raise InvalidModel(f"input shape {shape}: expected positive sizes, without the batch axis")
     double = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).requires_grad_(False)
-    example = torch.zeros(1, *shape, dtype=torch.float64)
-    imported = import_graph(exported(double, example), decision)
+    model = exported(double, torch.zeros(1, *shape, dtype=torch.float64))
+    imported = import_graph(model, decision)
 
-    def source(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    def outputs(x: NDArray[np.float64]) -> NDArray[np.float64]:
         with torch.no_grad():
             rows = [double(torch.from_numpy(row).reshape(1, *shape)).reshape(-1) for row in x]
         return torch.stack(rows).numpy()
 
-    check(imported.network, source, roundoff=2.0**-53, name="the module")
-    return imported.network
+    final = imported.final
+    if final and final.scores is None:  # the module gives an answer: what leads to it is seen in the export only
+        check(imported.network, in_float64(model, imported))
+        return imported.network
+    source = Source(outputs, "the module", SINGLE, final.scores if final else None)
+    check(imported.network, source, lambda: in_float64(model, imported))
+    return with_rounding_notice(imported.network, module, source)
+
+
+def with_rounding_notice(network: Network, module: torch.nn.Module, source: Source) -> Network:
+    """Say so where a float64 module differs because the exporter rounds Python numbers to float32."""
+    x = probes(network.d, 1.0)["Gaussian"]
+    narrow = all(p.dtype != torch.float64 for p in module.parameters())
+    if narrow or differences(network, source, x, 1e-10, bounded=True) is None:
+        return network
+    notice = "the exporter rounded Python numbers in the module (slopes, bounds, factors) to float32"
+    return replace(network, notices=(*network.notices, notice))
 
 
 def exported(module: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     """The module as an ONNX model in memory."""
     try:
         with silence():
-            program = torch.onnx.export(module, (example,), dynamo=True, verbose=False)
+            # the optimiser folds batch norms into convolutions, which is inexact
+            program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, optimize=False)
     except ImportError as error:
         raise InvalidModel(
             f"exporting a PyTorch module needs onnxscript ({first_line(error)}): pip install onnxscript"

@@ -1,17 +1,27 @@
 """Operators: what each ONNX operator becomes in a network of affine maps and ReLUs."""
 
-from calotte.network.operators import elementwise, linear, shapes
-from calotte.network.operators.step import HANDLERS, Builder, Constant, Step, Value, Variable, plain
+from calotte.network.operators import (
+    convolution,
+    elementwise,
+    final,
+    linear,
+    movement,
+    piecewise,
+    pooling,
+    reduction,
+    shapes,
+)
+from calotte.network.operators.step import HANDLERS
 
 __all__ = [
     "HANDLERS",
-    "Builder",
-    "Constant",
-    "Step",
-    "Value",
-    "Variable",
+    "convolution",
     "elementwise",
+    "final",
     "linear",
-    "plain",
+    "movement",
+    "piecewise",
+    "pooling",
+    "reduction",
     "shapes",
 ]

@@ -7,43 +7,53 @@ import torch
 from torch import Tensor
 
 from calotte.network.affine import Affine, Dense, Diagonal
-from calotte.network.operators.step import Constant, Step, Value, Variable, operator, plain
+from calotte.network.operators.step import Step, Value, Variable, operator, plain
 
-__all__: list[str] = []
+__all__ = ["scalar"]
 
 
 def scalar(value: float) -> Tensor:
+    """A number as a float64 tensor."""
     return torch.tensor(value, dtype=torch.float64)
+
+
+def times(step: Step, x: Variable, weight: Tensor, bias: Tensor | None = None) -> Variable:
+    """x W + b on the last axis of x; W (n_in, n_out), b (n_out,)."""
+    if not x.shape or x.shape[-1] != weight.shape[0] or weight.shape[1] == 0:
+        raise step.error(f"shapes do not fit: input {x.shape}, weights {tuple(weight.shape)}")
+    op = Dense(weight.t().contiguous(), bias, leading=plain(x.shape)[:-1])
+    return step.add(op, (x,), (*x.shape[:-1], weight.shape[1]))
+
+
+def transposed(step: Step, x: Variable) -> Variable:
+    """The last two axes exchanged."""
+    return step.moved(x, lambda index: np.swapaxes(index, -1, -2), "/transpose")
 
 
 @operator("Gemm")
 def gemm(step: Step) -> Value:
-    """y = alpha A' B' + beta C with B and C constant; A' = A (transA of a single row is refused)."""
-    x = step.variable(0)
-    weight, alpha, beta = (
-        step.weights(step.constant(1)),
-        *(float(step.attributes.get(key, 1.0)) for key in ("alpha", "beta")),
-    )
-    if step.attributes.get("transA", 0):
-        raise step.unsupported("with transA = 1 on a variable is not supported: transpose in the model")
+    """y = alpha A' B' + beta C, B and C constant."""
+    x, weight = step.variable(0), step.weights(1)
+    alpha, beta = (float(step.attributes.get(key, 1.0)) for key in ("alpha", "beta"))
     if not (np.isfinite(alpha) and np.isfinite(beta)):
         raise step.error("alpha and beta must be finite")
-    if not step.attributes.get("transB", 0):
+    if len(x.shape) != 2 or weight.ndim != 2:
+        raise step.error(f"expected matrices, came input {x.shape} and weights {tuple(weight.shape)}")
+    if step.attributes.get("transA", 0):
+        x = transposed(step, x)
+    if step.attributes.get("transB", 0):
         weight = weight.t()
-    if len(x.shape) != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[1]:
-        raise step.error(f"shapes do not fit: input {x.shape}, weights {tuple(weight.t().shape)}")
-    shape = (x.shape[0], weight.shape[0])
+    shape = (x.shape[0], weight.shape[1])
     bias = None
     if step.has(2) and beta != 0.0:
-        bias = step.weights(step.constant(2))
-        if bias.ndim > 2 or any(n not in (1, m) for n, m in zip(bias.shape[::-1], shape[::-1], strict=False)):
+        bias = step.weights(2)
+        if step.common_shape(tuple(bias.shape), shape) != shape:
             raise step.error(f"bias of shape {tuple(bias.shape)} does not fit outputs {shape}")
         bias = bias.expand(shape)
         bias = bias[0] if shape[0] == 1 else bias
-    leading = plain(x.shape)[:-1]
     if alpha == beta == 1.0 and (bias is None or bias.ndim == 1):
-        return step.add(Dense(weight.contiguous(), bias, leading=leading), (x,), shape)
-    y = step.add(Dense(weight.contiguous(), leading=leading), (x,), shape)
+        return times(step, x, weight, bias)
+    y = times(step, x, weight)
     scaled: list[Affine] = []
     if alpha != 1.0:
         scaled.append(Diagonal(plain(shape), scalar(alpha), None))
@@ -59,21 +69,25 @@ def gemm(step: Step) -> Value:
 
 @operator("MatMul")
 def matmul(step: Step) -> Value:
-    """y = x W on the last axis of x, W a constant matrix or vector."""
-    x, w = step.argument(0), step.argument(1)
-    if isinstance(x, Variable) and isinstance(w, Variable):
+    """x W or W x for a constant matrix or vector W."""
+    first, second = step.argument(0), step.argument(1)
+    if isinstance(first, Variable) and isinstance(second, Variable):
         raise step.unsupported("of two values that both depend on the input is not piecewise linear")
-    if isinstance(x, Constant):
-        raise step.unsupported("with the constant on the left is not supported")
-    weight = step.weights(step.constant(1))
-    vector = weight.ndim == 1
-    weight = weight[:, None] if vector else weight
+    left = isinstance(second, Variable)
+    x, weight = step.variable(int(left)), step.weights(1 - int(left))
+    if not x.shape or weight.ndim == 0:
+        raise step.error(f"shapes do not fit: {x.shape} and {tuple(weight.shape)}")
     while weight.ndim > 2 and weight.shape[0] == 1 and weight.ndim <= len(x.shape):
         weight = weight[0]
-    if weight.ndim != 2:
+    if weight.ndim > 2:
         raise step.unsupported(f"with constant matrices of shape {tuple(weight.shape)} is not supported")
-    if x.shape[-1:] != weight.shape[:1]:
-        raise step.error(f"shapes do not fit: input {x.shape}, weights {tuple(weight.shape)}")
-    op = Dense(weight.t().contiguous(), leading=plain(x.shape)[:-1])
-    y = step.add(op, (x,), (*x.shape[:-1], weight.shape[1]))
-    return step.reshaped(y, x.shape[:-1]) if vector else y
+    vector = weight.ndim == 1
+    if not left:
+        y = times(step, x, weight[:, None] if vector else weight)
+        return step.reshaped(y, x.shape[:-1]) if vector else y
+    row = weight[None] if vector else weight
+    if len(x.shape) == 1:
+        y = times(step, x, row.t())
+        return step.reshaped(y, ()) if vector else y
+    y = transposed(step, times(step, transposed(step, x), row.t()))
+    return step.reshaped(y, (*x.shape[:-2], x.shape[-1])) if vector else y

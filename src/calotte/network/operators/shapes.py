@@ -1,13 +1,10 @@
-"""Operators that give the same numbers another shape, and constants."""
+"""Operators that give the same numbers another shape, and shapes as numbers."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from calotte.network.affine import Shape
 from calotte.network.operators.step import Constant, Step, Value, operator
@@ -15,37 +12,30 @@ from calotte.network.operators.step import Constant, Step, Value, operator
 __all__: list[str] = []
 
 
-@operator("Constant")
-def constant(step: Step) -> Value:
-    """The tensor or number in the attributes."""
-    if len(step.attributes) != 1:
-        raise step.error(f"expected one value, came {sorted(step.attributes) or 'none'}")
-    ((key, value),) = step.attributes.items()
-    if key == "value":
-        return Constant(numpy_helper.to_array(value))
-    types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    if key not in types:
-        raise step.unsupported(f"with '{key}' is not supported")
-    array: NDArray[Any] = np.array(value, dtype=types[key])
-    return Constant(array)
-
-
 def in_shape(step: Step, shape: Shape) -> Value:
     """Argument 0 in another shape."""
-    x = step.argument(0)
-    if isinstance(x, Constant):
-        if math.prod(x.shape) != math.prod(shape):
-            raise step.error(f"cannot reshape {x.shape} into {shape}: the number of entries differs")
-        return Constant(x.array.reshape(shape))
-    return step.reshaped(x, shape)
+    return step.reshaped(step.variable(), shape)
+
+
+@operator("Shape")
+def shape_of(step: Step) -> Value:
+    """The shape at batch size 1."""
+    x = step.variable()
+    start, end = int(step.attributes.get("start", 0)), step.attributes.get("end")
+    return Constant(np.array(x.shape[start : None if end is None else int(end)], dtype=np.int64))
+
+
+@operator("Size")
+def size_of(step: Step) -> Value:
+    """The number of entries at batch size 1."""
+    return Constant(np.array(math.prod(step.variable().shape), dtype=np.int64))
 
 
 @operator("Flatten")
 def flatten(step: Step) -> Value:
     """(product of the axes before `axis`, product of the rest)."""
-    x = step.argument(0)
-    axis = int(step.attributes.get("axis", 1))
-    rank = len(x.shape)
+    x = step.variable()
+    axis, rank = int(step.attributes.get("axis", 1)), len(x.shape)
     if not -rank <= axis <= rank:
         raise step.error(f"axis {axis} is out of range for shape {x.shape}")
     axis = axis + rank if axis < 0 else axis
@@ -54,8 +44,10 @@ def flatten(step: Step) -> Value:
 
 @operator("Reshape")
 def reshape(step: Step) -> Value:
-    """A new shape; 0 keeps an axis (unless `allowzero`), -1 is what is left."""
-    x, target = step.argument(0), step.integers(1)
+    """A new shape; 0 keeps an axis (unless `allowzero`), -1 is what is left; a hard-coded batch size becomes 1."""
+    x, target = step.variable(), step.integers(1)
+    if target[:1] == [step.builder.batch]:
+        target[0] = 1
     if step.attributes.get("allowzero", 0) == 0:
         if any(n == 0 and i >= len(x.shape) for i, n in enumerate(target)):
             raise step.error(f"new shape {target} copies an axis that {x.shape} does not have")
@@ -63,40 +55,25 @@ def reshape(step: Step) -> Value:
     known = math.prod(n for n in target if n != -1)
     if target.count(-1) == 1 and known > 0:
         target[target.index(-1)] = math.prod(x.shape) // known
-    if min(target, default=0) < 0:
-        raise step.error(f"new shape {target} is not a shape")
     return in_shape(step, tuple(target))
-
-
-def axes_of(step: Step) -> list[int] | None:
-    """The axes of a squeeze: an attribute before opset 13, an argument since."""
-    if step.has(1):
-        return step.integers(1)
-    axes = step.attributes.get("axes")
-    return None if axes is None else [int(a) for a in axes]
 
 
 @operator("Squeeze")
 def squeeze(step: Step) -> Value:
     """Without the axes named, which must have size 1, or without all such."""
-    x, axes = step.argument(0), axes_of(step)
-    rank = len(x.shape)
-    if axes is None:
-        dropped = {i for i, n in enumerate(x.shape) if n == 1}
-    else:
-        dropped = {a % rank for a in axes if -rank <= a < rank}
-        if len(dropped) != len(axes) or any(x.shape[i] != 1 for i in dropped):
-            raise step.error(f"cannot squeeze axes {axes} of shape {x.shape}")
+    x, axes = step.variable(), step.setting("axes", 1, since=13)
+    ones = tuple(i for i, n in enumerate(x.shape) if n == 1)
+    dropped = ones if axes is None else step.axes(axes, len(x.shape))
+    if any(x.shape[i] != 1 for i in dropped):
+        raise step.error(f"cannot squeeze axes {axes} of shape {x.shape}")
     return in_shape(step, tuple(n for i, n in enumerate(x.shape) if i not in dropped))
 
 
 @operator("Unsqueeze")
 def unsqueeze(step: Step) -> Value:
     """With new axes of size 1 at the places named."""
-    x, axes = step.argument(0), axes_of(step)
-    rank = len(x.shape) + len(axes or ())
-    if not axes or any(not -rank <= a < rank for a in axes) or len({a % rank for a in axes}) != len(axes):
-        raise step.error(f"cannot unsqueeze axes {axes} of shape {x.shape}")
-    added = {a % rank for a in axes}
+    x, axes = step.variable(), step.setting("axes", 1, since=13) or []
+    rank = len(x.shape) + len(axes)
+    added = step.axes(axes, rank)
     rest = iter(x.shape)
     return in_shape(step, tuple(1 if i in added else next(rest) for i in range(rank)))

@@ -1,4 +1,4 @@
-"""Step: one ONNX node under import, the values it reads and the registry of operators that know what to do.
+"""Step: one ONNX node under import, the values it reads, and the registry of operators that know what to do.
 
 Shapes here are those of ONNX at batch size 1, batch axis included. A node of the network drops a leading axis of
 size 1 (`plain`), so that a batch of images (1, 3, 32, 32) is a node of shape (3, 32, 32), and what moves the
@@ -8,6 +8,7 @@ batch axis about needs no special care: at batch size 1 the file is a function o
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,16 +20,25 @@ from torch import Tensor
 
 from calotte.errors import InvalidModel, UnsupportedOperator
 from calotte.network.affine import Affine, Reshape, Shape
+from calotte.network.decision import Rule
 from calotte.network.graph import Node, Relu
+from calotte.network.rearrange import Select
 
-__all__ = ["HANDLERS", "Builder", "Constant", "Step", "Value", "Variable", "operator", "plain"]
+__all__ = ["HANDLERS", "Builder", "Constant", "Final", "Parts", "Step", "Value", "Variable", "operator", "plain"]
+
+MOST_ENTRIES = 2**27
+"""A value with more entries than this is taken for a mistake in the file."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A value that does not depend on the input, in the number type of the file."""
+    """A value that does not depend on the input.
+
+    `terms` roundings lie between it and the exact value, where float arithmetic was folded; 0: it is exact.
+    """
 
     array: NDArray[Any]
+    terms: int = 0
 
     @property
     def shape(self) -> Shape:
@@ -44,7 +54,34 @@ class Variable:
     shape: Shape
 
 
-Value = Constant | Variable
+@dataclass(frozen=True)
+class Final:
+    """Scores or an answer that only the end of the network may compute from `before`.
+
+    Attributes:
+        before: the value that decides.
+        source: the name of that value in the file, or of one that `at_source` makes of it.
+        op_type: what was dropped.
+        rule: the decision that the file takes, if it takes one.
+        scores: `before` (B, K) to what the file computes, for scores; None where it computes an answer.
+    """
+
+    before: Variable
+    source: str
+    op_type: str
+    rule: Rule | None = None
+    scores: Callable[[Tensor], Tensor] | None = None
+    at_source: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A sequence of values."""
+
+    values: tuple[Variable, ...]
+
+
+Value = Constant | Variable | Final | Parts
 
 
 def plain(shape: Shape) -> Shape:
@@ -56,28 +93,33 @@ def plain(shape: Shape) -> Shape:
 
 @dataclass
 class Builder:
-    """The nodes of a network under construction, and what the user should know about it."""
+    """The nodes of a network under construction, and what the user should know about it.
 
-    nodes: list[Node]
+    `batch` is the fixed batch size of the file, which is imported at batch size 1; `dtype` the type of its input.
+    """
+
+    batch: int = 1
+    dtype: Any = np.float64
+    nodes: list[Node] = field(default_factory=lambda: [Node("input", None)])
     notices: list[str] = field(default_factory=list)
+    names: Counter[str] = field(default_factory=lambda: Counter({"input": 1}))
 
     def add(self, name: str, op: Affine | Relu, inputs: Sequence[Variable], shape: Shape) -> Variable:
         """Append a node; `shape` is its ONNX shape."""
-        taken = {node.name for node in self.nodes}
-        unique, k = name, 2
-        while unique in taken:
-            unique, k = f"{name}_{k}", k + 1
+        self.names[name] += 1
+        unique = name if self.names[name] == 1 else f"{name}_{self.names[name]}"
         self.nodes.append(Node(unique, op, tuple(v.node for v in inputs)))
         return Variable(len(self.nodes) - 1, tuple(shape))
 
 
 @dataclass
 class Step:
-    """One ONNX node: its name, operator, arguments (None where left out), attributes and the opset."""
+    """One ONNX node: its name, operator, arguments (None where left out), their names, attributes, the opset."""
 
     name: str
     op_type: str
     inputs: tuple[Value | None, ...]
+    input_names: tuple[str, ...]
     outputs: int
     attributes: dict[str, Any]
     opset: int
@@ -95,12 +137,18 @@ class Step:
         """Whether argument i is given."""
         return i < len(self.inputs) and self.inputs[i] is not None
 
-    def argument(self, i: int) -> Value:
+    def argument(self, i: int) -> Constant | Variable:
         """Argument i, which must be given."""
         value = self.inputs[i] if i < len(self.inputs) else None
         if value is None:
             raise self.error(f"input {i} is missing")
+        if not isinstance(value, Constant | Variable):
+            raise self.unsupported("cannot read a sequence")
         return value
+
+    def arguments(self) -> list[Constant | Variable]:
+        """All arguments, each of which must be given."""
+        return [self.argument(i) for i in range(len(self.inputs))]
 
     def variable(self, i: int = 0) -> Variable:
         """Argument i, which must depend on the input of the network."""
@@ -116,10 +164,19 @@ class Step:
             raise self.unsupported(f"needs a constant as input {i}, here it depends on the network's input")
         return value.array
 
-    def weights(self, array: NDArray[Any]) -> Tensor:
-        """A constant as float64 numbers to compute with: exact; NaN and infinity are refused."""
-        if array.dtype.kind in "US" or array.dtype == object:
-            raise self.error("expected numbers as weights, came strings")
+    def weights(self, i: int) -> Tensor:
+        """Constant i as float64 numbers to compute with: exact; NaN and infinity are refused."""
+        self.constant(i)
+        value = self.inputs[i]
+        assert isinstance(value, Constant)
+        if value.terms:
+            raise self.unsupported(f"with input {i} computed inexactly from constants: fold constants in the model")
+        return self.numbers(value.array)
+
+    def numbers(self, array: NDArray[Any]) -> Tensor:
+        """An array of the file as float64 numbers: exact; NaN and infinity are refused."""
+        if array.dtype.kind in "USObc":
+            raise self.error(f"expected numbers, came {array.dtype}")
         numbers = np.array(array, dtype=np.float64)
         if not np.isfinite(numbers).all():
             raise self.error("its weights hold NaN or infinite numbers: the model is damaged")
@@ -132,17 +189,61 @@ class Step:
             raise self.error(f"input {i} must hold integers, it has {array.dtype}")
         return [int(v) for v in array.reshape(-1)]
 
+    def setting(self, key: str, i: int, since: int) -> list[int] | None:
+        """Integers that are attribute `key` before opset `since`, and argument i from then on; None if left out."""
+        if self.opset >= since:
+            return self.integers(i) if self.has(i) else None
+        value = self.attributes.get(key)
+        return None if value is None else [int(v) for v in value]
+
+    def axes(self, axes: Sequence[int], rank: int) -> tuple[int, ...]:
+        """Axes of a value of that rank, counted from the front, in order; refused where out of range or double."""
+        if any(not -rank <= axis < rank for axis in axes) or len({axis % rank for axis in axes}) != len(axes):
+            raise self.error(f"axes {list(axes)} do not fit {rank} axes")
+        return tuple(sorted(axis % rank for axis in axes))
+
+    def axis(self, default: int, rank: int) -> int:
+        """Attribute `axis`, counted from the front."""
+        return self.axes([int(self.attributes.get("axis", default))], rank)[0]
+
     def add(self, op: Affine | Relu, inputs: Sequence[Variable], shape: Shape, suffix: str = "") -> Variable:
         """Append a node named after this step."""
+        if not 0 < math.prod(shape) <= MOST_ENTRIES:
+            raise self.error(f"has a result of shape {tuple(shape)}: the model is damaged")
         return self.builder.add(self.name + suffix, op, inputs, shape)
 
     def reshaped(self, x: Variable, shape: Shape) -> Variable:
         """The same numbers in another ONNX shape; a node only where the shape without batch differs."""
-        if math.prod(x.shape) != math.prod(shape):
+        if math.prod(x.shape) != math.prod(shape) or min(shape, default=1) < 0:
             raise self.error(f"cannot reshape {x.shape} into {shape}: the number of entries differs")
         if plain(x.shape) == plain(shape):
             return Variable(x.node, tuple(shape))
         return self.add(Reshape(plain(x.shape), plain(shape)), (x,), shape)
+
+    def moved(self, x: Variable, move: Callable[[NDArray[Any]], NDArray[Any]], suffix: str = "") -> Variable:
+        """What a rearrangement of arrays does to x; entries that it makes -1 are zeros."""
+        if math.prod(x.shape) > MOST_ENTRIES:
+            raise self.error(f"has an input of shape {x.shape}: the model is damaged")
+        index = np.asarray(move(np.arange(math.prod(x.shape), dtype=np.int64).reshape(x.shape)))
+        shape = tuple(index.shape)
+        if not 0 < index.size <= MOST_ENTRIES:
+            raise self.error(f"has a result of shape {shape}: the model is damaged")
+        if index.size == math.prod(x.shape) and np.array_equal(index.reshape(-1), np.arange(index.size)):
+            return self.reshaped(x, shape)
+        return self.add(Select(plain(x.shape), index.reshape(plain(shape))), (x,), shape, suffix)
+
+    def widened(self, x: Variable, shape: Shape) -> Variable:
+        """x broadcast to a shape."""
+        if math.prod(shape) > MOST_ENTRIES:
+            raise self.error(f"has a result of shape {shape}: the model is damaged")
+        return self.moved(x, lambda index: np.broadcast_to(index, shape), "/broadcast")
+
+    def common_shape(self, *shapes: Shape) -> Shape:
+        """What shapes broadcast to."""
+        try:
+            return tuple(np.broadcast_shapes(*shapes))
+        except ValueError:
+            raise self.error(f"shapes do not fit: {' and '.join(str(tuple(s)) for s in shapes)}") from None
 
 
 Handler = Callable[[Step], "Value | Sequence[Value]"]

@@ -1,0 +1,125 @@
+"""Convolutions (1-D to 3-D) and their transposes; the kernel is all that is stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+from torch.nn import functional
+
+from calotte.network.affine import Affine, Shape
+
+__all__ = ["Convolution", "TransposedConvolution"]
+
+CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+TRANSPOSE = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+
+
+def per_channel(bias: Tensor | None, shape: Shape) -> Tensor | None:
+    """Biases (C,) as an offset of shape (C, *spatial)."""
+    return None if bias is None else bias.reshape(-1, *(1,) * (len(shape) - 1)).expand(shape)
+
+
+class Convolution(Affine):
+    """Cross-correlation of (C, *spatial) with a kernel, plus a bias per channel of the output.
+
+    Args:
+        kernel: (C_out, C / groups, *size).
+        bias: (C_out,) or None.
+        shape: (C, *spatial) of the input.
+        stride, dilation: one number per spatial axis.
+        padding: zeros before and after each spatial axis, not negative.
+        groups: channels fall into so many groups that do not mix.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+
+    def __init__(
+        self,
+        kernel: Tensor,
+        bias: Tensor | None,
+        shape: Shape,
+        *,
+        stride: Sequence[int],
+        padding: Sequence[tuple[int, int]],
+        dilation: Sequence[int],
+        groups: int = 1,
+    ) -> None:
+        rank = len(shape) - 1
+        if rank not in CONVOLVE or kernel.ndim != rank + 2:
+            raise ValueError(f"kernel {tuple(kernel.shape)} does not fit an input of shape {shape}")
+        if {len(stride), len(padding), len(dilation)} != {rank} or min(*stride, *dilation) < 1:
+            raise ValueError(f"strides and dilations must be positive, and as pads one for each of {rank} axes")
+        if groups < 1 or kernel.shape[0] % groups or shape[0] != kernel.shape[1] * groups:
+            raise ValueError(f"kernel {tuple(kernel.shape)} in {groups} groups does not fit input {shape}")
+        if min(min(pair) for pair in padding) < 0:
+            raise ValueError("negative padding")
+        reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[2:], strict=True)]
+        padded = [n + sum(pair) for n, pair in zip(shape[1:], padding, strict=True)]
+        if any(r > n for r, n in zip(reach, padded, strict=True)) or 0 in kernel.shape:
+            raise ValueError(f"kernel {tuple(kernel.shape)} is larger than the padded input {padded}")
+        spatial = [(n - r) // s + 1 for n, r, s in zip(padded, reach, stride, strict=True)]
+        after = (kernel.shape[0], *spatial)
+        self.kernel, self.offset = kernel, per_channel(bias, after)
+        self.stride, self.padding, self.dilation, self.groups = tuple(stride), tuple(padding), tuple(dilation), groups
+        self.input_shapes, self.output_shape = (shape,), after
+        self.rank = rank
+        self.even = all(low == high for low, high in padding)
+        self.rest = [(n - r) % s for n, r, s in zip(padded, reach, stride, strict=True)]
+        entries = math.prod(kernel.shape[2:])
+        self.terms = kernel.shape[1] * entries + 1
+        self.adjoint_terms = kernel.shape[0] // groups * entries
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        x, padding = xs[0], [low for low, _ in self.padding]
+        if not self.even:
+            x = functional.pad(x, [n for pair in reversed(self.padding) for n in pair])
+            padding = [0] * self.rank
+        y: Tensor = CONVOLVE[self.rank](x, self.kernel, None, self.stride, padding, self.dilation, self.groups)
+        return y
+
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
+        padding = [low for low, _ in self.padding] if self.even else [0] * self.rank
+        x: Tensor = TRANSPOSE[self.rank](
+            y, self.kernel, None, self.stride, padding, self.rest, self.groups, self.dilation
+        )
+        if not self.even:
+            for axis, ((low, _), n) in enumerate(zip(self.padding, self.input_shapes[0][1:], strict=True), start=2):
+                x = x.narrow(axis, low, n)
+        return (x,)
+
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
+        return self.like(f(self.kernel))
+
+    def like(self, kernel: Tensor) -> Convolution:
+        """The convolution with another kernel of the same shape, without bias."""
+        return Convolution(
+            kernel,
+            None,
+            self.input_shapes[0],
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+
+class TransposedConvolution(Affine):
+    """The transpose of the linear part of a convolution, plus a bias per channel of the output."""
+
+    def __init__(self, forward: Convolution, bias: Tensor | None) -> None:
+        self.forward = forward
+        self.input_shapes, self.output_shape = (forward.output_shape,), forward.input_shapes[0]
+        self.offset = per_channel(bias, self.output_shape)
+        self.terms, self.adjoint_terms = forward.adjoint_terms + 1, forward.terms
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return self.forward.adjoint(xs[0])[0]
+
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
+        return (self.forward.linear(y),)
+
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
+        return TransposedConvolution(self.forward.like(f(self.forward.kernel)), None)

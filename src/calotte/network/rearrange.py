@@ -1,0 +1,85 @@
+"""Rearrangements: maps that copy, drop or zero entries, and the concatenation of branches; all of them exact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calotte.network.affine import Affine, Shape
+
+__all__ = ["Concatenation", "Select"]
+
+
+class Select(Affine):
+    """y[j] = x[index[j]], or 0 where index[j] = -1; both sides row-major.
+
+    Slices, gathers, transpositions, padding with zeros and broadcasting are all of this form.
+
+    Args:
+        before: shape of x.
+        index: for each entry of y the place in x, or -1; int64, in the shape of y.
+    """
+
+    def __init__(self, before: Shape, index: NDArray[np.int64]) -> None:
+        size = math.prod(before)
+        self.input_shapes, self.output_shape, self.offset = (before,), tuple(index.shape), None
+        flat = torch.from_numpy(np.ascontiguousarray(index).reshape(-1))
+        self.index = flat.clamp_min(0)
+        self.zero = (flat < 0).nonzero().squeeze(1)
+        places = flat[flat >= 0]
+        uses = torch.bincount(places, minlength=size)
+        self.terms, self.adjoint_terms = 0, max(int(uses.max()) - 1, 0)
+        self.back = None
+        if self.adjoint_terms == 0:
+            back = torch.full((size,), -1, dtype=torch.int64)
+            back[places] = (flat >= 0).nonzero().squeeze(1)
+            self.back = (back.clamp_min(0), (back < 0).nonzero().squeeze(1))
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        y = xs[0].flatten(1).index_select(1, self.index)
+        if len(self.zero):
+            y.index_fill_(1, self.zero, 0.0)
+        return y.reshape(-1, *self.output_shape)
+
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
+        y = y.flatten(1)
+        if self.back is not None:
+            index, zero = self.back
+            x = y.index_select(1, index)
+            if len(zero):
+                x.index_fill_(1, zero, 0.0)
+        else:
+            if len(self.zero):
+                y = y.index_fill(1, self.zero, 0.0)
+            x = torch.zeros(len(y), math.prod(self.input_shapes[0]), dtype=y.dtype, device=y.device)
+            x.index_add_(1, self.index, y)
+        return (x.reshape(-1, *self.input_shapes[0]),)
+
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
+        return self
+
+
+class Concatenation(Affine):
+    """The entries of all arguments, one after the other (row-major), in a shape of that many entries."""
+
+    def __init__(self, before: tuple[Shape, ...], after: Shape) -> None:
+        self.input_shapes, self.output_shape, self.offset = before, after, None
+        self.sizes = [math.prod(shape) for shape in before]
+        if sum(self.sizes) != math.prod(after):
+            raise ValueError(f"cannot concatenate {before} into {after}: the number of entries differs")
+        self.terms = self.adjoint_terms = 0
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return torch.cat([x.flatten(1) for x in xs], dim=1).reshape(-1, *self.output_shape)
+
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
+        parts = torch.split(y.flatten(1), self.sizes, dim=1)
+        return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, self.input_shapes, strict=True))
+
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
+        return self
