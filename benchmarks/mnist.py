@@ -18,3 +18,9 @@ def images(count: int) -> torch.Tensor:
         sys.exit(0)
     with gzip.open(path) as file:
         return torch.from_numpy(np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 784)[:count] / 255.0)
+
+
+def labels(count: int) -> torch.Tensor:
+    """Their labels (count,) int64."""
+    with gzip.open(DATA / "mnist" / "t10k-labels-idx1-ubyte.gz") as file:
+        return torch.from_numpy(np.frombuffer(file.read()[8:], np.uint8)[:count].astype(np.int64))

@@ -154,7 +154,20 @@ def test_cell_as_table_json_and_files(here: Path, capsys, monkeypatch) -> None: 
         assert (here / name).stat().st_size > 100
 
 
+def test_clipping_is_announced(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    np.save(here / "edge.npy", np.array([[0.0, 0.5, 0.5, 0.5, 0.5, 0.5], [0.2, 0.5, 0.5, 0.5, 0.5, 0.9]]))
+    status, out, err = run(capsys, monkeypatch, "assess net.onnx edge.npy --eps 0.05 --clip 0 1 --json")
+    first, second = map(json.loads, out.splitlines())
+    assert status == 0
+    assert first["units"] == 10 + 2 * 6
+    assert first["distance"] == 0.0 < first["certified_radius"]
+    assert second["distance"] > 0
+    assert "1 of 2 inputs have entries at 0 or 1" in err
+
+
 BAD = {
+    "clip upside down": ("assess net.onnx in.npz --eps 1 --clip 1 0", "low < high"),
+    "clip with one end": ("assess net.onnx in.npz --eps 1 --clip 1", "clip"),
     "missing model": ("assess no.onnx in.npz --eps 1", "no.onnx"),
     "model of another kind": ("assess in.npz in.npz --eps 1", ".onnx"),
     "missing inputs": ("assess net.onnx no.npy --eps 1", "no.npy"),
@@ -244,8 +257,8 @@ def test_bad_models(here: Path, capsys, monkeypatch, model: str) -> None:  # typ
     "name",
     [
         "nan.npy", "inf.npy", "wide.npy", "none.npy", "words.npy", "objects.npy", "complex.npy", "cut.npy",
-        "text.npy", "text.npz", "nox.npz", "range.npz", "negative.npz", "fraction.npz", "fewer.npz", "empty.csv", "header.csv",
-        "ragged.csv", "word.csv", "other.txt", "other.vnnlib", ".",
+        "text.npy", "text.npz", "nox.npz", "range.npz", "negative.npz", "fraction.npz", "fewer.npz", "empty.csv",
+        "header.csv", "ragged.csv", "word.csv", "other.txt", "other.vnnlib", ".",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", ["assess net.onnx {} --eps 1 --json", "plan net.onnx {} --delta 0.1 --json"])

@@ -4,7 +4,7 @@ from calotte.assess import Assessment, assess
 from calotte.bounds import Bound, Settings
 from calotte.cell import Cell
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
-from calotte.network import Network, from_sklearn, from_torch, load, random_network
+from calotte.network import Network, clipped, from_sklearn, from_torch, load, random_network
 from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
 from calotte.plan import Plan, plan
 from calotte.shallow import ShallowHeaviside
@@ -26,6 +26,7 @@ __all__ = [
     "Sphere",
     "UnsupportedOperator",
     "assess",
+    "clipped",
     "from_sklearn",
     "from_torch",
     "load",

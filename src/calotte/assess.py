@@ -140,6 +140,7 @@ def assess_each(
     plain = Geometry(network, None, settings.memory_limit)
     mapped = plain if noise.map is None else Geometry(network, noise.map, settings.memory_limit)
     names = network.unit_names() if network.units <= 100_000 else None
+    unclipped = None if network.clipping is None else Geometry(network.clipping.network, None, settings.memory_limit)
 
     def each() -> Iterator[Assessment]:
         for part in batches(network, len(x), settings.memory_limit):
@@ -147,6 +148,11 @@ def assess_each(
             here = problem.distances if mapped is plain else plain.distances(x[part])
             found = [rung.bound(problem) for rung in chosen]
             rho, unit = here.rho.tolist(), here.unit.tolist()
+            radius = here.rho
+            if network.clipping is not None and unclipped is not None:
+                # clipping moves nothing away from an x within the range: the unclipped radius carries over there
+                within = ((x[part] >= network.clipping.low) & (x[part] <= network.clipping.high)).all(1)
+                radius = torch.where(within, torch.maximum(radius, unclipped.distances(x[part]).rho), radius)
             for i, number in enumerate(numbers[part]):
                 distance = None if math.isinf(rho[i]) else rho[i]
                 name = (names[unit[i]] if names else str(unit[i])) if distance is not None else None
@@ -161,7 +167,7 @@ def assess_each(
                     units=network.units,
                     distance=distance,
                     nearest_unit=name,
-                    certified_radius=distance,
+                    certified_radius=None if math.isinf(radius[i]) else radius[i].item(),
                     bounds=tuple(bounds[i] for bounds in found),
                     seed=settings.seed,
                     model_sha256=network.sha256,

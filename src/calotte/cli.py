@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Protocol, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import track
 
 from calotte.assess import RUNGS, Assessment, assess_each
 from calotte.bounds import Settings
@@ -25,10 +23,12 @@ from calotte.cell import Cell
 from calotte.errors import CalotteError, InvalidInput
 from calotte.geometry import Geometry
 from calotte.inputs import Inputs, parse_index, read_array, read_inputs
+from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.network.onnx import load
 from calotte.noise import make_noise, noise_map
 from calotte.plan import Plan, plan_each
+from calotte.terminal import collect, notices, stderr
 
 __all__ = ["app", "main"]
 
@@ -39,7 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 INTERRUPTED = 130
-_notices = Console(stderr=True, highlight=False)
 
 
 class NoiseName(StrEnum):
@@ -82,6 +81,10 @@ Map = Annotated[
     Path | None,
     typer.Option("--map", help="S.npy, the noise is S u: a scale for each feature (d,), zeros masking, or (d, m)."),
 ]
+Clip = Annotated[
+    tuple[float, float] | None,
+    typer.Option("--clip", help="LO HI: the noisy input is clipped to this range before the network sees it."),
+]
 Rungs = Annotated[str, typer.Option(help=f"Rungs of the ladder: {', '.join(RUNGS)}, or all.")]
 Index = Annotated[str | None, typer.Option(help="Which inputs: 3, 0:20, 5:, or a list 1,4,7. Default: all.")]
 Decision_ = Annotated[
@@ -105,6 +108,7 @@ def assess(
     sigma: Sigma = None,
     noise: Noise_ = NoiseName.sphere,
     map: Map = None,
+    clip: Clip = None,
     rungs: Rungs = "all",
     index: Index = None,
     decision: Decision_ = None,
@@ -122,7 +126,7 @@ def assess(
     if (eps is None) == (sigma is None):
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
-    network, data = open_both(model, inputs, decision, index)
+    network, data = open_both(model, inputs, decision, index, clip)
     scale = None if map is None else noise_map(read_array(map))
     the_noise = make_noise(noise.value, network.d, eps=eps, sigma=sigma, map=scale)
     each = assess_each(
@@ -144,7 +148,7 @@ def assess(
     from calotte.report.pictures import risk_picture, riskiest_picture
     from calotte.report.tables import assessment_table, summary
 
-    console = _notices if as_json else Console(highlight=False)
+    console = stderr if as_json else Console(highlight=False)
     console.print(assessment_table(found))
     console.print(summary(found))
     if out is not None:
@@ -160,6 +164,7 @@ def plan(
     delta: Annotated[float, typer.Option(help="Misclassification probability allowed.")],
     noise: Noise_ = NoiseName.sphere,
     map: Map = None,
+    clip: Clip = None,
     rungs: Annotated[str, typer.Option(help="Proved rungs of the ladder, or all.")] = "all",
     index: Index = None,
     decision: Decision_ = None,
@@ -171,7 +176,7 @@ def plan(
     """Find the largest noise under which each proved rung keeps the misclassification probability below delta."""
     check_device(device)
     settings = make_settings(1, 0.5, 0, time_limit, memory_limit)
-    network, data = open_both(model, inputs, decision, index)
+    network, data = open_both(model, inputs, decision, index, clip)
     scale = None if map is None else noise_map(read_array(map))
     each = plan_each(
         network,
@@ -188,7 +193,7 @@ def plan(
 
     from calotte.report.tables import plan_table
 
-    (_notices if as_json else Console(highlight=False)).print(plan_table(found))
+    (stderr if as_json else Console(highlight=False)).print(plan_table(found))
 
 
 @app.command()
@@ -222,7 +227,7 @@ def cell(
     from calotte.report.pictures import cell_picture
     from calotte.report.tables import cell_table
 
-    (_notices if as_json else Console(highlight=False)).print(cell_table(here, faces))
+    (stderr if as_json else Console(highlight=False)).print(cell_table(here, faces))
     if out is not None:
         if out.suffix.lower() == ".npz":
             np.savez_compressed(
@@ -241,7 +246,7 @@ def cell(
             out.write_text("\n".join(["unit,distance,offset,face", *lines]) + "\n")
         else:
             cell_picture(here, out)
-        _notices.print(f"wrote {out}")
+        stderr.print(f"wrote {out}")
 
 
 def cell_dict(here: Cell, index: int, faces: Any) -> dict[str, Any]:
@@ -297,8 +302,14 @@ def make_folder(path: Path) -> None:
         raise InvalidInput(f"--out {path}: cannot make the folder: {error.strerror}") from None
 
 
-def open_both(model: Path, inputs: Path, decision: DecisionName | None, index: str | None) -> tuple[Network, Inputs]:
-    """Load the network and the inputs chosen."""
+def open_both(
+    model: Path,
+    inputs: Path,
+    decision: DecisionName | None,
+    index: str | None,
+    clip: tuple[float, float] | None = None,
+) -> tuple[Network, Inputs]:
+    """Load the network, clipping its input where asked, and the inputs chosen."""
     if model.suffix.lower() != ".onnx":
         raise InvalidInput(f"{model}: the model must be an .onnx file")
     data = read_inputs(inputs)
@@ -308,57 +319,7 @@ def open_both(model: Path, inputs: Path, decision: DecisionName | None, index: s
     network.inputs(data.x)
     if index is not None:
         data = data.select(parse_index(index, len(data.x)))
-    return network, data
-
-
-def notices(network: Network, data: Inputs) -> None:
-    """Say what was loaded, the accuracy where labels are known, and what looks wrong."""
-    for notice in network.notices:
-        _notices.print(f"notice: {notice}", soft_wrap=True)
-    x = network.inputs(data.x)
-    bytes_like = bool((x.min() >= 0) & (x.max() <= 255) & (x.max() > 2) & (x == x.round()).all())
-    if data.labels is not None:
-        right = float((network.predict(x).numpy() == data.labels).mean())
-        _notices.print(f"accuracy {right:.4f} on {len(x)} labelled inputs")
-        if bytes_like and float((network.predict(x / 255).numpy() == data.labels).mean()) > right:
-            _notices.print("warning: inputs are bytes 0 to 255, but x / 255 is answered better: divide them by 255?")
-    elif bytes_like:
-        _notices.print("warning: inputs look like bytes 0 to 255: divide by 255 if the network expects 0 to 1")
-    if len(x) > 1:
-        _notices.print("[dim]sampled levels hold for each input separately, not for all together[/dim]")
-
-
-class Record(Protocol):
-    """What a line of output is made from."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The public JSON form."""
-
-
-R = TypeVar("R", bound=Record)
-
-
-def collect(each: Iterator[R], total: int, as_json: bool, file: Path | None) -> list[R]:
-    """Run through the results, keeping every finished line on standard output or in the file."""
-    found: list[R] = []
-    stream = None if file is None else file.open("w")
-    try:
-        for one in progress(each, total):
-            line = json.dumps(one.to_dict(), allow_nan=False)
-            if as_json:
-                print(line, flush=True)
-            if stream is not None:
-                print(line, file=stream, flush=True)
-            found.append(one)
-    finally:
-        if stream is not None:
-            stream.close()
-    return found
-
-
-def progress(each: Iterable[R], total: int) -> Iterable[R]:
-    """A progress bar on standard error where that is a terminal."""
-    return track(each, total=total, console=_notices, transient=True, disable=not _notices.is_terminal)
+    return network if clip is None else clipped(network, *clip), data
 
 
 def fail(message: str, status: int) -> NoReturn:

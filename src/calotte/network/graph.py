@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,7 @@ from calotte.errors import InvalidInput, InvalidModel
 from calotte.network.affine import Affine, Shape
 from calotte.network.decision import Decision
 
-__all__ = ["Network", "Node", "Relu"]
+__all__ = ["Clipping", "Network", "Node", "Relu"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,15 @@ class Node:
 
 
 @dataclass(frozen=True, eq=False)
+class Clipping:
+    """What a network that clips its input was made from: the network, and the range."""
+
+    network: Network
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
 class Network:
     """A piecewise-linear network, the last of its `nodes` being the output.
 
@@ -53,13 +62,15 @@ class Network:
         decision: how outputs become an answer.
         notices: what the loader changed or noticed, in sentences for the user.
         sha256: of the model file, where there is one.
+        clipping: where this network clips its input before another one.
     """
 
     nodes: tuple[Node, ...]
     input_shape: Shape
     decision: Decision
     notices: tuple[str, ...] = ()
-    sha256: str | None = field(default=None)
+    sha256: str | None = None
+    clipping: Clipping | None = None
 
     def __post_init__(self) -> None:
         for i, node in enumerate(self.nodes):
