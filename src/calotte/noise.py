@@ -19,7 +19,7 @@ from scipy import special
 from torch import Tensor
 
 from calotte.errors import InvalidInput
-from calotte.rounding import UNIT_ROUNDOFF, gamma
+from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 from calotte.sphere import Rounding, cap_height, log_cap
 
 __all__ = ["Ball", "Gaussian", "Kind", "Noise", "Sphere", "make_noise", "noise_map", "quotient_down"]
@@ -129,25 +129,25 @@ class Noise(ABC):
     def log_half_space(self, t: float, normal: ArrayLike | Tensor, *, rounding: Rounding = "nearest") -> float:
         """log P(normal.r >= t) for a normal (d,) in input space; a zero normal gives 1 if t <= 0, else 0."""
         n = torch.as_tensor(normal, dtype=torch.float64)
-        m = self.dimension(len(n))
-        # by a power of two, which is exact: no square of what matters may overflow or underflow
-        exponent = int(np.frexp(n.abs().max().item())[1])
-        n = torch.from_numpy(np.ldexp(n.numpy(), -exponent))
-        mapped, magnitude = n, n.abs()
+        m, reached = self.dimension(len(n)), n != 0
+        exponent = math.frexp(n.abs().max().item())[1]
+        n = torch.from_numpy(np.ldexp(n.numpy(), -exponent))  # exact; squares neither overflow nor underflow now
+        norm, most = n, n.abs()
         if self.map is not None and self.map.ndim == 2:
-            mapped, magnitude = n @ self.map, n.abs() @ self.map.abs()
+            norm, most, reached = n @ self.map, most @ self.map.abs(), reached.double() @ (self.map != 0).double()
         elif self.map is not None:
-            mapped = (n * self.map)[self.map != 0]
-            magnitude = mapped.abs()
-        norm, most = mapped.norm().item(), magnitude.norm().item()
-        if most == 0.0 or (norm == 0.0 and rounding == "nearest"):
+            norm, most, reached = n * self.map, most * self.map.abs(), reached & (self.map != 0)
+        if not reached.any():
             return 0.0 if t <= 0 else -math.inf
-        # the norm may be off by a few u times the number of terms, of the terms themselves: to the safe side
-        side = {"nearest": 0.0, "up": 1.0, "down": -1.0}[rounding] * math.copysign(1.0, t)
-        norm = max(norm + side * gamma(2 * (m + len(n)) + 16) * most, 0.0)
-        with np.errstate(over="ignore", divide="ignore"):
-            height = np.ldexp(t, -exponent) / np.float64(norm) if t != 0 else 0.0
-        return self.log_tail(torch.tensor([float(height)], dtype=torch.float64), m, rounding=rounding).item()
+        # the error of the norm is relative to the sums of absolute values, which may cancel: to the safe side
+        error = gamma(2 * (len(n) + m) + 16) * most.norm().item() + NORM_SLACK
+        side = {"nearest": 0.0, "up": 1.0, "down": -1.0}[rounding]
+        length = max(norm.norm().item() + side * math.copysign(error, t), 0.0)
+        with np.errstate(over="ignore", under="ignore"):
+            height = float(np.ldexp(t, -exponent)) / length if length > 0 else math.copysign(math.inf, t)
+        if t == 0 or side != 0:
+            height = 0.0 if t == 0 else math.nextafter(height, -side * math.inf)
+        return self.log_tail(torch.tensor([height], dtype=torch.float64), m, rounding=rounding).item()
 
 
 @dataclass(frozen=True, eq=False)
