@@ -16,17 +16,16 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from calotte.errors import InvalidInput
-from calotte.geometry import pull_back
 from calotte.network.decision import Decision
 from calotte.network.enclosure import outputs
 from calotte.network.graph import Network
+from calotte.normals import pull_back
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 
 __all__ = ["Witness", "nearest_misclassified"]
 
 _BATCH = 64  # inputs searched at a time
-_RIVALS = 10  # rival classes walked to, those of smallest margin first
-_KEPT = 3  # walks of each input that are polished
+_RIVALS, _KEPT = 10, 3  # rival classes walked to, smallest margin first; walks of each input that are polished
 _WALK, _POLISH = 30, 40  # steps
 _OVERSHOOT = 1.02
 _PUSHES = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-6, 1e-4, 1e-2)
@@ -98,26 +97,21 @@ def _search(network: Network, x: Tensor, directions: Tensor) -> list[Witness | N
     d, restarts = network.d, directions.shape[1]
     y = network.predict(x)
     rivals = margins(network.decision, network.forward(x), y).argsort(1)[:, :_RIVALS]
-    points = _walk(network, _repeated(x, rivals.shape[1]), _repeated(y, rivals.shape[1]), rivals.flatten())
+    points = _walk(network, *(t.repeat_interleave(rivals.shape[1], 0) for t in (x, y)), rivals.flatten())
     points = points.reshape(len(x), -1, d)
     if restarts:
         nearest = _distances(points, x[:, None]).amin(1)
         radius = torch.where(nearest.isfinite(), nearest, x.norm(dim=1).clamp_min(1.0))
-        starts, answers = (x[:, None] + radius[:, None, None] * directions).reshape(-1, d), _repeated(y, restarts)
+        starts = (x[:, None] + radius[:, None, None] * directions).reshape(-1, d)
+        answers = y.repeat_interleave(restarts)
         closest = margins(network.decision, network.forward(starts), answers).argmin(1)
         points = torch.cat([points, _walk(network, starts, answers, closest).reshape(len(x), restarts, d)], 1)
     kept = _distances(points, x[:, None]).argsort(1)[:, :_KEPT]
     points = points.gather(1, kept[:, :, None].expand(-1, -1, d)).reshape(-1, d)
-    centre, answers = _repeated(x, kept.shape[1]), _repeated(y, kept.shape[1])
+    centre, answers = (t.repeat_interleave(kept.shape[1], 0) for t in (x, y))
     points = torch.where(points.isnan(), centre, points)
     points = _polish(network, centre, answers, _bisect(network, centre, answers, points, 20))
-    points = _bisect(network, centre, answers, points, 50)
-    return _certified(network, x, y, points.reshape(len(x), -1, d))
-
-
-def _repeated(t: Tensor, times: int) -> Tensor:
-    """Each row `times` times."""
-    return t.repeat_interleave(times, 0)
+    return _certified(network, x, y, _bisect(network, centre, answers, points, 50).reshape(len(x), -1, d))
 
 
 def margins(decision: Decision, z: Tensor, y: Tensor) -> Tensor:
@@ -217,8 +211,7 @@ def _certified(network: Network, x: Tensor, y: Tensor, points: Tensor) -> list[W
     away = torch.where(certain, away, torch.inf).reshape(batch, each)
     replies = network.decision.decide(z.value).reshape(batch, each)
     pushed = pushed.reshape(batch, each, d)
-    found: list[Witness | None] = []
-    for b, j in enumerate(away.argmin(1).tolist()):
-        distance = away[b, j].item()
-        found.append(Witness(pushed[b, j].clone(), distance, int(replies[b, j])) if distance < np.inf else None)
-    return found
+    return [
+        Witness(pushed[b, j].clone(), away[b, j].item(), int(replies[b, j])) if away[b, j] < torch.inf else None
+        for b, j in enumerate(away.argmin(1).tolist())
+    ]

@@ -13,9 +13,10 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from calotte.errors import InvalidInput
-from calotte.geometry import Distances, Geometry, one_hot_blocks, pull_back
+from calotte.geometry import Distances, Geometry
 from calotte.network.enclosure import evaluate
 from calotte.network.graph import Network
+from calotte.normals import one_hot_blocks, pull_back
 
 __all__ = ["Cell"]
 

@@ -7,7 +7,7 @@ Its hyperplanes belong to the N units: the ReLUs and the output comparisons.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from calotte.network.chain import RowSpace, chain_of, row_space
 from calotte.network.enclosure import Enclosure, evaluate, normal_errors
-from calotte.network.graph import Network, Relu
+from calotte.network.graph import Network
+from calotte.normals import Packing, pack, pull_back, row_norms
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 
-__all__ = ["Distances", "Geometry", "one_hot_blocks", "pull_back", "signed_distances"]
+__all__ = ["Distances", "Geometry", "signed_distances"]
 
 _TINIEST = 1e-323  # two steps of the subnormal floats
-_SMALL = 2.0**-400  # norms below it, or above its reciprocal, are taken again after scaling
 
 
 @dataclass(frozen=True)
@@ -85,51 +85,9 @@ def signed_distances(
     return torch.where(nearest.isnan(), 0.0, nearest), lower
 
 
-def row_norms(rows: Tensor) -> Tensor:
-    """Euclidean norms of the rows of a matrix, right also where squares overflow or underflow."""
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
-    for doubtful, scale in ((norms < _SMALL, 2.0**600), (norms > 1.0 / _SMALL, 2.0**-600)):
-        if doubtful.any():
-            norms[doubtful] = torch.linalg.vector_norm(rows[doubtful] * scale, dim=1) / scale
-    return norms
-
-
 def times(matrices: Tensor, vectors: Tensor) -> Tensor:
     """Batched matrix-vector product (B, m, n), (B, n) -> (B, m)."""
     return (matrices @ vectors[:, :, None]).squeeze(2)
-
-
-def pull_back(network: Network, masks: Mapping[int, Tensor], node: int, y: Tensor) -> Tensor:
-    """Rows of the transposed affine map of one cell: (n, *shape of node) -> (n, d).
-
-    Row i is the gradient with respect to the input of y[i] . (values of `node`) on the cell of `masks`, which
-    hold one pattern, (1, *shape) or (*shape).
-    """
-    cotangents: dict[int, Tensor] = {node: y}
-    for i in range(node, 0, -1):
-        if i not in cotangents:
-            continue
-        here, step = cotangents.pop(i), network.nodes[i]
-        assert step.op is not None
-        below = (here * masks[i],) if isinstance(step.op, Relu) else step.op.adjoint(here)
-        for j, cotangent in zip(step.inputs, below, strict=True):
-            cotangents[j] = cotangents[j] + cotangent if j in cotangents else cotangent
-    if 0 not in cotangents:
-        return torch.zeros(len(y), network.d, dtype=torch.float64)
-    return cotangents[0].flatten(1)
-
-
-def one_hot_blocks(network: Network, node: int, memory_limit: float) -> Iterator[tuple[slice, Tensor]]:
-    """One-hot cotangents of a node in blocks that fit the memory limit: (slice of its units, (n, *shape))."""
-    shape = network.shape(node)
-    size = math.prod(shape)
-    widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
-    block = max(1, min(size, int(memory_limit / (8 * 6 * widest))))
-    for begin in range(0, size, block):
-        end = min(begin + block, size)
-        hot = torch.zeros(end - begin, size, dtype=torch.float64)
-        hot[torch.arange(end - begin), torch.arange(begin, end)] = 1.0
-        yield slice(begin, end), hot.reshape(-1, *shape)
 
 
 class Geometry:
@@ -256,22 +214,34 @@ class Geometry:
     def _streamed_norms(
         self, masks: Mapping[int, Tensor], comparison: Tensor
     ) -> tuple[dict[int, Tensor], Tensor, float]:
-        """Norms of all normals by transposed products, input by input, in blocks that fit the memory limit."""
+        """Norms of all normals by packed transposed products, input by input, in blocks within the memory limit."""
         network = self.network
         batch, last = len(comparison), len(network.nodes) - 1
-        feeders = [network.nodes[i].inputs[0] for i in network.relus]
-        norms = {i: torch.empty(batch, math.prod(network.shape(i)), dtype=torch.float64) for i in feeders}
+        widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
+        size = max(1, int(self.memory_limit / (8 * (6 * widest + 4 * network.d))))
+        norms = {i: torch.empty(batch, *network.shape(i), dtype=torch.float64) for i in self.packings}
         output_norms = torch.empty(comparison.shape[:2], dtype=torch.float64)
         for b in range(batch):
             own = {i: mask[b] for i, mask in masks.items()}
-            for i in feeders:
-                for block, cotangents in one_hot_blocks(network, i, self.memory_limit):
-                    norms[i][b, block] = row_norms(self.mapped(pull_back(network, own, i, cotangents)))
-            rows = comparison[b].reshape(-1, *network.shape(last))
-            output_norms[b] = row_norms(self.mapped(pull_back(network, own, last, rows)))
-        accuracy = gamma(2 * network.d + 4)
-        return (
-            {i: norm.reshape(batch, *network.shape(i)) for i, norm in norms.items()},
-            output_norms,
-            accuracy,
-        )
+            for i, packing in self.packings.items():
+                out = norms[i][b].view(packing.channels, -1)
+                for channel, group, cotangents in packing.blocks(size):
+                    rows = pull_back(network, own, i, cotangents.reshape(-1, *network.shape(i)))
+                    packing.norms(channel, group, self.scaled(rows), out)
+            rows = pull_back(network, own, last, comparison[b].reshape(-1, *network.shape(last)))
+            output_norms[b] = row_norms(self.scaled(rows))
+        return norms, output_norms, gamma(2 * network.d + 4)
+
+    @cached_property
+    def packings(self) -> dict[int, Packing]:
+        """For every node that feeds a ReLU, the products that find its normals; none are shared under a matrix S."""
+        local = self.noise_map is None or self.noise_map.ndim == 1
+        return {
+            j: pack(self.network, j, local) for j in (self.network.nodes[i].inputs[0] for i in self.network.relus)
+        }
+
+    def scaled(self, normals: Tensor) -> Tensor:
+        """As `mapped`, the columns of a scale's zeros kept."""
+        if self.noise_map is not None and self.noise_map.ndim == 1:
+            return normals * self.noise_map
+        return self.mapped(normals)
