@@ -1,14 +1,18 @@
 """Affine maps: adjoints, the rounding contract, and enclosures of whole networks, against exact arithmetic."""
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 
 from calotte.network.affine import Dense, Diagonal, Reshape, Sum
+from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.decision import Decision
 from calotte.network.enclosure import evaluate
 from calotte.network.graph import Network, Node, Relu
 from calotte.network.random import random_network
+from calotte.network.rearrange import Concatenation, Select
+from calotte.network.reduction import AxisSum
 from calotte.rounding import gamma
 
 
@@ -16,6 +20,19 @@ def randn(*shape, seed=0, wild=False):
     generator = torch.Generator().manual_seed(seed + len(shape))
     values = torch.randn(*shape, generator=generator, dtype=torch.float64)
     return values * 10.0 ** torch.randint(-6, 7, shape, generator=generator) if wild else values
+
+
+def convolution(kernel, shape, bias=None, stride=None, padding=None, dilation=None, groups=1):
+    rank = kernel.ndim - 2
+    return Convolution(
+        kernel,
+        bias,
+        shape,
+        stride=stride or (1,) * rank,
+        padding=padding or ((1, 1),) * rank,
+        dilation=dilation or (1,) * rank,
+        groups=groups,
+    )
 
 
 MAPS = {
@@ -27,6 +44,23 @@ MAPS = {
     "divide": Diagonal((2, 3), randn(3), randn(2, 3), divide=True),
     "reshape": Reshape((2, 3), (3, 2)),
     "sum": Sum((2, 3), (1, -1, 1)),
+    "select": Select((2, 3), np.array([[5, 0], [2, 4]])),
+    "select, with zeros": Select((2, 3), np.array([5, -1, 2, -1])),
+    "select, repeated": Select((2, 3), np.array([[5, -1, 2], [5, 0, 5]])),
+    "concatenation": Concatenation(((2,), (1, 3)), (5,)),
+    "axis sum": AxisSum((2, 3, 4), (0, 2)),
+    "convolution": convolution(randn(4, 3, 2, 3), (3, 4, 5)),
+    "convolution, bias": convolution(randn(4, 3, 2, 3), (3, 4, 5), randn(4)),
+    "convolution, uneven": convolution(
+        randn(4, 1, 2, 3, wild=True), (2, 4, 7), randn(4), (2, 3), ((0, 1), (2, 0)), (2, 1), 2
+    ),
+    "convolution, 1-D": convolution(randn(4, 3, 2), (3, 6), None, (2,), ((1, 1),), (3,)),
+    "transposed": TransposedConvolution(
+        convolution(randn(3, 2, 2, 3), (2, 6, 7), None, (2, 3), ((1, 1), (0, 0))), randn(2)
+    ),
+    "transposed, groups": TransposedConvolution(
+        convolution(randn(4, 1, 3, wild=True), (2, 8), None, (2,), ((0, 1),), (1,), 2), None
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from agreement import assert_agrees, floats, node, session_outputs

@@ -113,7 +113,7 @@ def one_by_one(run: Callable[[NDArray[Any]], Any], imported: Imported, dtype: np
 
 
 def runtime(model: onnx.ModelProto, imported: Imported) -> Source | None:
-    """The model in onnxruntime; None where that has no kernel for one of its operators."""
+    """The model in onnxruntime; None where that has no kernel for one of its operators, or is older than its opset."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -126,6 +126,8 @@ def runtime(model: onnx.ModelProto, imported: Imported) -> Source | None:
     except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:
         return None
     except Exception as error:
+        if "opset" in str(error).lower():
+            return None
         raise InvalidModel(f"onnxruntime refuses the model: {first_line(error)}") from None
     feed = imported.input_name
     return one_by_one(
