@@ -11,7 +11,7 @@ import sys
 import time
 
 import torch
-from mnist import DATA, images
+from data import DATA, images
 
 from calotte import Settings, Sphere, load
 from calotte.bounds import Problem

@@ -12,7 +12,7 @@ import statistics
 import sys
 
 import torch
-from mnist import DATA, images, labels
+from data import DATA, images, labels
 from scipy import special
 
 from calotte import Network, Sphere, load, plan
