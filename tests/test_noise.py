@@ -10,47 +10,13 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from zoo import tensor
+from zoo import DIGITS, exact_log_tail, log_normal_tail, mp, tensor
 
 from calotte import noise as noises
 from calotte.errors import InvalidInput
 from calotte.noise import Ball, Gaussian, Noise, Sphere, make_noise, noise_map, quotient_down
 
 KINDS = [Sphere, Ball, Gaussian]
-DIGITS = 60
-
-
-def mp(value: float | Fraction) -> mpmath.mpf:
-    exact = Fraction(value)
-    return mpmath.mpf(exact.numerator) / exact.denominator
-
-
-def log_normal_tail(s: mpmath.mpf) -> mpmath.mpf:
-    """log P(g >= s), by the error function or, far out, by its asymptotic series."""
-    if s < -200:
-        return -mpmath.exp(-s * s / 2) / (-s * mpmath.sqrt(2 * mpmath.pi)) * (1 - 1 / s**2)
-    if s < 0:
-        return mpmath.log1p(-mpmath.erfc(-s / mpmath.sqrt(2)) / 2)
-    if s > 10**6:
-        series = 1 - 1 / s**2 + 3 / s**4 - 15 / s**6 + 105 / s**8
-        return -s * s / 2 - mpmath.log(s * mpmath.sqrt(2 * mpmath.pi)) + mpmath.log(series)
-    return mpmath.log(mpmath.erfc(s / mpmath.sqrt(2)) / 2)
-
-
-def exact_log_tail(kind: type[Noise], s: Fraction, m: int) -> mpmath.mpf:
-    """log P(u.e >= s) for u of size 1 in R^m. The first coordinate of a uniform point of the sphere has density
-    (1 - x^2)^((m-3)/2) up to a factor, of the ball (1 - x^2)^((m-1)/2)."""
-    with mpmath.workdps(DIGITS):
-        if kind is Gaussian:
-            return log_normal_tail(mp(s))
-        if kind is Sphere and m == 1:
-            return mpmath.mpf(0) if s <= -1 else mpmath.log(0.5) if s <= 1 else mpmath.mpf("-inf")
-        if abs(s) >= 1:
-            return mpmath.mpf(0) if s < 0 else mpmath.mpf("-inf")
-        power = mpmath.mpf(m - 1 if kind is Sphere else m + 1) / 2
-        x = mp(abs(s))
-        tail = mpmath.betainc(power, 0.5, 0, (1 - x) * (1 + x), regularized=True) / 2
-        return mpmath.log(tail) if s >= 0 else mpmath.log1p(-tail)
 
 
 def test_the_reference_is_the_integral_of_the_density() -> None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+import mpmath
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,7 +16,9 @@ from torch import Tensor
 from calotte.network.affine import Affine, Dense, Diagonal, Reshape, Sum
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
+from calotte.noise import Gaussian, Noise, Sphere
 
+DIGITS = 60
 Layer = tuple[Any, Any]  # weights and biases (or None), anything that torch.tensor takes
 
 
@@ -178,3 +181,36 @@ def is_at_most(lower: float, value: Fraction, squared_norm: Fraction) -> bool:
     if lower >= 0:
         return value >= 0 and square <= value * value
     return value >= 0 or square >= value * value
+
+
+def mp(value: float | Fraction) -> mpmath.mpf:
+    exact = Fraction(value)
+    return mpmath.mpf(exact.numerator) / exact.denominator
+
+
+def log_normal_tail(s: mpmath.mpf) -> mpmath.mpf:
+    """log P(g >= s), by the error function or, far out, by its asymptotic series."""
+    if s < -200:
+        return -mpmath.exp(-s * s / 2) / (-s * mpmath.sqrt(2 * mpmath.pi)) * (1 - 1 / s**2)
+    if s < 0:
+        return mpmath.log1p(-mpmath.erfc(-s / mpmath.sqrt(2)) / 2)
+    if s > 10**6:
+        series = 1 - 1 / s**2 + 3 / s**4 - 15 / s**6 + 105 / s**8
+        return -s * s / 2 - mpmath.log(s * mpmath.sqrt(2 * mpmath.pi)) + mpmath.log(series)
+    return mpmath.log(mpmath.erfc(s / mpmath.sqrt(2)) / 2)
+
+
+def exact_log_tail(kind: type[Noise], s: Fraction, m: int) -> mpmath.mpf:
+    """log P(u.e >= s) for u of size 1 in R^m. The first coordinate of a uniform point of the sphere has density
+    (1 - x^2)^((m-3)/2) up to a factor, of the ball (1 - x^2)^((m-1)/2)."""
+    with mpmath.workdps(DIGITS):
+        if kind is Gaussian:
+            return log_normal_tail(mp(s))
+        if kind is Sphere and m == 1:
+            return mpmath.mpf(0) if s <= -1 else mpmath.log(0.5) if s <= 1 else mpmath.mpf("-inf")
+        if abs(s) >= 1:
+            return mpmath.mpf(0) if s < 0 else mpmath.mpf("-inf")
+        power = mpmath.mpf(m - 1 if kind is Sphere else m + 1) / 2
+        x = mp(abs(s))
+        tail = mpmath.betainc(power, 0.5, 0, (1 - x) * (1 + x), regularized=True) / 2
+        return mpmath.log(tail) if s >= 0 else mpmath.log1p(-tail)

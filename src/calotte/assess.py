@@ -152,7 +152,9 @@ def assess_each(
             if network.clipping is not None and unclipped is not None:
                 # clipping moves nothing away from an x within the range: the unclipped radius carries over there
                 within = ((x[part] >= network.clipping.low) & (x[part] <= network.clipping.high)).all(1)
-                radius = torch.where(within, torch.maximum(radius, unclipped.distances(x[part]).rho), radius)
+                plainly = unclipped.distances(x[part])
+                within &= plainly.predicted == here.predicted  # floats may part them
+                radius = torch.where(within, torch.maximum(radius, plainly.rho), radius)
             for i, number in enumerate(numbers[part]):
                 distance = None if math.isinf(rho[i]) else rho[i]
                 name = (names[unit[i]] if names else str(unit[i])) if distance is not None else None

@@ -1,0 +1,472 @@
+"""THE soundness table: every rung x a zoo of networks x noises, where the truth is known, and mutants that must fail.
+
+A rung joins by being in `calotte.assess.RUNGS`. The truth is a lower bound on p found without calotte: exact for a
+half-space (the cap), exact in the plane (arcs of the circle on which the answer differs), else counted among draws
+of numpy, less four standard errors.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from zoo import (
+    affine_forms,
+    answer,
+    dense,
+    exact_log_tail,
+    gaussian_layers,
+    points,
+    random_dense,
+    residual,
+    signed_planes,
+    tensor,
+)
+
+from calotte import bounds, noise, sphere
+from calotte.assess import RUNGS, assess
+from calotte.bounds import PROVED_RUNGS, Problem, Settings
+from calotte.geometry import Distances, Geometry
+from calotte.network.clip import clipped
+from calotte.network.graph import Network
+from calotte.noise import Ball, Gaussian, Noise, Sphere, _Bounded
+from calotte.sampling import monte_carlo
+
+DRAWS = 60_000
+KINDS = (Sphere, Ball, Gaussian)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table.
+
+    Attributes:
+        log_truth: a lower bound on log p, within 1e-9.
+        values: rung -> the value that it must have, within 1e-6, where that is known.
+        real: the answer printed is not that of the real-arithmetic network; draws in floats then show nothing.
+    """
+
+    name: str
+    network: Network
+    x: Tensor
+    noise: Noise
+    log_truth: float
+    values: dict[str, float] = field(default_factory=dict)
+    real: bool = False
+
+
+def violations(cases: list[Case], rungs: list[str], seed: int = 0) -> list[str]:
+    """The check: what is below the truth, or not where it must be. An empty list is a pass."""
+    found = []
+    settings = Settings(samples=2000, confidence=1 - 1e-6, seed=seed)
+    for case in cases:
+        (result,) = assess(case.network, case.x[None], case.noise, rungs=rungs, settings=settings)
+        for bound in result.bounds:
+            log_p = bound.log_misclassification
+            if bound.guarantee == "confidence" and case.real:
+                continue
+            if not (case.log_truth - 1e-9 <= log_p <= 0.0):
+                found.append(f"{case.name}: {bound.rung} says {log_p}, the truth is {case.log_truth}")
+            known = case.values.get(bound.rung)
+            if bound.skipped is None and known is not None and not math.isclose(log_p, known, rel_tol=1e-6):
+                found.append(f"{case.name}: {bound.rung} says {log_p} and not {known}")
+    return found
+
+
+def half_spaces() -> list[Case]:
+    """One perceptron: p is the measure of a cap, `cell` gives exactly that and `theorem` Ball's bound."""
+    cases = []
+    for d in (2, 5, 30):
+        for kind in KINDS:
+            scale = torch.linspace(0.5, 3.0, d, dtype=torch.float64)
+            scale[1:-1:2] = 0.0
+            for label, s in (("", None), ("scale", scale), ("matrix", points(d, max(2, d // 2), d))):
+                net = random_dense((d, 1), d)
+                x, (row, bias) = points(1, d, d + 1)[0], (net.nodes[1].op.weight[0], net.nodes[1].op.offset[0])
+                columns = torch.eye(d, dtype=torch.float64) if s is None else s if s.ndim == 2 else torch.diag(s)
+                columns = columns[:, columns.any(0)]
+                m = columns.shape[1]
+                distance = (row @ x + bias).abs().item() / (columns.t() @ row).norm().item()
+                for height in (0.3, 2.3 / math.sqrt(m), 1.05):
+                    standard = height * (math.sqrt(m) if kind is Gaussian else 1.0)
+                    size = distance / standard
+                    truth = float(exact_log_tail(kind, Fraction(distance) / Fraction(size), m))
+                    formula = -(1 if kind is Gaussian else m) * standard**2 / 2
+                    if standard >= 1 and kind is not Gaussian:
+                        formula = -math.inf
+                    case = f"perceptron d={d} {kind.__name__} {label} s={height:.2f}"
+                    cases.append(Case(case, net, x, kind(size, s), truth, {"cell": truth, "theorem": formula}))
+    return cases
+
+
+def columns_of(s: Tensor | None, d: int) -> np.ndarray:
+    matrix = np.eye(d) if s is None else s.numpy() if s.ndim == 2 else np.diag(s.numpy())
+    return matrix[:, matrix.any(0)]
+
+
+def share_of_circle(net: Network, x: Tensor, s: Tensor | None, eps: float) -> float:
+    """P[answer at x + S u differs], u uniform on the circle of radius eps, by its arcs.
+
+    From the middle of an arc the affine forms of the network hold up to the next zero of one of them on either
+    side; there the arc is cut. The answer is constant in between.
+    """
+    columns = columns_of(s, net.d)
+
+    def outputs(y: np.ndarray) -> list[float]:
+        return list(affine_forms(net, y, None, float)[0][-net.decision.outputs :])
+
+    predicted = answer(net, outputs(x.numpy()))
+    arcs, wrong = [(0.0, 2 * math.pi)], 0.0
+    while arcs:
+        start, end = arcs.pop()
+        middle = (start + end) / 2
+        u = eps * np.array([math.cos(middle), math.sin(middle)])
+        y = x.numpy() + columns @ u
+        here = answer(net, outputs(y))
+        values, normals = signed_planes(net, y, None, here, float)
+        a = np.array(normals.tolist(), dtype=float) @ columns
+        c = values.astype(float) - a @ u  # the form at S (cos t, sin t): eps (a_1 cos t + a_2 sin t) + c
+        amplitude = eps * np.hypot(a[:, 0], a[:, 1])
+        crossing = amplitude > np.abs(c)
+        turn = np.arccos(-c[crossing] / amplitude[crossing])
+        phase = np.arctan2(a[crossing, 1], a[crossing, 0])
+        zeros = np.concatenate([phase + turn, phase - turn])
+        ahead, behind = (zeros - middle) % (2 * math.pi), (middle - zeros) % (2 * math.pi)
+        right = min(end, middle + ahead.min(initial=math.inf))
+        left = max(start, middle - behind.min(initial=math.inf))
+        wrong += (here != predicted) * (right - left)
+        step = 1e-11  # an arc that short is left out: it counts as answered right
+        arcs += [(lo, hi) for lo, hi in ((start, left - step), (right + step, end)) if hi - lo > step]
+    return wrong / (2 * math.pi)
+
+
+@lru_cache(maxsize=32)
+def unit_draws(kind: type[Noise], m: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Directions (or normals) and radii of noise of size 1 in R^m."""
+    rng = np.random.default_rng([seed, m])
+    g = rng.normal(size=(DRAWS, m))
+    if kind is not Gaussian:
+        g /= np.linalg.norm(g, axis=1, keepdims=True)
+    return g, rng.random((DRAWS, 1)) ** (1 / m) if kind is Ball else np.ones((DRAWS, 1))
+
+
+def counted(
+    net: Network, x: Tensor, law: Noise, seed: int, predict: Callable[[Tensor], Tensor] | None = None
+) -> float:
+    """Lower limit of p among draws of numpy: the share less four standard errors; 0 for fewer than 30 hits."""
+    columns = columns_of(law.map, net.d)
+    u, radius = unit_draws(type(law), columns.shape[1], seed)
+    y = x + torch.from_numpy((u * radius) @ columns.T) * law.size
+    predict = predict or net.predict
+    hits = int((predict(y) != predict(x[None])).sum())
+    share = hits / DRAWS
+    return share - 4 * math.sqrt(share / DRAWS) if hits >= 30 else 0.0
+
+
+def logarithm(p: float) -> float:
+    return math.log(p) if p > 0 else -math.inf
+
+
+def nearest(net: Network, x: Tensor, s: Tensor | None) -> float:
+    """Distance in u-space to the nearest hyperplane of the cell, in floats."""
+    predicted = answer(net, list(affine_forms(net, x.numpy(), None, float)[0][-net.decision.outputs :]))
+    values, normals = signed_planes(net, x.numpy(), None, predicted, float)
+    norms = np.linalg.norm(np.array(normals.tolist(), dtype=float) @ columns_of(s, net.d), axis=1)
+    return min(v / n for v, n in zip(values.astype(float), norms, strict=True) if n > 0)
+
+
+def planes() -> list[Case]:
+    """u in the plane: the circle exactly, by its arcs; disc and Gaussian by draws. Many cells for large eps."""
+    zoo = {
+        "one layer": (random_dense((2, 5, 3), 0), None),
+        "two layers": (random_dense((2, 5, 4, 2), 1), None),
+        "sign": (random_dense((2, 6, 1), 2), None),
+        "argmin": (random_dense((2, 4, 3), 3, rule="argmin"), None),
+        "linear": (random_dense((2, 4), 4), None),
+        "relu after the logits": (random_dense((2, 5, 3), 5, final_relu=True), None),
+        "residual": (residual(2, 3, 6), None),
+        "scale": (random_dense((2, 5, 3), 7), tensor([0.3, 2.5])),
+        "scale with zeros": (random_dense((5, 4, 3), 8), tensor([0.0, 2.0, 0.0, 0.0, 3.0])),
+        "matrix": (random_dense((6, 4, 4, 3), 9), points(6, 2, 10)),
+        "residual, matrix": (residual(4, 3, 11), points(4, 2, 12)),
+    }
+    cases = []
+    for name, (net, s) in zoo.items():
+        for x in points(3, net.d, 20 + len(name)):
+            rho = nearest(net, x, s)
+            for eps in (rho / 0.9, rho / 0.5, 10 * rho):
+                p = share_of_circle(net, x, s, eps)
+                cases.append(Case(f"plane {name} {eps:.3g}", net, x, Sphere(eps, s), logarithm(p)))
+        for kind, size in ((Ball, rho / 0.7), (Gaussian, rho / 1.5)):
+            p = counted(net, x, kind(size, s), len(name))
+            cases.append(Case(f"plane {name} {kind.__name__}", net, x, kind(size, s), logarithm(p)))
+    return cases
+
+
+def guarded(d: int, units: int, seed: int, depth: int = 1) -> tuple[Network, Tensor]:
+    """A network whose answer flips at distance 1 from x, the hyperplanes of its hidden units being 2.5 away or more.
+
+    Its misclassification probability is close to one cap, so that good bounds are small and right."""
+    layers = gaussian_layers((d, *[units] * depth, 1), seed)
+    x, jacobian = points(1, d, seed + 1)[0], torch.eye(d, dtype=torch.float64)
+    h, built = x, []
+    for w, b in layers[:-1]:
+        slope = w @ jacobian
+        signs = torch.tensor([1.0, -1.0] * units)[:units].double()
+        signs[0] = 1.0
+        b = signs * slope.norm(dim=1) * (2.5 + 0.1 * b.abs()) - w @ h
+        z = w @ h + b
+        built.append((w, b))
+        h, jacobian = z.clamp_min(0.0), slope * (z > 0)[:, None]
+    w = layers[-1][0]
+    built.append((w, (w @ jacobian).norm(dim=1) - w @ h))
+    return dense(*built), x
+
+
+def high_dimensions() -> list[Case]:
+    """More dimensions, p counted: the noises one hyperplane away from a flip, plain and through maps."""
+    cases = []
+    for d, units, depth in ((4, 3, 1), (15, 4, 1), (40, 5, 2), (3, 6, 2)):
+        net, x = guarded(d, units, d, depth)
+        for kind in KINDS:
+            for label, s in (
+                ("", None),
+                ("scale", torch.linspace(0.0, 2.0, d).double()),
+                ("matrix", points(d, d, 2)),
+            ):
+                m = columns_of(s, d).shape[1]
+                rho = nearest(net, x, s)
+                for z in (1.5, 2.4, 2.9):
+                    size = rho / z * (1.0 if kind is Gaussian else math.sqrt(m))
+                    law = kind(size, s)
+                    case = f"guarded d={d} {kind.__name__} {label} z={z}"
+                    cases.append(Case(case, net, x, law, logarithm(counted(net, x, law, d))))
+    inner, x = random_dense((3, 6, 3), 30), tensor([0.3, 0.8, 0.55])
+    for kind in KINDS:
+        net = clipped(inner, 0.0, 1.0)
+        for size in (nearest(net, x, None) * 1.5, 0.5, 3.0):
+            p = counted(net, x, kind(size), 31, lambda y: inner.predict(y.clamp(0.0, 1.0)))
+            cases.append(Case(f"clipped {kind.__name__} {size:.3g}", net, x, kind(size), logarithm(p)))
+    return cases
+
+
+def wrong_in_floats() -> list[Case]:
+    """Sums that cancel to the wrong sign in float64: the answer printed is wrong of the real-arithmetic network."""
+    cases, rng = [], np.random.default_rng(0)
+    for _ in range(200):
+        x = rng.permutation([1e16, -1e16, 1.0, 1.0, 1.0])
+        net = dense(([[1.0] * 5], [-2.5]))
+        exact = sum(Fraction(v) for v in x) - Fraction(5, 2)
+        predicted = int(net.predict(tensor(x)[None]))
+        if predicted == (exact > 0):
+            continue
+        distance = abs(exact) / Fraction(math.sqrt(5))
+        for kind, size in ((Sphere, 0.1), (Sphere, 1.0), (Ball, 0.5), (Gaussian, 0.2)):
+            log_right = float(exact_log_tail(kind, distance / Fraction(size), 5))
+            truth = math.log1p(-math.exp(log_right))  # the answer printed is right beyond the hyperplane only
+            cases.append(
+                Case(f"wrong in floats {x} {kind.__name__} {size}", net, tensor(x), kind(size), truth, real=True)
+            )
+        if len(cases) > 8:
+            break
+    for kind in KINDS:  # on the hyperplane: one half
+        cases.append(
+            Case("on it", dense(([[1.0, -1.0, 2.0]], [0.0])), tensor([1.0, 1.0, 0.0]), kind(0.3), math.log(0.5))
+        )
+    return cases
+
+
+@lru_cache
+def table() -> tuple[Case, ...]:
+    return (*half_spaces(), *planes(), *high_dimensions(), *wrong_in_floats())
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_no_rung_is_below_the_truth(rung: str) -> None:
+    assert violations(list(table()), [rung]) == []
+
+
+def test_the_arcs_agree_with_draws() -> None:
+    """The truth in the plane, checked: two counts and the exact share, within four standard errors."""
+    compared = 0
+    for case in table():
+        if case.name.startswith("plane") and isinstance(case.noise, Sphere):
+            p, low = math.exp(case.log_truth), counted(case.network, case.x, case.noise, 50)
+            assert p >= low - 1e-9
+            if 0.01 < p < 0.99:
+                compared += 1
+                assert abs(p - low) <= 8.5 * math.sqrt(p / DRAWS)
+    assert compared >= 25
+
+
+def test_the_table_covers_what_it_says() -> None:
+    names = [case.name for case in table()]
+    for word in (
+        "perceptron",
+        "plane",
+        "guarded",
+        "clipped",
+        "wrong in floats",
+        "residual",
+        "matrix",
+        "scale",
+        "on it",
+    ):
+        assert sum(word in name for name in names) >= 3, word
+    assert {type(case.noise) for case in table()} == set(KINDS)
+    assert sum(case.real for case in table()) >= 4
+
+
+@pytest.mark.parametrize("rung", PROVED_RUNGS)
+def test_the_table_has_teeth(rung: str) -> None:
+    """In a third of its cases (a seventh for `theorem`) a bound is below 1/e where p is above 1e-4."""
+    sharp = total = 0
+    for case in table():
+        (bound,) = assess(case.network, case.x[None], case.noise, rungs=[rung])[0].bounds
+        total += bound.skipped is None
+        sharp += bound.log_misclassification < -1.0 and case.log_truth > math.log(1e-4)
+    assert total >= 0.9 * len(table())
+    assert sharp >= (1 / 7 if rung == "theorem" else 1 / 3) * total
+
+
+def with_distances(change: Callable[[Network, Distances], Tensor]) -> Callable[[pytest.MonkeyPatch], None]:
+    """A mutant that gets the lower ends of the distances wrong."""
+    right = Geometry.distances
+
+    def wrong(self: Geometry, x: Tensor) -> Distances:
+        found = right(self, x)
+        return replace(found, lower=change(self.network, found))
+
+    return lambda patch: patch.setattr(Geometry, "distances", wrong)
+
+
+def with_sizes(change: Callable[[Problem], float]) -> Callable[[pytest.MonkeyPatch], None]:
+    """A mutant that takes another eps or sigma."""
+    wrong = property(lambda self: torch.full((len(self.x),), change(self), dtype=torch.float64))
+    return lambda patch: patch.setattr(Problem, "sizes", wrong)
+
+
+def with_dimension(shift: int) -> Callable[[pytest.MonkeyPatch], None]:
+    """A mutant that takes d + shift for d, in the cap and in Ball's bound."""
+    tail = _Bounded.standard_exponential_tail
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(noise, "log_cap", lambda s, d, **options: sphere.log_cap(s, max(d + shift, 1), **options))
+        patch.setattr(_Bounded, "standard_exponential_tail", lambda self, s, m: tail(self, s, m + shift))
+
+    return apply
+
+
+def with_geometry(change: Callable[[Geometry, Network, Tensor], Geometry]) -> Callable[[pytest.MonkeyPatch], None]:
+    """A mutant that gets the noise map wrong."""
+
+    def wrong(network: Network, noise_map: Tensor | None = None, memory_limit: float = 2e9) -> Geometry:
+        right = Geometry(network, noise_map, memory_limit)
+        return right if noise_map is None else change(right, network, noise_map)
+
+    return lambda patch: patch.setattr(sys.modules["calotte.assess"], "Geometry", wrong)
+
+
+def without_map(right: Geometry, network: Network, noise_map: Tensor) -> Geometry:
+    wrong = Geometry(network)
+    wrong.m = right.m
+    return wrong
+
+
+def with_all_features(right: Geometry, network: Network, noise_map: Tensor) -> Geometry:
+    right.m = network.d
+    return right
+
+
+def without_nearest(network: Network, found: Distances) -> Tensor:
+    return found.lower.scatter(1, found.unit[:, None], math.inf)
+
+
+def without_hidden(network: Network, found: Distances) -> Tensor:
+    lower = found.lower.clone()
+    lower[:, : network.hidden_units] = math.inf
+    return lower
+
+
+def without_outputs(network: Network, found: Distances) -> Tensor:
+    lower = found.lower.clone()
+    lower[:, network.hidden_units :] = math.inf
+    return lower
+
+
+def one_unit_less(patch: pytest.MonkeyPatch) -> None:
+    right = bounds.theorem_bound
+
+    def wrong(law: Noise, heights: Tensor, m: int, units: int) -> Tensor:
+        return right(law, heights, m, units - 1) if units > 1 else torch.full_like(heights, -math.inf)
+
+    patch.setattr(bounds, "theorem_bound", wrong)
+
+
+def twice_the_exponent(patch: pytest.MonkeyPatch) -> None:
+    for kind in (_Bounded, Gaussian):
+        right = kind.standard_exponential_tail
+        patch.setattr(kind, "standard_exponential_tail", lambda self, s, m, right=right: 2 * right(self, s, m))
+
+
+def ball_in_more_dimensions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ball, "standard_log_tail", lambda self, s, m, **options: sphere.log_cap(s, m + 40, **options))
+
+
+def plain_share(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(monte_carlo, "clopper_pearson", lambda k, n, confidence: logarithm(k / n))
+
+
+def half_the_noise(patch: pytest.MonkeyPatch) -> None:
+    for kind in KINDS:
+        right = kind.project
+        patch.setattr(kind, "project", lambda *arguments, right=right: 0.5 * right(*arguments))
+
+
+BOTH = ("theorem", "cell")
+MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]] = {
+    "d + 50 for d": (BOTH, with_dimension(50)),
+    "d + 1 for d": (BOTH, with_dimension(1)),
+    "d - 1 for d": (BOTH, with_dimension(-1)),
+    "a radius smaller than eps": (BOTH, with_sizes(lambda problem: 0.8 * problem.noise.size)),
+    "a radius larger than eps": (BOTH, with_sizes(lambda problem: 1.1 * problem.noise.size)),
+    "sigma for eps": (BOTH, with_sizes(lambda problem: problem.noise.sigma(problem.m))),
+    "distances a fifth too large": (BOTH, with_distances(lambda network, found: found.lower * 1.2)),
+    "the nearest hyperplane dropped": (BOTH, with_distances(without_nearest)),
+    "hidden hyperplanes dropped": (BOTH, with_distances(without_hidden)),
+    "output comparisons dropped": (BOTH, with_distances(without_outputs)),
+    "uncertain signs ignored": (BOTH, with_distances(lambda network, found: found.nearest)),
+    "uncertain hyperplanes dropped": (
+        BOTH,
+        with_distances(lambda network, found: torch.where(found.lower > 0, found.lower, math.inf)),
+    ),
+    "the map ignored": (BOTH, with_geometry(without_map)),
+    "zeros of the map counted": (BOTH, with_geometry(with_all_features)),
+    "N - 1 for N": (("theorem",), one_unit_less),
+    "the half in the exponent lost": (("theorem",), twice_the_exponent),
+    "a ball in m + 40 dimensions": (("cell",), ball_in_more_dimensions),
+    "the share for its upper limit": (("sampling",), plain_share),
+    "half of the noise": (("sampling",), half_the_noise),
+}
+NOT_BELOW_THE_TRUTH = {"d + 1 for d", "d - 1 for d", "a radius larger than eps"}  # loose, or wrong by too little
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutants_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rungs, apply = MUTANTS[name]
+    cases = list(table())
+    with monkeypatch.context() as patch:
+        apply(patch)
+        for rung in rungs:
+            found = violations(cases, [rung])
+            if name not in NOT_BELOW_THE_TRUTH:
+                found = [line for line in found if "the truth is" in line]
+            assert found, f"the table does not notice: {name}, rung {rung}"
