@@ -14,7 +14,7 @@ from calotte.errors import SourceMismatch
 from calotte.network.affine import Affine
 from calotte.network.graph import Network, Relu
 
-__all__ = ["SINGLE", "Source", "check", "differences", "probes"]
+__all__ = ["DOUBLE", "SINGLE", "Source", "check", "differences", "probes"]
 
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53
 

@@ -113,7 +113,7 @@ def one_by_one(run: Callable[[NDArray[Any]], Any], imported: Imported, dtype: np
 
 
 def runtime(model: onnx.ModelProto, imported: Imported) -> Source | None:
-    """The model in onnxruntime; None where that has no kernel for one of its operators, or is older than its opset."""
+    """The model in onnxruntime; None where it lacks an operator or its opset."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from calotte.errors import InvalidModel
-from calotte.network.check import SINGLE, Source, check, differences, probes
+from calotte.network.check import DOUBLE, SINGLE, Source, check, differences, probes
 from calotte.network.decision import Rule
 from calotte.network.graph import Network
 from calotte.network.importer import first_line, import_graph
@@ -69,7 +69,8 @@ def with_rounding_notice(network: Network, module: torch.nn.Module, source: Sour
     """Say so where a float64 module differs because the exporter rounds Python numbers to float32."""
     x = probes(network.d, 1.0)["Gaussian"]
     narrow = all(p.dtype != torch.float64 for p in module.parameters())
-    if narrow or differences(network, source, x, 1e-10, bounded=True) is None:
+    exact = replace(source, roundoff=DOUBLE)
+    if narrow or differences(network, exact, x, 1e-10, bounded=True) is None:
         return network
     notice = "the exporter rounded Python numbers in the module (slopes, bounds, factors) to float32"
     return replace(network, notices=(*network.notices, notice))
