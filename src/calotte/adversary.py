@@ -50,7 +50,7 @@ def nearest_misclassified(
     network: Network,
     x: ArrayLike | Tensor,
     *,
-    restarts: int = 4,
+    restarts: int = 16,
     seed: int = 0,
     index: Sequence[int] | None = None,
 ) -> list[Witness | None]:
@@ -94,24 +94,28 @@ def _directions(seed: int, index: int, n: int, d: int) -> Tensor:
 
 def _search(network: Network, x: Tensor, directions: Tensor) -> list[Witness | None]:
     """Witnesses for a batch x (B, d), random starts in the given directions (B, restarts, d)."""
-    d, restarts = network.d, directions.shape[1]
-    y = network.predict(x)
+    d, y = network.d, network.predict(x)
     rivals = margins(network.decision, network.forward(x), y).argsort(1)[:, :_RIVALS]
-    points = _walk(network, *(t.repeat_interleave(rivals.shape[1], 0) for t in (x, y)), rivals.flatten())
-    points = points.reshape(len(x), -1, d)
-    if restarts:
+    centre, answers = (t.repeat_interleave(rivals.shape[1], 0) for t in (x, y))
+    points = _reached(network, centre, answers, centre, rivals.flatten()).reshape(len(x), -1, d)
+    for some in torch.split(directions, 4, dim=1) if directions.shape[1] else ():  # nearer from four to four
         nearest = _distances(points, x[:, None]).amin(1)
         radius = torch.where(nearest.isfinite(), nearest, x.norm(dim=1).clamp_min(1.0))
-        starts = (x[:, None] + radius[:, None, None] * directions).reshape(-1, d)
-        answers = y.repeat_interleave(restarts)
+        starts = (x[:, None] + radius[:, None, None] * some).reshape(-1, d)
+        centre, answers = (t.repeat_interleave(some.shape[1], 0) for t in (x, y))
         closest = margins(network.decision, network.forward(starts), answers).argmin(1)
-        points = torch.cat([points, _walk(network, starts, answers, closest).reshape(len(x), restarts, d)], 1)
+        more = _reached(network, centre, answers, starts, closest).reshape(len(x), -1, d)
+        points = torch.cat([points, more], 1)
     kept = _distances(points, x[:, None]).argsort(1)[:, :_KEPT]
     points = points.gather(1, kept[:, :, None].expand(-1, -1, d)).reshape(-1, d)
     centre, answers = (t.repeat_interleave(kept.shape[1], 0) for t in (x, y))
-    points = torch.where(points.isnan(), centre, points)
-    points = _polish(network, centre, answers, _bisect(network, centre, answers, points, 20))
+    points = _polish(network, centre, answers, torch.where(points.isnan(), centre, points))
     return _certified(network, x, y, _bisect(network, centre, answers, points, 50).reshape(len(x), -1, d))
+
+
+def _reached(network: Network, x: Tensor, y: Tensor, start: Tensor, rival: Tensor) -> Tensor:
+    """Boundary points (T, d) that walks from `start` lead to, drawn back towards x; NaN where they lead nowhere."""
+    return _bisect(network, x, y, _walk(network, start, y, rival), 20)
 
 
 def margins(decision: Decision, z: Tensor, y: Tensor) -> Tensor:
