@@ -18,7 +18,15 @@ from calotte.network.graph import Network, Node, Relu
 from calotte.network.random import random_network
 from calotte.network.sklearn import from_sklearn
 
-__all__ = ["Digits", "Subject", "load_digits", "random_subject", "sawtooth", "trained_subject"]
+__all__ = [
+    "Digits",
+    "Subject",
+    "load_digits",
+    "moons_network",
+    "random_subject",
+    "sawtooth",
+    "trained_subject",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,3 +142,17 @@ def sawtooth(d: int, layers: int) -> Network:
         nodes.append(Node(f"relu{layer + 1}", Relu((2,)), (len(nodes) - 1,)))
     nodes.append(Node("output", Dense(tent, torch.tensor([-0.5], dtype=torch.float64)), (len(nodes) - 1,)))
     return Network(tuple(nodes), (d,), Decision("sign", 1))
+
+
+def moons_network(seed: int) -> Network:
+    """A network of 8 + 8 units that tells two moons in the plane apart, inputs standardised: N = 17."""
+    from sklearn import datasets
+    from sklearn.neural_network import MLPClassifier
+
+    x, y = datasets.make_moons(400, noise=0.1, random_state=seed)
+    x = (x - x.mean(0)) / x.std(0)
+    mlp: Any = MLPClassifier((8, 8), max_iter=400, learning_rate_init=0.01, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlp.fit(x, y)
+    return from_sklearn(mlp)

@@ -26,18 +26,18 @@ class Check:
     Attributes:
         statement, network: what was tried, on what.
         cases: number of pairs of an input and an eps (points, for Theorem 4.1).
-        informative: cases where the statement says more than p <= 1.
+        informative: cases where the statement says more than p <= 1; None where it is not about p.
         tight: cases with a bound below 1/e where misclassification was seen in more than one sample in 10^4.
         closest: the largest ratio of the sampled p to its bound (1: reached), among bounds that let one expect more
-            than 20 wrong samples; None where there is none.
+            than 100 wrong samples; None where there is none.
         violations: what contradicted the statement, in words; empty if it held everywhere.
     """
 
     statement: str
     network: str
     cases: int
-    informative: int
-    tight: int
+    informative: int | None
+    tight: int | None
     closest: float | None
     violations: tuple[str, ...] = ()
 
@@ -64,7 +64,7 @@ class Section:
     Attributes:
         key: its name in paper.json.
         findings: what was found, in sentences.
-        numbers: everything measured, ready for JSON (no NaN or infinity).
+        numbers: everything measured, for JSON; NaN and infinity become null there.
         figures: names of the picture files, without suffix.
     """
 
@@ -115,7 +115,7 @@ def probability_up(log_p: float) -> str:
         return "1"
     context = Context(prec=17)
     p = context.next_plus(context.exp(Decimal(log_p)))
-    p = Context(prec=3, rounding=ROUND_CEILING).plus(p)
+    p = min(Context(prec=3, rounding=ROUND_CEILING).plus(p), Decimal(1))
     return f"{p:f}" if p.adjusted() >= -3 else f"{p:.2e}"
 
 
@@ -125,12 +125,12 @@ def check_table(checks: tuple[Check, ...]) -> Table:
     rows = []
     for c in checks:
         closest = "-" if c.closest is None else number(c.closest, "up")
-        counts = (str(c.cases), str(c.informative), str(c.tight))
+        counts = ("-" if count is None else str(count) for count in (c.cases, c.informative, c.tight))
         held = "yes" if c.held else f"NO ({len(c.violations)})"
         rows.append((c.statement, c.network, *counts, closest, held))
     note = (
         "tight: the bound is below 1/e and more than 1 sample in 10,000 was wrong. closest: the largest sampled "
-        "p / bound, where the bound expects more than 20 wrong samples."
+        "p / bound, where the bound expects more than 100 wrong samples: slightly above 1 by chance."
     )
     return Table("Checks", columns, tuple(rows), note)
 
@@ -165,14 +165,25 @@ def _wordy(table: Table, column: int) -> bool:
 
 def write(report: Report) -> None:
     """Write paper.json and paper.md into the report's folder."""
-    content = {
-        "seed": report.seed,
-        "held": report.held,
-        "violations": report.violations,
-        "sections": {s.key: _to_dict(s) for s in report.sections},
-    }
+    content = _plain(
+        {
+            "seed": report.seed,
+            "held": report.held,
+            "violations": report.violations,
+            "sections": {s.key: _to_dict(s) for s in report.sections},
+        }
+    )
     (report.out / "paper.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (report.out / "paper.md").write_text("\n".join(_markdown(report)), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that JSON knows: null for NaN and infinity."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _to_dict(section: Section) -> dict[str, Any]:

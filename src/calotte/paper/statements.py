@@ -64,7 +64,7 @@ def judge(statement: str, network: str, cases: Sequence[Case]) -> Check:
     """The verdict on a statement from all its cases on one network."""
     told = [c for c in cases if c.log_bound < 0]
     tight = [c for c in told if c.log_bound < -1 and c.wrong > 1e-4 * c.samples]
-    ratios = [c.wrong / expected for c in told if (expected := c.samples * math.exp(c.log_bound)) > 20]
+    ratios = [c.wrong / expected for c in told if (expected := c.samples * math.exp(c.log_bound)) > 100]
     violations = tuple(
         f"eps = {number(c.eps)}: {c.wrong} of {c.samples} {c.what}, proved p <= {probability_up(c.log_bound)}"
         for c in cases
@@ -205,7 +205,8 @@ def _cell_check(subject: Subject, geometry: Geometry, inputs: int, generator: to
             violations.append(f"input {i}: half-spaces and signs disagree at {wrong} points")
         if (wrong := int((clear & by_planes & ~same_answer).sum())) > 0:
             violations.append(f"input {i}: {wrong} points of the cell are answered differently")
-    return Check("Theorem 4.1", f"{subject.name}, N = {network.units}", seen, inside, 0, None, tuple(violations))
+    name = f"{subject.name}, {inside} points in the cell"
+    return Check("Theorem 4.1", name, seen, None, None, None, tuple(violations))
 
 
 def _affordable(most: int, d: int) -> int:
