@@ -77,8 +77,8 @@ def of_lines(found: Sequence[Lines], folded: Sequence[Lines]) -> tuple[str, ...]
         f"Segments between test inputs meet {min(medians):g} to {max(medians):g} cells in the median, however "
         f"N = {found[0].N} units stand in layers, trained or random: here depth does not multiply the cells.",
         f"It can: the sawtooth of {last.layers} layers and N = {last.N} units has {max(last.cells)} cells on a "
-        f"segment of length 1. No cell has more than N hyperplanes (most: {planes}), and fewer carry faces: at most "
-        f"{faces} with {found[0].N} units.",
+        f"segment of length 1. No cell has more than N hyperplanes (most: {planes}). Of those of N = {found[0].N} "
+        f"units carry a face at most {faces}.",
     )
 
 
