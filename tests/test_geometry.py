@@ -1,6 +1,7 @@
 """Geometry: distances to hyperplanes against rational arithmetic, on ordinary and on hostile floats."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -234,15 +235,56 @@ def test_any_floats_through_a_diagonal_and_a_matrix(case, columns, seed) -> None
     assert_sound(net, x, points(d, columns, seed + 1) * noise_map[:, None])
 
 
-def test_cancelling_products_before_a_matrix_map() -> None:
-    """An error of a row grows by the norm of S, which its longest row does not bound."""
-    d = 40
-    a = torch.cat([torch.ones(1, d), -torch.ones(1, d), points(1, d, 3) * 1e-15]).double()
-    first = Dense(a + 1e-16 * points(3, d, 4))
-    net = network((d,), first, Dense(tensor([[0.1, 0.1, 1.0]]) + 1e-17, tensor([1.0])))
-    for seed in range(5):
-        assert_sound(net, points(1, d, seed)[0], torch.ones(d, 1, dtype=torch.float64))
-        assert_sound(net, points(1, d, seed)[0], points(d, 2, seed).abs() + 1.0)
+def test_what_floats_lost_on_the_way_to_the_distance() -> None:
+    """Found by the searches above: quotients, products and transposed products that underflow."""
+    assert_sound(
+        dense(([[-8.391255041583873e-17], [1.0]], [0.0, 1.0]), final_relu=True), [-2.2e-311], tensor([4.5e38])
+    )
+    assert_sound(dense(([[0, 1, 5e-324], [1, 1, 1]], [1, 1]), ([[1, 1]], [1])), [1.0] * 3, tensor([1, 0, 5e-324]))
+    first = ([[2.375e-133, 1, 1], [1, 1, 1], [1, 1, 1]], [1, -1, 1])
+    layers = first, ([[1.74e-299, 1, 0], [1, 1, 1]], [1, 1]), ([[1, 1]] * 4, [1] * 4)
+    assert_sound(dense(*layers), [1.0, 0.0, 0.0], tensor([7.7e286, 1, 1]))
+
+
+@pytest.mark.parametrize("first", [[], [[1.7e308, 1.7e308]]])
+def test_normals_that_cancel(first: list[list[float]]) -> None:
+    """10^17 r + r - 10^17 r: floats find no normal, the distance is 1000 / ||r||. A row too long for a norm beside it
+    must not hide that."""
+    zeros = [0.0] * len(first)
+    layers = [([*first, *[[0.05, 0.06]] * 3], None), ([[*zeros, 1e17, 1.0, -1e17], [*zeros, 1, 0, 0]], [1000.0, 0.5])]
+    net = dense(*layers, ([[1.0, 1.0]], [0.0]))
+    x = tensor([1e-308, 1e-308])
+    values, squares = exact_planes(net, x, net.pattern(x[None])[0], 1)
+    assert 1e4 < math.sqrt(values[len(first) + 3] ** 2 / squares[len(first) + 3]) < 1.3e4
+    assert_sound(net, x)
+
+
+@pytest.mark.parametrize("d", [5, 1200])
+def test_differences_of_nearly_equal_rows_in_the_row_space(d: int) -> None:
+    """What QR leaves is small beside the rows, not beside their differences."""
+    for seed in range(12 if d < 10 else 2):
+        r, q = points(2, d, seed)
+        weight = torch.stack([r, r + 1e-13 * q, r - 1e-13 * q])
+        net = dense(
+            (weight, [9.0, 9.0, 9.0]), ([[1.0, -1.0, 0.0], [1.0, -2.0, 1.0]], [1.0, 1.0]), ([[1.0, 2.0]], [0])
+        )
+        assert_sound(net, 0.01 * points(1, d, seed + 50)[0])
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_errors_of_first_rows_through_a_matrix(columns: int) -> None:
+    """Rows that are wrong by a tenth, and say so: through S their error grows by its norm, not its longest row."""
+    d = 30
+    net, x = dense(([[1.0] * d, [1.0, -1.0] * (d // 2)], [0.5, 0.1]), ([[1.0, 2.0]], [0.3])), torch.zeros(d).double()
+    noise_map = torch.ones(d, columns, dtype=torch.float64)
+    form = Geometry(net, noise_map)
+    weights = (0.9 * form.chain.weights[0], *form.chain.weights[1:])
+    form.chain = replace(form.chain, weights=weights, first_error=torch.full((2,), 0.1001 * math.sqrt(d)).double())
+    lower = form.distances(x[None]).lower[0]
+    values, squares = exact_planes(net, x, net.pattern(x[None])[0], 1, noise_map)
+    for k in (0, 2):
+        assert is_at_most(lower[k].item(), values[k], squares[k])
+        assert lower[k] > 0.5 * math.sqrt(values[k] ** 2 / squares[k])
 
 
 @pytest.mark.parametrize("noise_map", [tensor([0, 1.5, 2, 0, 0.1, -1, 3]), points(7, 4, 0), points(7, 9, 1)])
