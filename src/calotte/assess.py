@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, Settings
+from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, Settings, relaxed_radius
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
 from calotte.network.graph import Network
@@ -23,7 +23,7 @@ __all__ = ["RUNGS", "Assessment", "assess", "assess_each", "select_rungs"]
 
 RUNGS: dict[str, Rung] = {**PROVED_RUNGS, SAMPLING.name: SAMPLING}
 R = TypeVar("R", bound=Rung)
-_LATER = ("relaxation", "concentration", "branching", "isoperimetry")
+_LATER = ("branching", "isoperimetry")
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,8 @@ def assess_each(
             found = [rung.bound(problem) for rung in chosen]
             rho, unit = here.rho.tolist(), here.unit.tolist()
             radius = here.rho
+            if any(rung.name == "relaxation" for rung in chosen) and plain.chain is not None:
+                radius = torch.maximum(radius, relaxed_radius(plain, x[part]))
             if network.clipping is not None and unclipped is not None:
                 # clipping moves nothing away from an x within the range: the unclipped radius carries over there
                 within = ((x[part] >= network.clipping.low) & (x[part] <= network.clipping.high)).all(1)

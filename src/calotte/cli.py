@@ -249,6 +249,21 @@ def cell(
         stderr.print(f"wrote {out}")
 
 
+@app.command()
+def paper(
+    out: Annotated[Path, typer.Option(help="Folder for figures, tables and numbers.")] = Path("calotte-paper"),
+    seed: Seed = 0,
+) -> None:
+    """Check the paper's theorems by sampling, measure what its promise rests on, draw its figures (a minute)."""
+    from calotte.paper import render, run
+
+    console = Console(highlight=False)
+    report = run(out, seed=seed, done=lambda section: console.print(render(section)))
+    stderr.print(f"wrote {out}: figures as .pdf and .png, paper.md, paper.json", soft_wrap=True)
+    if not report.held:
+        fail(f"a statement was violated, by sampling: {'; '.join(report.violations)}", 1)
+
+
 def cell_dict(here: Cell, index: int, faces: Any) -> dict[str, Any]:
     """The JSON form of a cell: its hyperplanes without their normals, nearest first."""
     norms, words = here.normals.norm(dim=1), {1: True, 0: False, -1: None}

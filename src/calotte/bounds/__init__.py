@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from calotte.bounds.concentration import concentration_bound, relaxation_bound, relaxed_radius
 from calotte.bounds.ladder import Bound, Guarantee, Problem, ProvedRung, Rung, Settings
 from calotte.bounds.union import cell_bound, theorem_bound
 from calotte.noise import quotient_down
 
-__all__ = ["PROVED_RUNGS", "Bound", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings"]
+__all__ = ["PROVED_RUNGS", "Bound", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings", "relaxed_radius"]
 
 
 def _theorem(problem: Problem, sizes: Tensor) -> Tensor:
@@ -42,6 +43,20 @@ PROVED_RUNGS = {
             "Theorem 4.1 with exact caps in place of Ball's bound (3)",
             _cell,
             monotone=True,
+        ),
+        ProvedRung(
+            "relaxation",
+            "p <= the half-space tails of linear lower bounds on the margins, valid for all noise of the support",
+            "PROVEN, arXiv:1812.08329, with exact tails",
+            relaxation_bound,
+            needs_chain=True,
+        ),
+        ProvedRung(
+            "concentration",
+            "the same with bounds on the units that hold on a good event only, whose failure is paid for",
+            "derived in docs/ladder.md",
+            concentration_bound,
+            needs_chain=True,
         ),
     )
 }

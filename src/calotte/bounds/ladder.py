@@ -107,6 +107,11 @@ class Problem:
         return self.geometry.m
 
     @cached_property
+    def predicted(self) -> Tensor:
+        """The answers (B,) at the inputs, as evaluated in float64."""
+        return self.network.predict(self.x)
+
+    @cached_property
     def distances(self) -> Distances:
         """Distances to the hyperplanes of the cells, in u-space."""
         return self.geometry.distances(self.x)
@@ -139,16 +144,20 @@ class ProvedRung(Rung):
             eps (sigma) `sizes[i]`.
         monotone: whether a larger eps never gives a smaller bound.
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
+        needs_chain: whether it is built for chains of dense layers only.
     """
 
     log_bound: Callable[[Problem, Tensor], Tensor]
     monotone: bool = False
     needs_plane: bool = False
+    needs_chain: bool = False
 
     def refuses(self, problem: Problem) -> str | None:
         """Why the rung does not apply, or None."""
         if self.needs_plane and problem.m < 2 and problem.noise.kind != "gaussian":
             return f"needs dimension d >= 2, the noise has {problem.m}"
+        if self.needs_chain and problem.geometry.chain is None:
+            return "built for chains of dense layers so far, the network is none"
         return None
 
     def bound(self, problem: Problem) -> list[Bound]:

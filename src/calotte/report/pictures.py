@@ -19,7 +19,13 @@ from calotte.report.tables import by_risk
 
 __all__ = ["cell_picture", "risk_picture", "riskiest_picture"]
 
-COLOURS = {"theorem": "#9aa5b1", "cell": "#2f6fb0", "sampling": "#d9822b"}
+COLOURS = {
+    "theorem": "#9aa5b1",
+    "cell": "#8fc1e3",
+    "relaxation": "#5b8db8",
+    "concentration": "#1b3f73",
+    "sampling": "#d9822b",
+}
 _LOWEST = -300.0  # log10 of the smallest probability drawn; smaller ones stand at the edge
 
 

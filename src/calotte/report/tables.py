@@ -1,19 +1,20 @@
-"""Tables for the terminal: assessments ranked by risk, plans, cells, the ladder."""
+"""Tables for the terminal: assessments ranked by risk, plans, cells."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
 from calotte.assess import Assessment
-from calotte.bounds import Bound, Rung
+from calotte.bounds import Bound
 from calotte.cell import Cell
 from calotte.plan import Plan
 from calotte.report.numbers import bound_text, lower_text, probability_text
 
-__all__ = ["assessment_table", "by_risk", "cell_table", "ladder_table", "plan_table"]
+__all__ = ["assessment_table", "by_risk", "cell_table", "plan_table", "summary"]
 
 
 def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
@@ -30,32 +31,40 @@ def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
 def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table:
     """The `rows` riskiest inputs: answer, bounds on p for every rung, distance to the boundary."""
     ranked = by_risk(assessments)
-    names = [bound.rung for bound in ranked[0].bounds]
     first = ranked[0]
-    table = Table(
-        title=f"Misclassification probability, {first.noise} noise: eps {first.eps:.4g}, sigma {first.sigma:.4g}",
-        caption=_shown(len(ranked), rows) + "upper bounds, rounded up; distance rounded down",
-        title_justify="left",
-        caption_justify="left",
+    table = lean_table(
+        f"Misclassification probability, {first.noise} noise: eps {first.eps:.4g}, sigma {first.sigma:.4g}",
+        _shown(len(ranked), rows) + "upper bounds, rounded up; distance rounded down",
     )
     table.add_column("input", justify="right")
     table.add_column("answer", justify="right")
-    if first.label is not None:
-        table.add_column("label", justify="right")
     for bound in first.bounds:
         level = "proved" if bound.guarantee == "proved" else f"at {bound.confidence or 0:g}"
         table.add_column(f"{bound.rung}\n[dim]{level}[/dim]", justify="right")
     table.add_column("distance", justify="right")
     for one in ranked[:rows]:
-        cells = [str(one.index), str(one.predicted)]
-        if first.label is not None:
-            cells.append(str(one.label) if one.correct else f"[red]{one.label}[/red]")
-        best = one.best.rung if one.best and one.best.log_misclassification < 0 else None
-        for name, bound in zip(names, one.bounds, strict=True):
+        answer = f"[red]{one.predicted}, not {one.label}[/red]" if one.correct is False else str(one.predicted)
+        cells = [str(one.index), answer]
+        best = one.best if one.best and one.best.log_misclassification < 0 else None
+        for bound in one.bounds:
             text = bound_text(bound.log_misclassification, bound.skipped)
-            cells.append(f"[bold]{text}[/bold]" if name == best else text)
+            cells.append(f"[bold]{text}[/bold]" if bound is best else text)
         table.add_row(*cells, lower_text(one.distance))
     return table
+
+
+def lean_table(title: str, caption: str) -> Table:
+    """A table without frames, whose numbers are never cut."""
+    return Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        pad_edge=False,
+        min_width=min(78, len(title)),
+    )
 
 
 def plan_table(plans: Sequence[Plan], rows: int = 30) -> Table:
@@ -65,11 +74,9 @@ def plan_table(plans: Sequence[Plan], rows: int = 30) -> Table:
     def most(one: Plan) -> float:
         return max((float("inf") if eps is None else eps) for eps in one.largest_eps.values())
 
-    table = Table(
-        title=f"Largest eps of {plans[0].noise} noise with p <= {plans[0].delta:g} proved",
-        caption=_shown(len(plans), rows) + "rounded down",
-        title_justify="left",
-        caption_justify="left",
+    table = lean_table(
+        f"Largest eps of {plans[0].noise} noise with p <= {plans[0].delta:g} proved",
+        _shown(len(plans), rows) + "rounded down",
     )
     for name in ("input", "answer", *names, "distance"):
         table.add_column(name, justify="right")
@@ -84,27 +91,15 @@ def cell_table(cell: Cell, faces: Tensor, rows: int = 20) -> Table:
     known = int(cell.has_hyperplane.sum())
     undecided = int((faces == -1).sum())
     count = f"{int((faces == 1).sum())} faces" + (f" found, {undecided} undecided in time" if undecided else "")
-    table = Table(
-        title=f"Cell of the input, answer {cell.predicted}: {known} hyperplanes of {len(faces)} units, {count}",
-        caption=_shown(known, rows) + "nearest first",
-        title_justify="left",
-        caption_justify="left",
+    table = lean_table(
+        f"Cell of the input, answer {cell.predicted}: {known} hyperplanes of {len(faces)} units, {count}",
+        _shown(known, rows) + "nearest first",
     )
     for name in ("unit", "distance", "face"):
         table.add_column(name, justify="left" if name == "unit" else "right")
     names, words = cell.names, {1: "yes", 0: "no", -1: "?"}
     for i in cell.distances.argsort()[: min(rows, known)].tolist():
         table.add_row(names[i], f"{cell.distances[i].item():.4g}", words[int(faces[i])])
-    return table
-
-
-def ladder_table(rungs: Iterable[Rung]) -> Table:
-    """What each rung proves, and where it comes from."""
-    table = Table(title="The ladder of bounds", title_justify="left")
-    for name in ("rung", "says", "source"):
-        table.add_column(name)
-    for rung in rungs:
-        table.add_row(rung.name, rung.proves, rung.source)
     return table
 
 

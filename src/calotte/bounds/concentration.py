@@ -1,0 +1,159 @@
+"""Rungs `relaxation` and `concentration`: half-space tails of linear lower bounds on the output margins.
+
+Relaxation bounds the pre-activations over all noise of the support. Concentration bounds them on a good event
+only: unit j is taken to satisfy a_j.r >= -s eps ||a_j|| for its lower and upper linear bounds, which each fail with
+probability T(s) and shrink the interval from eps ||a_j|| to s eps ||a_j||. Every half-space used is paid for once:
+
+    p <= (number of half-spaces used) T(s) + sum_k T(c_k / (eps ||a_k||)),
+
+for on the intersection of the good half-spaces all bounds hold, layer by layer, and outside of it one of them is
+violated. A unit that is stable over the whole support, given the earlier layers' good half-spaces, is free; one that
+is made active or inactive by one of its two half-spaces pays for that one only. The height s is chosen by bisection,
+for each input, and the smallest of the bounds found is the answer: each of them is proved by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotte.bounds.ladder import Problem, Settings
+from calotte.bounds.relaxation import LinearBounds, Relaxation
+from calotte.bounds.union import log_sum_up
+from calotte.geometry import Geometry
+from calotte.noise import Sphere, quotient_down
+from calotte.rounding import gamma
+
+__all__ = ["concentration_bound", "relaxation_bound", "relaxed_radius"]
+
+_TAILS = (6.0, 12.0, 40.0)  # Gaussian: ||u|| <= sigma (sqrt(m) + t) fails with probability below exp(-t^2 / 2)
+_STEPS = 9  # bisection steps for the failure budget of the good event
+
+
+@dataclass(frozen=True)
+class Support:
+    """All noise that is considered: ||u|| <= radius (B,), up to a probability whose logarithm is `log_missed`."""
+
+    radius: Tensor
+    log_missed: float
+
+
+def support(problem: Problem, sizes: Tensor, t: float) -> Support:
+    """The support of sphere and ball, or a ball that a Gaussian leaves with probability below exp(-t^2 / 2).
+
+    ||u|| / sigma is 1-Lipschitz in a standard normal vector, with mean at most sqrt(m), so that it exceeds
+    sqrt(m) + t with probability at most exp(-t^2 / 2) (Boucheron, Lugosi, Massart, Concentration Inequalities,
+    Theorem 5.6).
+    """
+    if math.isinf(problem.noise.radius):
+        return Support(sizes * (math.sqrt(problem.m) + t) * (1.0 + gamma(8)), -0.5 * t * t)
+    return Support(sizes, -math.inf)
+
+
+def relaxed_margins(problem: Problem, around: Support, reach: Tensor) -> tuple[LinearBounds, Tensor]:
+    """Linear lower bounds on the margins on the good event of half-spaces of height `reach` (B,), and their number.
+
+    Where `reach` is the radius of a bounded support no half-space is used.
+    """
+    network, x = problem.network, problem.x
+    relaxation = Relaxation(problem.geometry, x, around.radius)
+    whole, height = around.radius[:, None], reach[:, None]
+    used = torch.zeros(len(x), dtype=torch.float64)
+    paid = reach < around.radius
+    for i, node in enumerate(network.nodes):
+        if i:
+            relaxation.bound_magnitude(i)
+        if i not in network.relus:
+            continue
+        feeder = node.inputs[0]
+        size = math.prod(network.shape(feeder))
+        ends = [torch.empty(len(x), size, dtype=torch.float64) for _ in range(4)]
+        for block, rows in relaxation.unit_rows(feeder, problem.settings.memory_limit):
+            linear = relaxation.bounds(feeder, rows)
+            n = block.stop - block.start
+            for target, distance in ((ends[:2], whole), (ends[2:], height)):
+                lowest = linear.lowest(distance)
+                target[0][:, block], target[1][:, block] = lowest[:, :n], -lowest[:, n:]
+        least, most, low, high = ends
+        free = (least >= 0) | (most <= 0)
+        active, inactive = ~free & (low >= 0), ~free & (high <= 0)
+        count = (~free).sum(1) * 2 - active.sum(1) - (inactive & ~active).sum(1)
+        used = used + torch.where(paid, count.to(torch.float64), 0.0)
+        # a half-space that is not paid for is not used: the bound over the whole support stands in for it
+        low = torch.where(free | (inactive & ~active), least, low)
+        high = torch.where(free | active, most, high)
+        shape = (-1, *network.shape(feeder))
+        relaxation.settle(i, low.reshape(shape), high.reshape(shape), least.reshape(shape), most.reshape(shape))
+    last = len(network.nodes) - 1
+    rows = network.decision.comparison(problem.predicted).reshape(len(x), -1, *network.shape(last))
+    return relaxation.bounds(last, rows), used
+
+
+def relaxation_bound(problem: Problem, sizes: Tensor) -> Tensor:
+    """Rung `relaxation`: (B,) upper bounds on log p; -inf where p = 0 is proved (never for the Gaussian)."""
+    best = torch.zeros(len(problem.x), dtype=torch.float64)
+    for t in _TAILS[:2] if math.isinf(problem.noise.radius) else (0.0,):
+        around = support(problem, sizes, t)
+        margins, _ = relaxed_margins(problem, around, around.radius)
+        best = torch.minimum(best, paid_for(problem, margins, sizes, [torch.full_like(best, around.log_missed)]))
+    return best
+
+
+def concentration_bound(problem: Problem, sizes: Tensor) -> Tensor:
+    """Rung `concentration`: (B,) upper bounds on log p, the smallest over the budgets tried."""
+    noise, m = problem.noise, problem.m
+    around = support(problem, sizes, _TAILS[-1])
+    best = relaxation_bound(problem, sizes)
+    low = torch.full_like(best, math.log(0.5))  # of log(-log budget)
+    high = torch.full_like(best, math.log(0.5 * _TAILS[-1] ** 2))
+    units = max(1, 2 * problem.network.hidden_units)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        s = noise.standard_quantile(-middle.exp() - math.log(units), m, rounding="up")
+        reach = torch.minimum(s * sizes * (1.0 + gamma(4)), around.radius)
+        margins, used = relaxed_margins(problem, around, reach)
+        # the half-spaces used have height reach / size: pay for what that is, rounded down
+        each = noise.standard_log_tail(quotient_down(reach, sizes), m, rounding="up")
+        budget = torch.where(used > 0, each + used.log() + gamma(8) * (1.0 + each.abs()), -torch.inf)
+        missed = torch.full_like(best, around.log_missed)
+        best = torch.minimum(best, paid_for(problem, margins, sizes, [budget, missed]))
+        wanting = paid_for(problem, margins, sizes, []) > budget  # margins cost more than the event: give it more
+        low, high = torch.where(wanting, low, middle), torch.where(wanting, middle, high)
+    return best
+
+
+def relaxed_radius(geometry: Geometry, x: Tensor, steps: int = 12) -> Tensor:
+    """A radius (B,) around each input within which the answer is proved not to change; 0 where none is found.
+
+    The largest for which `relaxation` proves p = 0 is searched by doubling and bisection; every radius returned was
+    itself proved. In the space of `geometry`, which should have no noise map.
+    """
+
+    def holds(radius: Tensor) -> Tensor:
+        problem = Problem(geometry, x, list(range(len(x))), Sphere(1.0), Settings())
+        margins, _ = relaxed_margins(problem, Support(radius, -math.inf), radius)
+        return (margins.distances() >= radius[:, None]).all(1)
+
+    low = torch.zeros(len(x), dtype=torch.float64)
+    high = geometry.distances(x).rho.clamp(1e-6, 1e6)
+    growing = torch.ones(len(x), dtype=torch.bool)
+    for _ in range(40):
+        growing &= holds(high)
+        if not growing.any():
+            break
+        low, high = torch.where(growing, high, low), torch.where(growing, 2 * high, high)
+    for _ in range(steps):
+        middle = (low + high) / 2
+        fine = holds(middle)
+        low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
+    return low
+
+
+def paid_for(problem: Problem, margins: LinearBounds, sizes: Tensor, logs: list[Tensor]) -> Tensor:
+    """log of sum_k T(c_k / (eps ||a_k||)) plus probabilities given as logarithms, rounded up, (B,)."""
+    heights = quotient_down(margins.distances(), sizes[:, None])
+    terms = problem.noise.standard_log_tail(heights, problem.m, rounding="up")
+    return log_sum_up(torch.cat([terms, *(log[:, None] for log in logs)], 1))

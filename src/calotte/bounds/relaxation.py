@@ -1,0 +1,198 @@
+"""Linear relaxation: bounds a.r + c on the units and margins of a network around x, by back-substitution.
+
+Going backwards, a ReLU with pre-activation z in [l, u], l < 0 < u, lies between alpha z and s z + t with any alpha
+in [0, 1], s = u / (u - l), t = -s l (Singh et al., DeepPoly, POPL 2019; Zhang et al., CROWN, NeurIPS 2018).
+What is rounded on the way is an error in a coefficient; times a bound on the value that it multiplies it moves the
+constant down. So the coefficients that arrive are exact, and
+
+    value(x + r) >= a.r + c   for every r for which the bounds on the pre-activations hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from calotte.geometry import Geometry, signed_distances
+from calotte.network.affine import Affine
+from calotte.network.enclosure import Enclosure, evaluate, magnitude_pass
+from calotte.network.graph import Relu
+from calotte.normals import row_norms
+from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
+
+__all__ = ["LinearBounds", "Relaxation"]
+
+
+class LinearBounds:
+    """Functions a.r + c below some values, for a batch: norms of a in u-space, and c rounded down.
+
+    Attributes:
+        constant: (B, R) lower ends of c.
+        norm: (B, R) ||S' a|| as computed; the exact one is within `norm_error` and relative `accuracy`.
+    """
+
+    def __init__(self, constant: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float) -> None:
+        self.constant, self.norm, self.norm_error, self.accuracy = constant, norm, norm_error, accuracy
+
+    def lowest(self, reach: Tensor) -> Tensor:
+        """Lower bounds (B, R) on a.r + c in the half-space a.r >= -reach ||a||, reach (B, 1) > 0; rounded down."""
+        norm = (self.norm * (1.0 + self.accuracy) + self.norm_error) * (1.0 + gamma(4))
+        lowest = self.constant - reach * norm * (1.0 + gamma(4))
+        lowest = lowest - gamma(4) * (self.constant.abs() + lowest.abs()) - VALUE_SLACK
+        return torch.where(lowest.isnan(), -torch.inf, lowest)
+
+    def distances(self) -> Tensor:
+        """Lower ends (B, R) of the signed distances c / ||a|| of r = 0 to the hyperplane a.r + c = 0."""
+        error = torch.zeros_like(self.constant)
+        return signed_distances(self.constant, error, self.norm, self.norm_error, self.accuracy)[1]
+
+
+class Relaxation:
+    """A batch of inputs with bounds on the pre-activations around them, found layer by layer.
+
+    Args:
+        geometry: of the network, in the space of the noise.
+        x: (B, d) inputs.
+        radius: (B,) bound on ||u|| for all noise that is considered at all.
+    """
+
+    def __init__(self, geometry: Geometry, x: Tensor, radius: Tensor) -> None:
+        self.geometry, self.network, self.x = geometry, geometry.network, x
+        self.stop = geometry.chain.ends[0] if geometry.chain is not None else 0
+        self.start = self._start()
+        widest = max(math.prod(self.network.shape(i)) for i in range(len(self.network.nodes)))
+        self.inflation = 1.0 + 4.0 * gamma(widest + 16)  # sums of bounds on errors are rounded too
+        self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self.magnitude: dict[int, Tensor] = {}
+        self.products: dict[int, Tensor] = {}
+        first = x.abs() + radius[:, None] * geometry.coordinates.value * (1.0 + gamma(4))
+        self.magnitude[0] = (first * (1.0 + gamma(4))).reshape(-1, *self.network.input_shape)
+
+    def _start(self) -> Enclosure:
+        """Values at x of the node where back-substitution ends."""
+        if self.stop == 0:
+            return Enclosure(self.x, torch.zeros_like(self.x))
+        found = evaluate(self.network, self.x)
+        here = found[self.stop if self.stop in found else -1]
+        return Enclosure(here.value.flatten(1), here.error.flatten(1))
+
+    def bound_magnitude(self, i: int) -> None:
+        """Bound |values| of node i, from those of the nodes that it reads."""
+        node = self.network.nodes[i]
+        if isinstance(node.op, Affine):
+            product = magnitude_pass(node.op, VALUE_SLACK, *(self.magnitude[j] for j in node.inputs))
+            self.products[i] = product
+            offset = 0.0 if node.op.offset is None else node.op.offset.abs()
+            self.magnitude[i] = (product + offset) * (1.0 + gamma(4))
+        elif isinstance(node.op, Relu):
+            self.magnitude[i] = self.magnitude[node.inputs[0]]
+
+    def settle(self, relu: int, lower: Tensor, upper: Tensor, reach_lower: Tensor, reach_upper: Tensor) -> None:
+        """Fix the lines of a ReLU node.
+
+        Args:
+            relu: the node; lower, upper: (B, *shape) bounds on its pre-activations that may be used.
+            reach_lower, reach_upper: bounds for all noise considered; they only limit magnitudes.
+        """
+        feeder = self.network.nodes[relu].inputs[0]
+        largest = torch.minimum(self.magnitude[feeder], torch.maximum(reach_lower.abs(), reach_upper.abs()))
+        self.magnitude[feeder] = largest
+        lower, upper = torch.maximum(lower, -largest), torch.minimum(upper, largest)
+        active, inactive = lower >= 0, upper <= 0
+        width = upper - lower
+        slope = (upper / width * (1.0 + 4 * UNIT_ROUNDOFF)).clamp(0.0, 1.0)
+        slope = torch.where(slope.isnan(), 1.0, slope)
+        intercept = -slope * lower * (1.0 + 4 * UNIT_ROUNDOFF)
+        above = torch.where(active, 1.0, torch.where(inactive, 0.0, slope))
+        constant = torch.where(active | inactive, 0.0, intercept)
+        below = torch.where(active, 1.0, torch.where(inactive, 0.0, (upper > -lower).to(torch.float64)))
+        self.lines[relu] = (below, above, constant)
+        self.magnitude[relu] = torch.minimum(largest, upper.clamp_min(0.0))
+
+    def bounds(self, node: int, rows: Tensor) -> LinearBounds:
+        """Linear functions below rows . (values of node), rows (B, R, *shape of node)."""
+        batch, count = rows.shape[:2]
+        cotangents = {node: rows}
+        constant = torch.zeros(batch, count, dtype=torch.float64)
+        error = torch.full((batch, count), VALUE_SLACK, dtype=torch.float64)
+        for i in range(node, self.stop, -1):
+            if i not in cotangents:
+                continue
+            here, step = cotangents.pop(i), self.network.nodes[i]
+            if isinstance(step.op, Relu):
+                below_slope, above_slope, intercept = (t[:, None] for t in self.lines[i])
+                positive, negative = here.clamp_min(0.0), here.clamp_max(0.0)
+                below: tuple[Tensor, ...] = (positive * below_slope + negative * above_slope,)
+                constant = constant + total(negative * intercept)
+                n = math.prod(self.network.shape(i))
+                feeder = step.inputs[0]
+                spread = negative.abs() * intercept * gamma(n + 4) + here.abs() * self.magnitude[feeder][
+                    :, None
+                ] * gamma(4)
+                error = error + total(spread)
+            else:
+                op = step.op
+                assert isinstance(op, Affine)
+                flat = op.adjoint(here.flatten(0, 1))
+                below = tuple(t.reshape(batch, count, *t.shape[1:]) for t in flat)
+                error = error + gamma(op.adjoint_terms + op.terms + 2) * total(here.abs() * self.products[i][:, None])
+                if op.offset is not None:
+                    constant = constant + total(here * op.offset)
+                    n = math.prod(op.output_shape)
+                    error = error + gamma(n + 4) * total(here.abs() * op.offset.abs())
+            for j, cotangent in zip(step.inputs, below, strict=True):
+                if j in cotangents:
+                    cotangent = cotangents[j] + cotangent
+                    error = error + gamma(2) * total(cotangent.abs() * self.magnitude[j][:, None])
+                cotangents[j] = cotangent
+            error = error + VALUE_SLACK * sum(self.magnitude[j].flatten(1).sum(1)[:, None] for j in step.inputs)
+            error = (error + gamma(4) * constant.abs()) * self.inflation
+        if self.stop not in cotangents:
+            cotangents[self.stop] = torch.zeros(batch, count, *self.network.shape(self.stop), dtype=torch.float64)
+        return self._finish(cotangents[self.stop].flatten(2), constant, error)
+
+    def _finish(self, rows: Tensor, constant: Tensor, error: Tensor) -> LinearBounds:
+        """From coefficients (B, R, n) of the node `stop` to functions of the noise."""
+        value, doubt = self.start.value[:, :, None], self.start.error[:, :, None]
+        n = rows.shape[2]
+        magnitude = rows.abs()
+        c = constant + (rows @ value).squeeze(2)
+        error = error + (magnitude @ (doubt + gamma(n + 4) * value.abs())).squeeze(2)
+        error = (error + gamma(4) * (constant.abs() + c.abs())) * self.inflation
+        lower = c - error
+        lower = torch.where(lower.isnan(), -torch.inf, lower - 2 * UNIT_ROUNDOFF * lower.abs())
+        flat = rows.flatten(0, 1)
+        if self.stop:
+            space = self.geometry.space
+            basis = row_norms(space.rows) * (1.0 + gamma(space.rows.shape[1] + 4))
+            normals = flat @ space.rows
+            each = space.errors + gamma(n + 4) * basis
+            accuracy = gamma(space.rows.shape[1] + 4) + space.stretch
+        else:
+            normals = self.geometry.scaled(flat)
+            each = self.geometry.coordinates.error
+            accuracy = gamma(n + self.geometry.m + 4)
+        errors = (flat.abs() @ each) * self.inflation + NORM_SLACK
+        shape = rows.shape[:2]
+        return LinearBounds(lower, row_norms(normals).reshape(shape), errors.reshape(shape), accuracy)
+
+    def unit_rows(self, node: int, memory_limit: float) -> Iterator[tuple[slice, Tensor]]:
+        """Rows +-1 for the units of a node, in blocks: (slice of units, (B, 2 n, *shape)), +1 first, then -1."""
+        shape = self.network.shape(node)
+        size = math.prod(shape)
+        widest = max(math.prod(self.network.shape(i)) for i in range(len(self.network.nodes)))
+        block = max(1, min(size, int(memory_limit / (8 * 16 * widest * len(self.x)))))
+        for begin in range(0, size, block):
+            n = min(block, size - begin)
+            hot = torch.zeros(n, size, dtype=torch.float64)
+            hot[torch.arange(n), torch.arange(begin, begin + n)] = 1.0
+            rows = torch.cat([hot, -hot]).reshape(2 * n, *shape)
+            yield slice(begin, begin + n), rows.expand(len(self.x), *rows.shape)
+
+
+def total(t: Tensor) -> Tensor:
+    """Sum over all but the first two axes."""
+    return t.flatten(2).sum(2)
