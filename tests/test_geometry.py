@@ -5,6 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from zoo import (
     exact_planes,
     gaussian_layers,
     is_at_most,
+    mp,
     network,
     points,
     random_dense,
@@ -25,6 +27,7 @@ from zoo import (
 from calotte import geometry
 from calotte.geometry import Geometry
 from calotte.network.affine import Dense, Diagonal, Reshape
+from calotte.network.chain import row_space
 from calotte.network.graph import Network, Relu
 from calotte.normals import one_hot_blocks
 
@@ -237,13 +240,34 @@ def test_any_floats_through_a_diagonal_and_a_matrix(case, columns, seed) -> None
 
 def test_what_floats_lost_on_the_way_to_the_distance() -> None:
     """Found by the searches above: quotients, products and transposed products that underflow."""
-    assert_sound(
-        dense(([[-8.391255041583873e-17], [1.0]], [0.0, 1.0]), final_relu=True), [-2.2e-311], tensor([4.5e38])
-    )
+    quotient = dense(([[-8.391255041583873e-17], [1.0]], [0.0, 1.0]), final_relu=True)
+    assert_sound(quotient, [-2.225073858507e-311], tensor([4.502178956036883e38]))
     assert_sound(dense(([[0, 1, 5e-324], [1, 1, 1]], [1, 1]), ([[1, 1]], [1])), [1.0] * 3, tensor([1, 0, 5e-324]))
-    first = ([[2.375e-133, 1, 1], [1, 1, 1], [1, 1, 1]], [1, -1, 1])
-    layers = first, ([[1.74e-299, 1, 0], [1, 1, 1]], [1, 1]), ([[1, 1]] * 4, [1] * 4)
-    assert_sound(dense(*layers), [1.0, 0.0, 0.0], tensor([7.7e286, 1, 1]))
+    first = ([[2.3751628472982996e-133, 1, 1], [1, 1, 1], [1, 1, 1]], [1, -1, 1])
+    layers = first, ([[1.7404811482179313e-299, 1, 0], [1, 1, 1]], [1, 1]), ([[1, 1]] * 4, [1] * 4)
+    assert_sound(dense(*layers), [1.0, 0.0, 0.0], tensor([7.748887688280422e286, 1, 1]))
+
+
+@pytest.mark.parametrize("d", [5, 2500])
+def test_the_row_space_keeps_norms_within_what_it_says(d: int) -> None:
+    """Norms of combinations of rows, differences of nearly equal ones above all, in rational arithmetic."""
+    r, q = points(2, d, d)
+    weight = torch.stack([r, r + 1e-13 * q, 1e-5 * q, 0.0 * q])
+    space = row_space(weight, torch.zeros(4, dtype=torch.float64))
+    assert space.rows.shape == (4, 4)
+    assert not space.rows[3].any()
+    assert space.errors[3] == 0.0
+
+    def norm(c: list[int], rows: torch.Tensor) -> mpmath.mpf:
+        combined = [sum(k * Fraction(v) for k, v in zip(c, row, strict=True)) for row in rows.t().tolist()]
+        return mpmath.sqrt(mp(sum(v * v for v in combined)))
+
+    with mpmath.workdps(50):
+        for c in ([1, 0, 0, 7], [1, -1, 0, 0], [1, 1, 1, 0], [2, -2, 1, 0], [0, 0, 1, 0]):
+            exact, found = norm(c, weight), norm(c, space.rows)
+            room = sum(abs(k) * mp(e) for k, e in zip(c, space.errors.tolist(), strict=True))
+            assert abs(exact - found) <= space.stretch * found + room
+            assert room <= 1e-10 * norm([1, 0, 0, 0], weight)
 
 
 @pytest.mark.parametrize("first", [[], [[1.7e308, 1.7e308]]])
