@@ -1,0 +1,163 @@
+"""Rungs relaxation and concentration: bounds on units and margins contain the truth, every event is paid for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from zoo import dense, gaussian_layers, points, random_dense
+
+from calotte.adversary import nearest_misclassified
+from calotte.bounds import Problem, Settings, concentration
+from calotte.bounds.concentration import (
+    Support,
+    concentration_bound,
+    relaxation_bound,
+    relaxed_margins,
+    relaxed_radius,
+)
+from calotte.bounds.relaxation import Relaxation
+from calotte.geometry import Geometry
+from calotte.network.graph import Network
+from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.sphere import log_cap
+
+NETWORKS = {
+    "wide": random_dense((30, 20, 20, 4), 1),
+    "narrow": random_dense((3, 40, 40, 40, 3), 2),
+    "deep": random_dense((16, 12, 12, 12, 12, 12, 5), 3, bias=0.3),
+    "final relu": random_dense((10, 20, 4), 4, final_relu=True),
+    "sign": random_dense((12, 15, 1), 5),
+    "smallest": random_dense((12, 15, 15, 3), 6, rule="argmin"),
+    "scales": dense(
+        *[(w * s, b * s) for (w, b), s in zip(gaussian_layers((8, 9, 9, 3), 7), (1e60, 1e-90, 1e40), strict=True)]
+    ),
+}
+
+
+def problem(network: Network, x: Tensor, noise: Noise) -> Problem:
+    return Problem(Geometry(network, noise.map), x, list(range(len(x))), noise, Settings())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("eps", [0.01, 0.1, 0.5])
+def test_bounds_on_the_support_contain_all_samples(name: str, eps: float) -> None:
+    network = NETWORKS[name]
+    x = points(4, network.d, 8)
+    law = Ball(eps)
+    case = problem(network, x, law)
+    radius = torch.full((4,), eps, dtype=torch.float64)
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    settle = Relaxation.settle
+
+    def watched(self: Relaxation, relu: int, *bounds: Tensor) -> None:
+        seen[network.nodes[relu].inputs[0]] = bounds[2], bounds[3]
+        settle(self, relu, *bounds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Relaxation, "settle", watched)
+        margins, used = relaxed_margins(case, Support(radius, -math.inf), radius)
+    assert (used == 0).all()
+    lowest = margins.lowest(radius[:, None])
+    generator = torch.Generator().manual_seed(9)
+    for i in range(4):
+        y = x[i] + torch.cat([law.sample(500, network.d, generator), Sphere(eps).sample(1500, network.d, generator)])
+        for node, value in network.values(y):
+            if node in seen:
+                low, high = seen[node]
+                assert (value >= low[i]).all()
+                assert (value <= high[i]).all()
+        z = network.forward(y)
+        comparison = network.decision.comparison(case.predicted[i : i + 1])[0]
+        assert (z @ comparison.t() >= lowest[i]).all()
+
+
+def test_a_linear_network_has_the_exact_half_space_tail() -> None:
+    network = random_dense((20, 1), 11)
+    x = points(6, 20, 12)
+    distance = Geometry(network).distances(x).nearest[:, 0]
+    for eps in (0.3, 1.0, 4.0):
+        exact = log_cap(distance / eps, 20)
+        for bound in (relaxation_bound, concentration_bound):
+            case = problem(network, x, Sphere(eps))
+            torch.testing.assert_close(bound(case, case.sizes), exact, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(relaxed_radius(Geometry(network), x, steps=40), distance, rtol=1e-9, atol=0.0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_misclassified_point_lies_within_the_radius(name: str) -> None:
+    network = NETWORKS[name]
+    x = points(30, network.d, 13)
+    radius = relaxed_radius(Geometry(network), x)
+    found = nearest_misclassified(network, x)
+    close = 0
+    for i, witness in enumerate(found):
+        if witness is not None:
+            assert witness.distance >= radius[i]
+            close += bool(radius[i] > 0.2 * witness.distance)
+    assert close >= 3 or name == "scales", "the radii are far below every point found: the test has no teeth"
+
+
+@pytest.mark.parametrize("law", [Sphere(0.4), Ball(0.4), Gaussian(0.1)])
+def test_concentration_is_never_above_relaxation(law: Noise) -> None:
+    gained = 0
+    for network in NETWORKS.values():
+        x = points(5, network.d, 14)
+        case = problem(network, x, law)
+        relaxed, concentrated = relaxation_bound(case, case.sizes), concentration_bound(case, case.sizes)
+        assert (concentrated <= relaxed).all()
+        gained += int((concentrated < relaxed - 0.1).sum())
+    assert gained > 5
+
+
+def bump(d: int, height: float, slope: float) -> Network:
+    """Class 1 where slope relu(x_1 - height) > 1: one unit, off at 0, that must come on for an error."""
+    first = torch.zeros(1, d, dtype=torch.float64)
+    first[0, 0] = 1.0
+    return dense((first, [-height]), ([[-slope]], [1.0]))
+
+
+@pytest.mark.parametrize("law", [Sphere(1.0), Ball(1.0), Gaussian(0.05)])
+@pytest.mark.parametrize("height", [0.1, 0.2])
+def test_a_unit_kept_off_by_the_good_event_is_paid_for(
+    law: Noise, height: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a steep unit the error is the cap behind it: the whole bound is the price of the event."""
+    d = 100
+    network, x = bump(d, height, 1e6), torch.zeros(1, d, dtype=torch.float64)
+    case = problem(network, x, law)
+    exact = law.log_tail(torch.tensor([height + 1e-6], dtype=torch.float64), d)
+    bound = concentration_bound(case, case.sizes)
+    assert exact[0] <= bound[0] <= exact[0] + 1.5, "sound, and within a factor of the truth"
+
+    free = concentration.relaxed_margins
+
+    def unpaid(*arguments: object) -> tuple[object, Tensor]:
+        margins, used = free(*arguments)  # type: ignore[arg-type]
+        return margins, torch.zeros_like(used)
+
+    monkeypatch.setattr(concentration, "relaxed_margins", unpaid)
+    assert concentration_bound(case, case.sizes)[0] < exact[0], "a bound that does not pay is not noticed"
+
+
+def test_a_flipped_slope_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = bump(3, 0.2, 1.0)
+    x = torch.zeros(4, 3, dtype=torch.float64)
+    case = problem(network, x, Sphere(1.0))
+    radius = torch.ones(4, dtype=torch.float64)
+    settle = Relaxation.settle
+
+    def flipped(self: Relaxation, relu: int, *bounds: Tensor) -> None:
+        settle(self, relu, *bounds)
+        below, above, intercept = self.lines[relu]
+        self.lines[relu] = (above, below, torch.zeros_like(intercept))
+
+    monkeypatch.setattr(Relaxation, "settle", flipped)
+    lowest = relaxed_margins(case, Support(radius, -math.inf), radius)[0].lowest(radius[:, None])
+    y = x[:, None] + Sphere(1.0).sample(5000, network.d, torch.Generator().manual_seed(1))
+    comparison = network.decision.comparison(case.predicted)
+    margins = torch.stack([network.forward(y[i]) @ comparison[i].t() for i in range(4)])
+    assert (margins.amin(1) < lowest).any()
