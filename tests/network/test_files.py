@@ -1,6 +1,7 @@
 """Files as they are found: opsets, batch axes, number types, weights elsewhere, layouts, endings."""
 
 import hashlib
+from fractions import Fraction
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper
 
 from calotte.errors import InvalidInput, InvalidModel, UnsupportedOperator
 from calotte.network.onnx import from_onnx, load
+from calotte.network.operators.folding import product_is_exact, sum_is_exact
 
 NEWEST = onnx.defs.onnx_opset_version()
 
@@ -81,7 +83,7 @@ def test_a_hard_coded_batch_size(make_model):
 def test_rows_that_depend_on_each_other_are_no_batch(make_model):
     model = make_model([node("Sub", ["x", "m"], ["d"]), node("Relu", ["d"], ["y"])], {}, (4, 3))
     model.graph.node.insert(0, node("ReduceMean", ["x"], ["m"], axes=[0]))
-    with pytest.raises(InvalidModel, match="differ"):
+    with pytest.raises(InvalidModel, match="the 4 rows of input 'x' are not treated one by one"):
         from_onnx(model)
 
 
@@ -257,6 +259,24 @@ def test_arithmetic_on_constants_is_exact_or_counted(make_model):
     assert [n.op.terms for n in network.nodes[1:]] == [3, 2]
     exact = weights["a"].astype(np.float64) * weights["b"]
     assert np.array_equal(network.nodes[2].op.weight.numpy(), exact)
+
+
+@pytest.mark.parametrize("op_type", ["Mul", "Add", "Sub"])
+def test_what_counts_as_exact(op_type):
+    """Against rational arithmetic: float64 constants whose sum or product is rounded are told from the others."""
+    random = np.random.default_rng(0)
+    exact = {"Mul": product_is_exact, "Add": sum_is_exact, "Sub": lambda a, b: sum_is_exact(a, -b)}[op_type]
+    operation = {"Mul": lambda a, b: a * b, "Add": lambda a, b: a + b, "Sub": lambda a, b: a - b}[op_type]
+    seen = set()
+    for _ in range(2000):
+        a, b = (
+            np.array([np.ldexp(float(random.integers(-(2**n), 2**n)), random.integers(-20, 20))])
+            for n in random.integers(1, 54, 2)
+        )
+        truth = Fraction(operation(a, b)[0]) == operation(Fraction(a[0]), Fraction(b[0]))
+        seen.add(truth)
+        assert exact(a, b) == truth
+    assert seen == {True, False}
 
 
 def test_inexact_constants_are_not_added(make_model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,7 +70,11 @@ def check(network: Network, source: Source, arbiter: Callable[[], Source] | None
     half = source.roundoff > SINGLE
     judge = source
     largest, extreme = (3e4, 2.0**4) if half else (1e37, 2.0**20)
-    for kind, x in probes(network.d, extreme).items():
+    widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
+    rows = max(1, 2**22 // widest)  # memory: 32 MiB for the values of a node
+    for kind, x in (
+        (kind, part) for kind, xs in probes(network.d, extreme).items() for part in torch.split(xs, rows)
+    ):
         x = x[forward_error(network, x, DOUBLE)[1] < largest]
         if len(x) == 0:
             continue
@@ -79,8 +84,7 @@ def check(network: Network, source: Source, arbiter: Callable[[], Source] | None
             what = differences(network, judge, x, 1e-9, bounded=True)
         if what:
             raise SourceMismatch(
-                f"the loaded network and {judge.name} differ at a {kind} input: {what}; "
-                "the import is wrong, please report it"
+                f"the loaded network and {judge.name} differ at a {kind} input: {what}; please report this model"
             )
 
 

@@ -20,7 +20,7 @@ from calotte.network.graph import Network
 from calotte.network.operators import HANDLERS
 from calotte.network.operators.final import AFTER_FINAL
 from calotte.network.operators.folding import FOLDED, fold
-from calotte.network.operators.step import Builder, Constant, Final, Parts, Step, Value, Variable, plain
+from calotte.network.operators.step import MOST_ENTRIES, Builder, Constant, Final, Parts, Step, Value, Variable, plain
 from calotte.network.simplify import simplify
 
 __all__ = ["Imported", "first_line", "import_graph"]
@@ -57,6 +57,11 @@ def first_line(error: BaseException) -> str:
     return lines[0][:300] if lines else type(error).__name__
 
 
+def printable(text: str) -> str:
+    """A text from a file without line ends and other control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def import_graph(model: onnx.ModelProto, decision: Rule | None = None) -> Imported:
     """Import an ONNX model; nothing is compared with the source here.
 
@@ -65,6 +70,14 @@ def import_graph(model: onnx.ModelProto, decision: Rule | None = None) -> Import
         InvalidModel: the model is damaged or contradicts itself.
         InvalidInput: the decision does not fit the outputs.
     """
+    try:
+        return imported_graph(model, decision)
+    except CalotteError as error:  # names in a damaged file may hold anything
+        raise type(error)(printable(str(error))) from None
+
+
+def imported_graph(model: onnx.ModelProto, decision: Rule | None) -> Imported:
+    """As `import_graph`; messages quote names as they are."""
     graph, opset = model.graph, opset_of(model)
     values = initialisers(graph)
     name, shape, dtype = the_input(graph, set(values))
@@ -157,7 +170,7 @@ def the_input(graph: onnx.GraphProto, initialised: set[str]) -> tuple[str, Shape
     sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
     if sizes[0] <= 0 and len(sizes) > 1:
         sizes[0] = 1
-    if min(sizes) <= 0 or np.prod([float(n) for n in sizes]) > 2**27:
+    if min(sizes) <= 0 or np.prod([float(n) for n in sizes]) > MOST_ENTRIES:
         shown = ", ".join(dim.dim_param or str(dim.dim_value or "?") for dim in kind.shape.dim)
         raise InvalidModel(
             f"input '{name}' has shape ({shown}): expected positive sizes, of which only that of the batch axis "
@@ -222,7 +235,7 @@ def stuck(pending: list[tuple[int, onnx.NodeProto]], values: dict[str, Value]) -
 
 def name_of(node: onnx.NodeProto, i: int) -> str:
     """The name of a node, or operator and place where it has none."""
-    return node.name or f"{node.op_type}_{i}"
+    return printable(node.name or f"{node.op_type}_{i}")
 
 
 def run_node(node: onnx.NodeProto, i: int, opset: int, values: dict[str, Value], builder: Builder) -> list[Value]:

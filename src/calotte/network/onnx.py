@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from calotte.errors import InvalidModel
+from calotte.errors import InvalidModel, SourceMismatch
 from calotte.network.check import Source, check
 from calotte.network.decision import Rule
 from calotte.network.graph import Network
@@ -85,10 +85,18 @@ def from_onnx(model: onnx.ModelProto, decision: Rule | None = None) -> Network:
     """As `load`, of a model in memory (external data loaded)."""
     imported = import_graph(model, decision)
     source = runtime(model, imported)
-    if source:
-        check(imported.network, source, lambda: in_float64(model, imported))
-    else:
-        check(imported.network, in_float64(model, imported))
+    try:
+        if source:
+            check(imported.network, source, lambda: in_float64(model, imported))
+        else:
+            check(imported.network, in_float64(model, imported))
+    except SourceMismatch:
+        if imported.batch == 1:
+            raise
+        raise SourceMismatch(
+            f"the {imported.batch} rows of input '{imported.input_name}' are not treated one by one, as a batch is: "
+            "export the model with batch size 1"
+        ) from None
     return imported.network
 
 
@@ -106,6 +114,10 @@ def one_by_one(run: Callable[[NDArray[Any]], Any], imported: Imported, dtype: np
                 y = np.asarray(run(one.astype(dtype)), dtype=np.float64)
             except Exception as error:
                 raise InvalidModel(f"the model cannot be run: {first_line(error)}") from None
+            if y.size % imported.batch:
+                raise InvalidModel(
+                    f"the input has {imported.batch} rows and the output {y.shape} has not: export with batch size 1"
+                )
             rows.append(y.reshape(imported.batch, -1)[0])
         return np.stack(rows)
 
@@ -122,6 +134,7 @@ def runtime(model: onnx.ModelProto, imported: Imported) -> Source | None:
             with_output(model, imported.output_name).SerializeToString(),
             options,
             providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # it prints before it tries again
         )
     except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:
         return None

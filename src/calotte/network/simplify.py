@@ -28,10 +28,11 @@ def simplify(nodes: Sequence[Node], output: int) -> tuple[Node, ...]:
         below = nodes[inputs[0]]
         if not isinstance(below.op, Dense) or below.op.offset is not None or readers[inputs[0]] > 1:
             continue
-        width = below.op.output_shape[-1]
-        if op.offset.numel() != 1 and (op.offset.numel(), op.offset.shape[-1]) != (width, width):
+        shape = below.op.output_shape
+        rows = op.offset.expand(shape).reshape(-1, shape[-1])
+        if not (rows == rows[0]).all():
             continue
-        bias = op.offset.reshape(-1).expand(width)
+        bias = rows[0].clone()
         nodes[inputs[0]] = replace(below, op=Dense(below.op.weight, bias, leading=below.op.output_shape[:-1]))
         alias[i] = inputs[0]
     kept = [i for i in needed if i not in alias]

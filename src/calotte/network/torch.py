@@ -47,13 +47,22 @@ def from_torch(module: torch.nn.Module, input_shape: Sequence[int], decision: Ru
     shape = tuple(int(n) for n in input_shape)
     if not shape or min(shape) < 1:
         raise InvalidModel(f"input shape {shape}: expected positive sizes, without the batch axis")
-    double = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).requires_grad_(False)
+    try:
+        double = copy.deepcopy(module).to(device="cpu", dtype=torch.float64).requires_grad_(False)
+    except Exception as error:
+        raise InvalidModel(f"the module cannot be copied in float64: {first_line(error)}") from None
     model = exported(double, torch.zeros(1, *shape, dtype=torch.float64))
     imported = import_graph(model, decision)
 
     def outputs(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        with torch.no_grad():
-            rows = [double(torch.from_numpy(row).reshape(1, *shape)).reshape(-1) for row in x]
+        try:
+            with torch.no_grad():
+                rows = [double(torch.from_numpy(row).reshape(1, *shape)).reshape(-1) for row in x]
+        except Exception as error:
+            raise InvalidModel(
+                f"the module cannot be run in float64 ({first_line(error)}): give tensors that it makes the number "
+                "type of its input"
+            ) from None
         return torch.stack(rows).numpy()
 
     final = imported.final
@@ -88,7 +97,10 @@ def exported(module: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
         ) from None
     except Exception as error:
         cause = error.__cause__ or error
-        raise InvalidModel(f"torch cannot export the module: {first_line(cause)}") from None
+        raise InvalidModel(
+            f"torch cannot export the module ({first_line(cause)}): expected one whose operations do not depend on "
+            f"the values of its input, and an input of shape {tuple(example.shape[1:])}"
+        ) from None
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     return model
@@ -97,8 +109,7 @@ def exported(module: torch.nn.Module, example: torch.Tensor) -> onnx.ModelProto:
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Keep the exporter's progress and warnings off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [logger.level for logger in loggers]
+    disabled = logging.root.manager.disable
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -106,9 +117,7 @@ def silence() -> Iterator[None]:
     ):
         warnings.simplefilter("ignore")
         try:
-            for logger in loggers:
-                logger.setLevel(logging.CRITICAL)
+            logging.disable(logging.CRITICAL)
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+            logging.disable(disabled)

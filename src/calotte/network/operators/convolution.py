@@ -6,7 +6,7 @@ from torch import Tensor
 
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.operators.step import Step, Value, Variable, operator, plain
-from calotte.network.operators.windows import windows_of
+from calotte.network.operators.windows import numbers, windows_of
 
 __all__: list[str] = []
 
@@ -47,13 +47,13 @@ def transposed_convolution(step: Step) -> Value:
     x, kernel, bias = operands(step)
     rank, groups = len(x.shape) - 2, int(step.attributes.get("group", 1))
     settings = {
-        key: [int(v) for v in step.attributes.get(key, [default] * rank)]
+        key: numbers(step, key, default, rank)
         for key, default in (("strides", 1), ("dilations", 1), ("output_padding", 0))
     }
-    pads = [int(v) for v in step.attributes.get("pads", [0] * (2 * rank))]
+    pads = numbers(step, "pads", 0, 2 * rank)
     wanted = step.attributes.get("output_shape")
     auto = step.attributes.get("auto_pad", b"NOTSET").decode()
-    if len(pads) != 2 * rank or any(len(v) != rank for v in settings.values()) or (wanted and len(wanted) != rank):
+    if wanted and len(wanted) != rank:
         raise step.error(f"expected one number for each of {rank} spatial axes")
     spatial, padding = [], []
     for axis, n in enumerate(x.shape[2:]):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calotte.network.operators.elementwise import shifted
-from calotte.network.operators.step import Constant, Parts, Step, Value, Variable, operator, plain
+from calotte.network.operators.step import MOST_ENTRIES, Constant, Parts, Step, Value, Variable, operator, plain
 from calotte.network.rearrange import Concatenation
 
 __all__ = ["concatenated", "taken"]
@@ -153,7 +153,11 @@ def expand(step: Step) -> Value:
 def tile(step: Step) -> Value:
     """x repeated along its axes."""
     x, repeats = step.variable(), step.integers(1)
-    if len(repeats) != len(x.shape) or min(repeats, default=1) < 1 or math.prod(repeats) > 2**27:
+    if (
+        len(repeats) != len(x.shape)
+        or min(repeats, default=1) < 1
+        or math.prod(x.shape) * math.prod(repeats) > MOST_ENTRIES
+    ):
         raise step.error(f"repeats {repeats} do not fit shape {x.shape}")
     return step.moved(x, lambda index: np.tile(index, repeats))
 
@@ -180,7 +184,7 @@ def pad(step: Step) -> Value:
     before, after = [0] * len(x.shape), [0] * len(x.shape)
     for k, axis in enumerate(axes):
         before[axis], after[axis] = pads[k], pads[half + k]
-    if math.prod(float(b + n + a) for b, n, a in zip(before, x.shape, after, strict=True)) > 2**27:
+    if math.prod(float(b + n + a) for b, n, a in zip(before, x.shape, after, strict=True)) > MOST_ENTRIES:
         raise step.error(f"pads {pads} are too large")
     fill = 0.0
     if mode == "constant":

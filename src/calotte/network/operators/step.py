@@ -26,7 +26,7 @@ from calotte.network.rearrange import Select
 
 __all__ = ["HANDLERS", "Builder", "Constant", "Final", "Parts", "Step", "Value", "Variable", "operator", "plain"]
 
-MOST_ENTRIES = 2**27
+MOST_ENTRIES = 2**24
 """A value with more entries than this is taken for a mistake in the file."""
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from calotte.network.affine import Shape
 from calotte.network.operators.step import Step
 
-__all__ = ["Windows", "windows_of"]
+__all__ = ["Windows", "numbers", "windows_of"]
+
+LARGEST = 2**13
+"""A stride, dilation, size or padding beyond this is taken for a mistake in the file."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Windows:
 def numbers(step: Step, key: str, default: int, length: int) -> list[int]:
     """An attribute of one number per axis."""
     values = [int(v) for v in step.attributes.get(key, [default] * length)]
-    if len(values) != length or min(values) < 0 or max(values) > 2**20:
-        raise step.error(f"'{key}' is {values}: expected {length} numbers")
+    if len(values) != length or min(values) < 0 or max(values) > LARGEST:
+        raise step.error(f"'{key}' is {values}: expected {length} numbers from 0 to {LARGEST}")
     return values
 
 
