@@ -26,19 +26,12 @@ class Select(Affine):
     """
 
     def __init__(self, before: Shape, index: NDArray[np.int64]) -> None:
-        size = math.prod(before)
         self.input_shapes, self.output_shape, self.offset = (before,), tuple(index.shape), None
         flat = torch.from_numpy(np.ascontiguousarray(index).reshape(-1))
         self.index = flat.clamp_min(0)
-        self.zero = (flat < 0).nonzero().squeeze(1)
-        places = flat[flat >= 0]
-        uses = torch.bincount(places, minlength=size)
+        self.zero, self.kept = ((flat < 0).nonzero().squeeze(1), (flat >= 0).nonzero().squeeze(1))
+        uses = torch.bincount(flat[self.kept], minlength=math.prod(before))
         self.terms, self.adjoint_terms = 0, max(int(uses.max()) - 1, 0)
-        self.back = None
-        if self.adjoint_terms == 0:
-            back = torch.full((size,), -1, dtype=torch.int64)
-            back[places] = (flat >= 0).nonzero().squeeze(1)
-            self.back = (back.clamp_min(0), (back < 0).nonzero().squeeze(1))
 
     def linear(self, *xs: Tensor) -> Tensor:
         y = xs[0].flatten(1).index_select(1, self.index)
@@ -47,17 +40,11 @@ class Select(Affine):
         return y.reshape(-1, *self.output_shape)
 
     def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
-        y = y.flatten(1)
-        if self.back is not None:
-            index, zero = self.back
-            x = y.index_select(1, index)
-            if len(zero):
-                x.index_fill_(1, zero, 0.0)
-        else:
-            if len(self.zero):
-                y = y.index_fill(1, self.zero, 0.0)
-            x = torch.zeros(len(y), math.prod(self.input_shapes[0]), dtype=y.dtype, device=y.device)
-            x.index_add_(1, self.index, y)
+        y, places = y.flatten(1), self.index
+        if len(self.zero):
+            y, places = y.index_select(1, self.kept), places[self.kept]
+        x = torch.zeros(len(y), math.prod(self.input_shapes[0]), dtype=y.dtype, device=y.device)
+        x.index_add_(1, places, y)
         return (x.reshape(-1, *self.input_shapes[0]),)
 
     def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:

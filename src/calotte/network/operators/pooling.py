@@ -72,17 +72,17 @@ def max_pool(step: Step) -> Value:
     """The largest entry of each window, one axis after the other; padding never wins."""
     x = pooled_input(step)
     windows = windows_of(step, x.shape[2:], tuple(step.attributes.get("kernel_shape", ())))
-    covered = []
+    covered, used = [], []
     for axis, n in enumerate(x.shape[2:]):
         places = [windows.places(axis, k) for k in range(windows.counts[axis])]
-        covered.append([tuple(p for p in place if 0 <= p < n) for place in places])
-        if not all(covered[axis]):
+        spans = [tuple(p for p in place if 0 <= p < n) for place in places]
+        if not all(spans):
             raise step.error("a window covers nothing but padding")
-        used = sorted({p for window in covered[axis] for p in window})
-        if len(used) < n:  # what no window reads needs no comparison
-            x = taken(step, x, used, axis + 2, "/used")
-            number = {p: k for k, p in enumerate(used)}
-            covered[axis] = [tuple(number[p] for p in window) for window in covered[axis]]
+        used.append(sorted({p for span in spans for p in span}))
+        number = {p: k for k, p in enumerate(used[axis])}
+        covered.append([tuple(number[p] for p in span) for span in spans])
+    # what no window reads needs no comparison
+    x = step.moved(x, lambda index: index[np.ix_([0], range(x.shape[1]), *used)], "/used")
     for axis, spans in enumerate(covered):
         x = window_extremes(step, x, axis + 2, spans)
     return x
