@@ -4,12 +4,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import helper
+from onnx import TensorProto, helper
 
+from calotte.network.affine import Affine
 from calotte.network.importer import import_graph
-from calotte.network.onnx import in_float64
+from calotte.network.onnx import from_onnx, in_float64
 
-__all__ = ["assert_agrees", "floats", "node", "session_outputs"]
+__all__ = ["assert_adjoint", "assert_agrees", "floats", "model_of", "node", "session_outputs", "verify"]
 
 node = helper.make_node
 generator = np.random.default_rng(0)
@@ -47,3 +48,40 @@ def assert_agrees(network, model, x):
         exact = in_float64(proto, import_graph(proto)).run(np.asarray(x[worse], dtype=np.float64))
         assert (np.abs(ours[worse] - exact) <= 1e-9 * scale[worse]).all()
     return theirs
+
+
+def model_of(
+    make_model, op_type, weights, shape, *, opset=17, before=(), outputs=1, dtype=TensorProto.FLOAT, **attributes
+):
+    """One operator on the input 'x' (or on `before`'s output 'v'), its result in one row."""
+    names = [f"o{k}" for k in range(outputs)]
+    nodes = [*before, node(op_type, ["v" if before else "x", *weights], names, name="it", **attributes)]
+    target = {"row": np.array([1, -1])}
+    rows = [f"r{k}" for k in range(outputs)]
+    nodes += [node("Reshape", [o, "row"], [r]) for o, r in zip(names, rows, strict=True)]
+    nodes.append(node("Concat", rows, ["y"], axis=1))
+    return make_model(nodes, {**weights, **target}, shape, opset=opset, dtype=dtype)
+
+
+def assert_adjoint(op, seed=0):
+    """<A x, y> = <x, A' y> to 1e-12."""
+    generator = torch.Generator().manual_seed(seed)
+    xs = [torch.randn(3, *s, generator=generator, dtype=torch.float64) for s in op.input_shapes]
+    y = torch.randn(3, *op.output_shape, generator=generator, dtype=torch.float64)
+    left = (op.linear(*xs) * y).flatten(1).sum(1)
+    right = sum((x * a).flatten(1).sum(1) for x, a in zip(xs, op.adjoint(y), strict=True))
+    scale = (op.absolute.linear(*(x.abs() for x in xs)) * y.abs()).flatten(1).sum(1)
+    assert ((left - right).abs() <= 1e-12 * scale).all()
+
+
+def verify(model, n=12, units=None):
+    """Import, compare with onnxruntime, check the adjoint of every map; the number of hidden units where given."""
+    network = from_onnx(model)
+    x = np.concatenate([floats(n, network.d), np.zeros((1, network.d)), np.ones((1, network.d))]).astype(np.float32)
+    assert_agrees(network, model, x)
+    for step in network.nodes:
+        if isinstance(step.op, Affine):
+            assert_adjoint(step.op)
+    if units is not None:
+        assert network.hidden_units == units
+    return network
