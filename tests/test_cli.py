@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import calotte
 from calotte import cli
+from calotte.assess import RUNGS
+from calotte.bounds import PROVED_RUNGS
 
 
 def save_model(path: Path, d: int = 6, classes: int = 3, hidden: int = 8, operator: str = "Relu") -> Path:
@@ -76,7 +78,7 @@ def test_json_lines_are_the_contract(here: Path, capsys, monkeypatch) -> None:  
         assert line["sigma"] == pytest.approx(0.2 / math.sqrt(6))
         assert line["certified_radius"] >= line["distance"] > 0
         bounds = {bound["rung"]: bound for bound in line["bounds"]}
-        assert list(bounds) == ["theorem", "cell", "sampling"]
+        assert list(bounds) == list(RUNGS)
         for bound in bounds.values():
             assert (bound["log_misclassification"] is None) == bound["certain"]
             assert bound["certain"] or bound["log_misclassification"] <= 0
@@ -92,7 +94,7 @@ def test_table_ranks_by_risk_and_goes_to_standard_output(here: Path, capsys, mon
     lines = [json.loads(line) for line in (here / "res" / "assessments.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(7))
     assert (here / "res" / "risk.png").stat().st_size > 5000
-    rows = [int(match[1]) for match in re.finditer(r"^│\s+(\d+) │", out, re.M)]
+    rows = [int(match[1]) for match in re.finditer(r"^ +(\d+)  +\d", out, re.M)]
     best = {
         line["index"]: min(-math.inf if b["certain"] else b["log_misclassification"] for b in line["bounds"])
         for line in lines
@@ -128,15 +130,18 @@ def test_plan_answers_are_proved_by_assess(here: Path, capsys, monkeypatch) -> N
     x = np.load(here / "in.npz")["x"]
     for line in map(json.loads, out.splitlines()):
         assert line["scope"] == {"theorem": "all", "cell": "all"}
+        assert list(line["largest_eps"]) == list(PROVED_RUNGS)
         for rung, eps in line["largest_eps"].items():
-            assert 0 < line["distance"] <= eps
+            assert eps > 0
 
             def log_bound(size: float, rung: str = rung, i: int = line["index"]) -> float:
                 (one,) = calotte.assess(network, x[i], calotte.Sphere(size), rungs=[rung])
                 return one.bounds[0].log_misclassification
 
             assert log_bound(eps) <= math.log(1e-3)
-            assert log_bound(eps * (1 + 1e-9)) > math.log(1e-3)
+            if rung in line["scope"]:
+                assert line["distance"] <= eps
+                assert log_bound(eps * (1 + 1e-9)) > math.log(1e-3)
 
 
 def test_cell_as_table_json_and_files(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -335,3 +340,23 @@ def test_the_installed_command_runs(here: Path) -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
+
+
+def test_paper_passes_on_what_it_finds(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    import calotte.paper
+    from calotte.paper import Effort
+
+    real = calotte.paper.run
+    monkeypatch.setattr(calotte.paper, "run", lambda out, **rest: real(out, effort=Effort.quick(), **rest))
+    status, out, err = run(capsys, monkeypatch, "paper --out figures --seed 1")
+    assert status == 0, err
+    assert "Theorem 4.2" in out
+    assert (here / "figures" / "paper.json").exists()
+
+    class Violated:
+        held, violations = False, ("Theorem 3.1: claimed too much",)
+
+    monkeypatch.setattr(calotte.paper, "run", lambda *_, **__: Violated())
+    status, _, err = run(capsys, monkeypatch, "paper --out figures")
+    assert status == 1
+    assert "claimed too much" in err

@@ -60,7 +60,13 @@ def test_an_input_on_a_hyperplane_allows_nothing() -> None:
     first = Dense(torch.eye(3, dtype=torch.float64))
     last = Dense(torch.ones(2, 3, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64))
     nodes = (Node("x", None), Node("a", first, (0,)), Node("h", Relu((3,)), (1,)), Node("z", last, (2,)))
-    (one,) = plan(Network(nodes, (3,), Decision("argmax", 2)), np.array([1.0, 0.0, 2.0]), Sphere(1.0), 0.01)
+    (one,) = plan(
+        Network(nodes, (3,), Decision("argmax", 2)),
+        np.array([1.0, 0.0, 2.0]),
+        Sphere(1.0),
+        0.01,
+        rungs=["theorem", "cell"],
+    )
     assert one.distance == 0.0
     assert one.largest_eps == {"theorem": 0.0, "cell": 0.0}
 

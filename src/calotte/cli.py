@@ -258,6 +258,7 @@ def paper(
     from calotte.paper import render, run
 
     console = Console(highlight=False)
+    console.width = max(console.width, 120)  # the widest tables have ten columns: wrapped lines beat cut numbers
     report = run(out, seed=seed, done=lambda section: console.print(render(section)))
     stderr.print(f"wrote {out}: figures as .pdf and .png, paper.md, paper.json", soft_wrap=True)
     if not report.held:
