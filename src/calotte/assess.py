@@ -149,14 +149,17 @@ def assess_each(
             found = [rung.bound(problem) for rung in chosen]
             rho, unit = here.rho.tolist(), here.unit.tolist()
             radius = here.rho
-            if any(rung.name == "relaxation" for rung in chosen) and plain.chain is not None:
-                radius = torch.maximum(radius, relaxed_radius(plain, x[part]))
+            behind = plain if unclipped is None else unclipped
+            if unclipped is not None:
+                plainly = unclipped.distances(x[part])
+                radius = plainly.rho
+            if any(rung.name == "relaxation" for rung in chosen) and behind.chain is not None:
+                radius = torch.maximum(radius, relaxed_radius(behind, x[part]))
             if network.clipping is not None and unclipped is not None:
                 # clipping moves nothing away from an x within the range: the unclipped radius carries over there
                 within = ((x[part] >= network.clipping.low) & (x[part] <= network.clipping.high)).all(1)
-                plainly = unclipped.distances(x[part])
                 within &= plainly.predicted == here.predicted  # floats may part them
-                radius = torch.where(within, torch.maximum(radius, plainly.rho), radius)
+                radius = torch.where(within, torch.maximum(radius, here.rho), here.rho)
             for i, number in enumerate(numbers[part]):
                 distance = None if math.isinf(rho[i]) else rho[i]
                 name = (names[unit[i]] if names else str(unit[i])) if distance is not None else None

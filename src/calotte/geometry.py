@@ -230,7 +230,7 @@ class Geometry:
                     packing.norms(channel, group, self.scaled(rows), out)
             rows = pull_back(network, own, last, comparison[b].reshape(-1, *network.shape(last)))
             output_norms[b] = row_norms(self.scaled(rows))
-        return norms, output_norms, gamma(2 * network.d + 4)
+        return norms, output_norms, gamma(2 * max(network.d, self.m) + 4)
 
     @cached_property
     def packings(self) -> dict[int, Packing]:

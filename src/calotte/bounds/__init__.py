@@ -12,6 +12,8 @@ from calotte.noise import quotient_down
 
 __all__ = ["PROVED_RUNGS", "Bound", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings", "relaxed_radius"]
 
+_MOST_UNITS = 4000
+
 
 def _theorem(problem: Problem, sizes: Tensor) -> Tensor:
     heights = quotient_down(problem.distances.rho, sizes)
@@ -49,14 +51,14 @@ PROVED_RUNGS = {
             "p <= the half-space tails of linear lower bounds on the margins, valid for all noise of the support",
             "PROVEN, arXiv:1812.08329, with exact tails",
             relaxation_bound,
-            needs_chain=True,
+            most_units=_MOST_UNITS,
         ),
         ProvedRung(
             "concentration",
             "the same with bounds on the units that hold on a good event only, whose failure is paid for",
             "derived in docs/ladder.md",
             concentration_bound,
-            needs_chain=True,
+            most_units=_MOST_UNITS,
         ),
     )
 }

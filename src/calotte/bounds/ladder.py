@@ -108,8 +108,8 @@ class Problem:
 
     @cached_property
     def predicted(self) -> Tensor:
-        """The answers (B,) at the inputs, as evaluated in float64."""
-        return self.network.predict(self.x)
+        """The answers (B,) that all rungs speak about."""
+        return self.distances.predicted
 
     @cached_property
     def distances(self) -> Distances:
@@ -144,20 +144,21 @@ class ProvedRung(Rung):
             eps (sigma) `sizes[i]`.
         monotone: whether a larger eps never gives a smaller bound.
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
-        needs_chain: whether it is built for chains of dense layers only.
+        most_units: hidden units up to which it is tried on graphs that are no chain of dense layers.
     """
 
     log_bound: Callable[[Problem, Tensor], Tensor]
     monotone: bool = False
     needs_plane: bool = False
-    needs_chain: bool = False
+    most_units: float = math.inf
 
     def refuses(self, problem: Problem) -> str | None:
         """Why the rung does not apply, or None."""
         if self.needs_plane and problem.m < 2 and problem.noise.kind != "gaussian":
             return f"needs dimension d >= 2, the noise has {problem.m}"
-        if self.needs_chain and problem.geometry.chain is None:
-            return "built for chains of dense layers so far, the network is none"
+        units = problem.network.hidden_units
+        if problem.geometry.chain is None and units > self.most_units:
+            return f"too slow so far on a graph of {units} hidden units that is no chain of dense layers"
         return None
 
     def bound(self, problem: Problem) -> list[Bound]:

@@ -53,7 +53,7 @@ def count_misclassified(problem: Problem, i: int, samples: int) -> int | None:
     """How many of the first `samples` draws change the answer of input i; None past the problem's time limit."""
     deadline = time.perf_counter() + problem.settings.time_limit
     decision = problem.network.decision
-    answer = problem.network.predict(problem.x[i : i + 1])
+    answer = problem.predicted[i]
     count, left = 0, samples
     for outputs in sampled_outputs(problem, i):
         count += int((decision.decide(outputs[:left]) != answer).sum())
