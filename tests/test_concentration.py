@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -161,3 +162,47 @@ def test_a_flipped_slope_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = network.decision.comparison(case.predicted)
     margins = torch.stack([network.forward(y[i]) @ comparison[i].t() for i in range(4)])
     assert (margins.amin(1) < lowest).any()
+
+
+EXTREMES = (5e-324, 1.5e-323, 1e-320, 3e-310, 1e-301, 1e-200, 1e-17, 0.1, 1.0, 3.0, 1e9, 1e160, 1e308, 1.7e308)
+
+
+def test_lines_hold_in_rational_arithmetic_at_every_scale() -> None:
+    """alpha z <= relu(z) <= s z + t at both ends of [l, u], also where u - l overflows or u / (u - l) underflows."""
+    ends = [(-low, high) for low in EXTREMES for high in EXTREMES]
+    network = dense(([[1.0]] * len(ends), None), ([[1.0] * len(ends)], None))
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    relaxation = Relaxation(Geometry(network), x, torch.ones(1, dtype=torch.float64))
+    relaxation.magnitude[1] = torch.full((1, len(ends)), math.inf, dtype=torch.float64)
+    lower, upper = torch.tensor(ends, dtype=torch.float64).t()[:, None]
+    relaxation.settle(2, lower, upper, lower, upper)
+    lines = torch.stack(relaxation.lines[2])[:, 0].t().tolist()
+    for (low, high), (below, above, intercept) in zip(ends, lines, strict=True):
+        for z in (Fraction(low), Fraction(high)):
+            relu = max(z, Fraction(0))
+            assert Fraction(below) * z <= relu <= Fraction(above) * z + Fraction(intercept), (low, high)
+
+
+def test_an_interval_wider_than_the_floats_proves_nothing_false() -> None:
+    network = dense(([[1e308, 0.0]] * 2, [0.0] * 2), ([[-1e-290] * 2], [1e18]))  # 1e18 (1 - 2 relu(x_1))
+    case = problem(network, torch.zeros(1, 2, dtype=torch.float64), Sphere(1.0))
+    for bound in (relaxation_bound, concentration_bound):
+        assert bound(case, case.sizes)[0] >= math.log(1 / 3)
+
+
+def test_noise_that_underflows_is_not_taken_for_none() -> None:
+    """1 - 2 |u_1| / eps, entries of r = S u being below the smallest float."""
+    network = dense(([[1e200, 0.0], [-1e200, 0.0]], [0.0, 0.0]), ([[-2e140, -2e140]], [1.0]))
+    law = Sphere(1e-170, torch.full((2,), 1e-170, dtype=torch.float64))
+    case = problem(network, torch.zeros(1, 2, dtype=torch.float64), law)
+    for bound in (relaxation_bound, concentration_bound):
+        assert bound(case, case.sizes)[0] >= math.log(2 / 3)
+
+
+def test_a_norm_that_overflows_gives_no_distance() -> None:
+    """-(z_1 + z_2) = -2 - 2e308 x_1."""
+    network = dense(([[1e308, 0.0]] * 2, [1.0] * 2))
+    relaxation = Relaxation(Geometry(network), torch.zeros(1, 2, dtype=torch.float64), torch.ones(1).double())
+    relaxation.bound_magnitude(1)
+    found = relaxation.bounds(1, -torch.ones(1, 1, 2, dtype=torch.float64))
+    assert found.distances()[0, 0] <= -1e-308

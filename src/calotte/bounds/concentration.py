@@ -30,7 +30,7 @@ from calotte.rounding import gamma
 __all__ = ["concentration_bound", "relaxation_bound", "relaxed_radius"]
 
 _TAILS = (6.0, 12.0, 40.0)  # Gaussian: ||u|| <= sigma (sqrt(m) + t) fails with probability below exp(-t^2 / 2)
-_STEPS = 9  # bisection steps for the failure budget of the good event
+_STEPS = 7  # bisection steps for the failure budget of the good event
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,14 @@ def relaxed_radius(geometry: Geometry, x: Tensor, steps: int = 12) -> Tensor:
     itself proved. In the space of `geometry`, which should have no noise map.
     """
 
+    problem = Problem(geometry, x, list(range(len(x))), Sphere(1.0), Settings())
+
     def holds(radius: Tensor) -> Tensor:
-        problem = Problem(geometry, x, list(range(len(x))), Sphere(1.0), Settings())
         margins, _ = relaxed_margins(problem, Support(radius, -math.inf), radius)
         return (margins.distances() >= radius[:, None]).all(1)
 
     low = torch.zeros(len(x), dtype=torch.float64)
-    high = geometry.distances(x).rho.clamp(1e-6, 1e6)
+    high = problem.distances.rho.clamp(1e-6, 1e6)
     growing = torch.ones(len(x), dtype=torch.bool)
     for _ in range(40):
         growing &= holds(high)

@@ -68,8 +68,10 @@ class Relaxation:
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.magnitude: dict[int, Tensor] = {}
         self.products: dict[int, Tensor] = {}
-        first = x.abs() + radius[:, None] * geometry.coordinates.value * (1.0 + gamma(4))
-        self.magnitude[0] = (first * (1.0 + gamma(4))).reshape(-1, *self.network.input_shape)
+        sizes = geometry.coordinates.value
+        moved = (radius[:, None] * sizes * (1.0 + gamma(4))).clamp_min(VALUE_SLACK)  # the product may underflow
+        first = (x.abs() + torch.where(sizes == 0, 0.0, moved)) * (1.0 + gamma(4))
+        self.magnitude[0] = first.reshape(-1, *self.network.input_shape)
 
     def _start(self) -> Enclosure:
         """Values at x of the node where back-substitution ends."""
@@ -103,9 +105,9 @@ class Relaxation:
         lower, upper = torch.maximum(lower, -largest), torch.minimum(upper, largest)
         active, inactive = lower >= 0, upper <= 0
         width = upper - lower
-        slope = (upper / width * (1.0 + 4 * UNIT_ROUNDOFF)).clamp(0.0, 1.0)
-        slope = torch.where(slope.isnan(), 1.0, slope)
-        intercept = -slope * lower * (1.0 + 4 * UNIT_ROUNDOFF)
+        slope = (upper / width * (1.0 + 4 * UNIT_ROUNDOFF) + VALUE_SLACK).clamp(0.0, 1.0)
+        slope = torch.where(width.isfinite(), slope, 1.0)  # relu(z) <= z - lower wherever lower <= z
+        intercept = -slope * lower * (1.0 + 4 * UNIT_ROUNDOFF) + VALUE_SLACK
         above = torch.where(active, 1.0, torch.where(inactive, 0.0, slope))
         constant = torch.where(active | inactive, 0.0, intercept)
         below = torch.where(active, 1.0, torch.where(inactive, 0.0, (upper > -lower).to(torch.float64)))
@@ -163,7 +165,7 @@ class Relaxation:
         error = error + (magnitude @ (doubt + gamma(n + 4) * value.abs())).squeeze(2)
         error = (error + gamma(4) * (constant.abs() + c.abs())) * self.inflation
         lower = c - error
-        lower = torch.where(lower.isnan(), -torch.inf, lower - 2 * UNIT_ROUNDOFF * lower.abs())
+        lower = lower - 2 * UNIT_ROUNDOFF * lower.abs()
         flat = rows.flatten(0, 1)
         if self.stop:
             space = self.geometry.space
@@ -176,8 +178,9 @@ class Relaxation:
             each = self.geometry.coordinates.error
             accuracy = gamma(n + self.geometry.m + 4)
         errors = (flat.abs() @ each) * self.inflation + NORM_SLACK
-        shape = rows.shape[:2]
-        return LinearBounds(lower, row_norms(normals).reshape(shape), errors.reshape(shape), accuracy)
+        norm, errors = row_norms(normals).reshape(c.shape), errors.reshape(c.shape)
+        known = lower.isfinite() & norm.isfinite() & errors.isfinite()  # overflow: nothing is known
+        return LinearBounds(torch.where(known, lower, -torch.inf), norm, errors, accuracy)
 
     def unit_rows(self, node: int, memory_limit: float) -> Iterator[tuple[slice, Tensor]]:
         """Rows +-1 for the units of a node, in blocks: (slice of units, (B, 2 n, *shape)), +1 first, then -1."""
