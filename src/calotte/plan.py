@@ -23,7 +23,7 @@ from calotte.theorems import log_target
 
 __all__ = ["Plan", "plan", "plan_each"]
 
-_STEPS = {True: 50, False: 16}
+_STEPS = {True: 50, False: 12}
 """Halvings of the interval of log eps, of a factor 4 at first: for rungs that cost little, and for the others."""
 
 

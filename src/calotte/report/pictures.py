@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,7 +27,6 @@ COLOURS = {
     "concentration": "#1b3f73",
     "sampling": "#d9822b",
 }
-_LOWEST = -300.0  # log10 of the smallest probability drawn; smaller ones stand at the edge
 
 
 def risk_picture(assessments: Sequence[Assessment], path: Path) -> None:
@@ -35,19 +35,28 @@ def risk_picture(assessments: Sequence[Assessment], path: Path) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     x = np.arange(1, len(ranked) + 1)
+    logs = np.array([[bound.log_misclassification for bound in one.bounds] for one in ranked]) / math.log(10)
+    floor = 1.08 * min(logs[np.isfinite(logs)].min(initial=-3.0), -3.0)
     for k, bound in enumerate(ranked[0].bounds):
-        values = np.array([one.bounds[k].log_misclassification / math.log(10) for one in ranked])
-        label = bound.rung if bound.guarantee == "proved" else f"{bound.rung} (confidence {bound.confidence:g})"
-        style = "-" if bound.guarantee == "proved" else "--"
-        colour = COLOURS.get(bound.rung)
+        proved = bound.guarantee == "proved"
+        label = bound.rung if proved else f"{bound.rung} (confidence {bound.confidence or 0:g})"
+        style, colour = "-" if proved else "--", COLOURS.get(bound.rung)
         marker = "o" if len(ranked) <= 60 else None
-        axes.plot(x, np.maximum(values, _LOWEST), style, color=colour, label=label, marker=marker, ms=3.5, lw=1.6)
+        values = np.where(np.isfinite(logs[:, k]), logs[:, k], np.nan)
+        axes.plot(x, values, style, color=colour, label=label, marker=marker, ms=3.5, lw=1.6)
+        certain = logs[:, k] == -np.inf
+        (edge,) = axes.plot(x[certain], np.full(certain.sum(), floor), "v", color=colour, ms=5, clip_on=False)
+        edge.set_in_layout(False)
+    if (logs == -np.inf).any():
+        axes.plot([], [], "v", color="0.4", ms=5, label="p = 0 proved")
+    axes.set_ylim(floor, 0.03 * -floor)
     first = ranked[0]
     axes.set_xlabel("inputs, riskiest first")
     axes.set_ylabel("log$_{10}$ of the bound on p")
     axes.set_title(f"Misclassification probability, {first.noise} noise of size eps = {first.eps:.4g}", loc="left")
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 

@@ -18,30 +18,31 @@ __all__ = ["assessment_table", "by_risk", "cell_table", "plan_table", "summary"]
 
 
 def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
-    """Riskiest first: by the best proved bound, then what sampling says, then the distance to the boundary."""
+    """Riskiest first: by the best proved bound, then what sampling says, then the certified radius."""
 
     def key(one: Assessment) -> tuple[float, float, float]:
         sampled = max((b.log_misclassification for b in one.bounds if b.guarantee == "confidence"), default=0.0)
         proved = one.best.log_misclassification if one.best else 0.0
-        return -proved, -sampled, float("inf") if one.distance is None else one.distance
+        return -proved, -sampled, float("inf") if one.certified_radius is None else one.certified_radius
 
     return sorted(assessments, key=key)
 
 
 def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table:
-    """The `rows` riskiest inputs: answer, bounds on p for every rung, distance to the boundary."""
+    """The `rows` riskiest inputs: answer, bounds on p for every rung, certified radius."""
     ranked = by_risk(assessments)
     first = ranked[0]
     table = lean_table(
         f"Misclassification probability, {first.noise} noise: eps {first.eps:.4g}, sigma {first.sigma:.4g}",
-        _shown(len(ranked), rows) + "upper bounds, rounded up; distance rounded down",
+        _shown(len(ranked), rows)
+        + "upper bounds, rounded up; no input within the radius is answered differently, rounded down",
     )
     table.add_column("input", justify="right")
     table.add_column("answer", justify="right")
     for bound in first.bounds:
         level = "proved" if bound.guarantee == "proved" else f"at {bound.confidence or 0:g}"
         table.add_column(f"{bound.rung}\n[dim]{level}[/dim]", justify="right")
-    table.add_column("distance", justify="right")
+    table.add_column("radius\n[dim]proved[/dim]", justify="right")
     for one in ranked[:rows]:
         answer = f"[red]{one.predicted}, not {one.label}[/red]" if one.correct is False else str(one.predicted)
         cells = [str(one.index), answer]
@@ -49,7 +50,7 @@ def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table
         for bound in one.bounds:
             text = bound_text(bound.log_misclassification, bound.skipped)
             cells.append(f"[bold]{text}[/bold]" if bound is best else text)
-        table.add_row(*cells, lower_text(one.distance))
+        table.add_row(*cells, lower_text(one.certified_radius))
     return table
 
 
