@@ -184,7 +184,8 @@ def test_lines_hold_in_rational_arithmetic_at_every_scale() -> None:
 
 
 def test_an_interval_wider_than_the_floats_proves_nothing_false() -> None:
-    network = dense(([[1e308, 0.0]] * 2, [0.0] * 2), ([[-1e-290] * 2], [1e18]))  # 1e18 (1 - 2 relu(x_1))
+    first = ([[1e308, 0.0], [0.0, 1.0]], [0.0, 0.0])
+    network = dense(first, ([[-2e-290, 0.0]], [1e18]))  # 1e18 (1 - 2 relu(x_1))
     case = problem(network, torch.zeros(1, 2, dtype=torch.float64), Sphere(1.0))
     for bound in (relaxation_bound, concentration_bound):
         assert bound(case, case.sizes)[0] >= math.log(1 / 3)
