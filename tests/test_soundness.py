@@ -2,7 +2,8 @@
 
 A rung joins by being in `calotte.assess.RUNGS`. The truth is a lower bound on p found without calotte: exact for a
 half-space (the cap), exact in the plane (arcs of the circle on which the answer differs), else counted among draws
-of numpy, less four standard errors.
+of numpy, less four standard errors. The file is long because the table is one: its cases and its mutants belong
+together.
 """
 
 from __future__ import annotations

@@ -80,7 +80,8 @@ def signed_distances(
     constant = (norm == 0) & (norm_error == 0)
     settled = (numerator > 0) | ((value == 0) & (value_error == 0))
     lower = torch.where(constant, torch.where(settled, torch.inf, -torch.inf), lower)
-    lower = torch.where(lower.isnan() | ~value.isfinite(), -torch.inf, lower)  # overflow: nothing is known
+    known = value.isfinite() & norm.isfinite() & norm_error.isfinite() & ~lower.isnan()
+    lower = torch.where(known, lower, -torch.inf)  # overflow: nothing is known
     nearest = torch.where(norm == 0, torch.inf, (value.abs() / norm).clamp_max(finite))
     return torch.where(nearest.isnan(), 0.0, nearest), lower
 
