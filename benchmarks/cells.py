@@ -52,8 +52,8 @@ def ours_per_image(geometry: Geometry, x: torch.Tensor) -> tuple[float, torch.Te
     start = time.perf_counter()
     for part in x.split(BATCH):
         problem = Problem(geometry, part, list(range(len(part))), noise, Settings())
-        for rung in PROVED_RUNGS.values():
-            last = rung.log_bound(problem, problem.sizes)
+        for name in ("theorem", "cell"):
+            last = PROVED_RUNGS[name].log_bound(problem, problem.sizes)
         bounds.append(last)
     return (time.perf_counter() - start) / len(x), torch.cat(bounds)
 
