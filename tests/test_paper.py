@@ -22,8 +22,8 @@ from calotte.paper import Effort, Report, render, run, statements
 from calotte.paper.behaviour import count_cells, count_faces, exponent
 from calotte.paper.networks import random_subject, sawtooth
 from calotte.paper.plane import cell_edges, cells_in_square
-from calotte.paper.report import number, probability_up
 from calotte.paper.statements import Case, judge, lower_limit, perceptron_checks, shallow_checks, subject_checks
+from calotte.printing import number, probability_text
 from calotte.theorems import corollary_3_2, perceptron_robustness, theorem_3_1, theorem_4_2
 
 pytest.importorskip("sklearn", reason="calotte paper trains its networks with scikit-learn")
@@ -258,12 +258,12 @@ def test_numbers_are_rounded_to_the_safe_side(x):
 
 @pytest.mark.parametrize("log_p", [-1e-20, -1.0, -7.27, -700.0, -1e6])
 def test_probabilities_are_rounded_up(log_p):
-    shown = Decimal(probability_up(log_p))
+    shown = Decimal(probability_text(log_p))
     assert Decimal(log_p).exp() <= shown <= 1
     assert shown.ln() == pytest.approx(Decimal(log_p), abs=Decimal("0.011"))
 
 
 def test_zero_only_where_it_is_proved():
-    assert probability_up(-math.inf) == "0"
-    assert probability_up(0.0) == "1"
+    assert probability_text(-math.inf) == "0"
+    assert probability_text(0.0) == "1"
     assert number(math.inf) == "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal, getcontext
+from decimal import MIN_EMIN, Decimal, getcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +17,17 @@ from calotte.bounds import Settings
 from calotte.cell import Cell
 from calotte.network.random import random_network
 from calotte.noise import Sphere
-from calotte.report.numbers import lower_text, probability_text, upper_text
+from calotte.printing import lower_text, number, probability_text
 from calotte.report.pictures import cell_picture, clip, risk_picture, riskiest_picture
 from calotte.report.tables import assessment_table, by_risk, summary
 
-getcontext().prec = 60
+getcontext().prec, getcontext().Emin = 60, MIN_EMIN
 positive = st.floats(min_value=1e-300, max_value=1e300)
 
 
 @given(positive)
 def test_printed_lower_and_upper_numbers_enclose_and_are_close(x: float) -> None:
-    low, high = Decimal(lower_text(x)), Decimal(upper_text(x))
+    low, high = Decimal(lower_text(x)), Decimal(number(x, "up"))
     assert low <= Decimal(x) <= high
     assert high - low <= Decimal(x) / 99
 

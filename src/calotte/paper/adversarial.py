@@ -23,8 +23,9 @@ from calotte.geometry import Geometry
 from calotte.noise import Sphere
 from calotte.paper.behaviour import DELTA
 from calotte.paper.networks import Subject
-from calotte.paper.report import Table, number, probability_up
+from calotte.paper.report import Table
 from calotte.plan import plan
+from calotte.printing import number, probability_text
 from calotte.sampling.monte_carlo import clopper_pearson, count_misclassified
 
 __all__ = [
@@ -216,7 +217,7 @@ def beside_table(measured: Sequence[Beside]) -> Table:
             number(b.eps, "up"),
             str(b.answer),
             *(str(wrong) for wrong in b.misclassified),
-            *(probability_up(log_p) for log_p in (b.log_sampled, b.log_theorem, b.log_cell)),
+            *(probability_text(log_p) for log_p in (b.log_sampled, b.log_theorem, b.log_cell)),
         )
         for b in measured
     )

@@ -20,7 +20,8 @@ from calotte.cell import Cell
 from calotte.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.paper.networks import Subject
-from calotte.paper.report import Table, number
+from calotte.paper.report import Table
+from calotte.printing import number
 from calotte.theorems import largest_eps, log_target, theorem_4_2
 
 __all__ = [

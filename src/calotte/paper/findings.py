@@ -9,8 +9,9 @@ import numpy as np
 
 from calotte.paper.adversarial import CONFIDENCE, MULTIPLES, Balls, Beside
 from calotte.paper.behaviour import DELTA, SHARE, Distance, Lines
-from calotte.paper.report import Check, number, probability_up
+from calotte.paper.report import Check
 from calotte.paper.statements import FALSE_ALARM
+from calotte.printing import number, probability_text
 
 __all__ = ["THEORY", "of_balls", "of_checks", "of_distances", "of_lines", "of_patterns"]
 
@@ -111,7 +112,7 @@ def of_patterns(found: Sequence[Beside]) -> tuple[str, ...]:
         for k, multiple in enumerate(MULTIPLES)
         if k > 0
     )
-    largest = probability_up(max(b.log_sampled for b in found))
+    largest = probability_text(max(b.log_sampled for b in found))
     theorem, cell = (
         sum(log_p <= math.log(DELTA) for log_p in logs)
         for logs in ([b.log_theorem for b in found], [b.log_cell for b in found])

@@ -6,17 +6,16 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-__all__ = ["Check", "Report", "Section", "Table", "number", "probability_up", "render", "write"]
+from calotte.printing import number
 
-_ROUNDINGS = {"up": ROUND_CEILING, "down": ROUND_FLOOR, "nearest": ROUND_HALF_EVEN}
+__all__ = ["Check", "Report", "Section", "Table", "render", "write"]
 
 
 @dataclass(frozen=True)
@@ -95,28 +94,6 @@ class Report:
     def held(self) -> bool:
         """Whether every check passed; the command's exit status is 1 otherwise."""
         return not self.violations
-
-
-def number(x: float, rounding: Literal["up", "down", "nearest"] = "nearest", digits: int = 3) -> str:
-    """x to a few significant digits, never below (up) or above (down) its float64 value."""
-    if not math.isfinite(x):
-        return "-" if math.isnan(x) else "none" if x > 0 else "-inf"
-    if x == 0:
-        return "0"
-    value = Context(prec=digits, rounding=_ROUNDINGS[rounding]).plus(Decimal(x))
-    return f"{value:f}" if -4 <= value.adjusted() < 6 else f"{value:.{digits - 1}e}"
-
-
-def probability_up(log_p: float) -> str:
-    """An upper bound on a probability, given by its logarithm, to three digits rounded up; 0 only where proved."""
-    if log_p == -math.inf:
-        return "0"
-    if log_p >= 0:
-        return "1"
-    context = Context(prec=17)
-    p = context.next_plus(context.exp(Decimal(log_p)))
-    p = min(Context(prec=3, rounding=ROUND_CEILING).plus(p), Decimal(1))
-    return f"{p:f}" if p.adjusted() >= -3 else f"{p:.2e}"
 
 
 def check_table(checks: tuple[Check, ...]) -> Table:

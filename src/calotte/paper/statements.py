@@ -22,7 +22,8 @@ from calotte.cell import Cell
 from calotte.geometry import Geometry
 from calotte.noise import Sphere
 from calotte.paper.networks import Subject
-from calotte.paper.report import Check, number, probability_up
+from calotte.paper.report import Check
+from calotte.printing import number, probability_text
 from calotte.shallow import ShallowHeaviside
 from calotte.theorems import corollary_3_2, largest_eps, log_target, perceptron_robustness, theorem_3_1, theorem_4_2
 
@@ -66,7 +67,7 @@ def judge(statement: str, network: str, cases: Sequence[Case]) -> Check:
     tight = [c for c in told if c.log_bound < -1 and c.wrong > 1e-4 * c.samples]
     ratios = [c.wrong / expected for c in told if (expected := c.samples * math.exp(c.log_bound)) > 100]
     violations = tuple(
-        f"eps = {number(c.eps)}: {c.wrong} of {c.samples} {c.what}, proved p <= {probability_up(c.log_bound)}"
+        f"eps = {number(c.eps)}: {c.wrong} of {c.samples} {c.what}, proved p <= {probability_text(c.log_bound)}"
         for c in cases
         if c.contradicts
     )

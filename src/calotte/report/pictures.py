@@ -15,7 +15,7 @@ from torch import Tensor
 
 from calotte.assess import Assessment
 from calotte.cell import Cell
-from calotte.report.numbers import bound_text
+from calotte.printing import probability_text
 from calotte.report.tables import by_risk
 
 __all__ = ["cell_picture", "risk_picture", "riskiest_picture"]
@@ -80,7 +80,7 @@ def riskiest_picture(assessments: Sequence[Assessment], x: NDArray[np.float64], 
         axes = figure.add_subplot(rows, columns, k + 1)
         axes.imshow(images[place[one.index]], cmap="gray_r")
         best = one.best
-        proved = bound_text(best.log_misclassification) if best else "-"
+        proved = probability_text(best.log_misclassification) if best else "-"
         mark = "" if one.correct is None else " ✓" if one.correct else " ✗"
         axes.set_title(f"#{one.index}: {one.predicted}{mark}\np ≤ {proved}", fontsize=9)
         axes.set_axis_off()

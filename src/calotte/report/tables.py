@@ -12,7 +12,7 @@ from calotte.assess import Assessment
 from calotte.bounds import Bound
 from calotte.cell import Cell
 from calotte.plan import Plan
-from calotte.report.numbers import bound_text, lower_text, probability_text
+from calotte.printing import lower_text, probability_text
 
 __all__ = ["assessment_table", "by_risk", "cell_table", "plan_table", "summary"]
 
@@ -48,7 +48,7 @@ def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table
         cells = [str(one.index), answer]
         best = one.best if one.best and one.best.log_misclassification < 0 else None
         for bound in one.bounds:
-            text = bound_text(bound.log_misclassification, bound.skipped)
+            text = "-" if bound.skipped else probability_text(bound.log_misclassification)
             cells.append(f"[bold]{text}[/bold]" if bound is best else text)
         table.add_row(*cells, lower_text(one.certified_radius))
     return table
