@@ -23,6 +23,7 @@ __all__ = ["RUNGS", "Assessment", "assess", "assess_each", "select_rungs"]
 
 RUNGS: dict[str, Rung] = {**PROVED_RUNGS, SAMPLING.name: SAMPLING}
 R = TypeVar("R", bound=Rung)
+_MOST = 32  # inputs taken together: more would gain little time and delay the first lines of output
 _LATER = ("branching", "isoperimetry")
 
 
@@ -112,7 +113,7 @@ def batches(network: Network, rows: int, memory_limit: float) -> Iterator[slice]
     """Slices of `rows` inputs whose intermediate results fit a quarter of the memory limit."""
     widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
     size = int(memory_limit / 4 / (8 * 12 * (network.units + 2 * widest)))
-    size = max(1, min(size, 256))
+    size = max(1, min(size, _MOST))
     for begin in range(0, rows, size):
         yield slice(begin, min(begin + size, rows))
 
