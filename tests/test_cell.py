@@ -199,3 +199,51 @@ def test_bad_inputs_are_refused(bad) -> None:
         Cell(net, bad)
     with pytest.raises(InvalidInput):
         Cell(net, [1.0, 2.0, 3.0]).contains(bad)
+
+
+def edges(cell: Cell) -> set[int]:
+    """Hyperplanes that carry an edge of the cell in the plane: the segment of each line within all half-planes."""
+    normals, values = cell.signs[:, None] * cell.normals, cell.signs * cell.values
+    found = set()
+    for i in cell.has_hyperplane.nonzero().flatten().tolist():
+        norm = normals[i].norm()
+        foot = -values[i] * normals[i] / norm**2
+        along = torch.stack([-normals[i, 1], normals[i, 0]]) / norm
+        slope, height = normals @ along, normals @ foot + values
+        others = torch.arange(len(values)) != i
+        low = (-height / slope)[others & (slope > 0)].amax().item() if (others & (slope > 0)).any() else -math.inf
+        high = (-height / slope)[others & (slope < 0)].amin().item() if (others & (slope < 0)).any() else math.inf
+        flat = others & (slope == 0) & (height < 0)
+        if low < high - 1e-7 and not flat.any():
+            found.add(i)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_faces_in_the_plane_are_the_edges_of_the_polygon(seed: int) -> None:
+    cell = Cell(random_dense((2, 9, 9, 3), seed), points(1, 2, 100 + seed)[0])
+    faces = cell.faces()
+    assert set((faces == 1).nonzero().flatten().tolist()) == edges(cell)
+    assert not (faces == -1).any()
+    assert faces[cell.nearest_unit] == 1
+
+
+def test_rays_only_leave_through_faces() -> None:
+    cell = Cell(random_dense((15, 40, 40, 4), 5), points(1, 15, 6)[0])
+    faces = cell.faces()
+    directions = points(4000, 15, 7)
+    speed = -(cell.signs[:, None] * cell.normals) @ directions.t()
+    times = torch.where(speed > 0, (cell.signs * cell.values)[:, None] / speed, math.inf)
+    left = times.argmin(0)[times.amin(0).isfinite()]
+    assert len(left.unique()) >= 10
+    assert (faces[left] == 1).all()
+    assert (faces == 0).any()
+
+
+def test_a_repeated_hyperplane_counts_once_and_time_can_run_out() -> None:
+    weight = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    cell = Cell(dense((weight, [1.0, 2.0, 1.0]), ([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]], None)), [0.0, 0.5])
+    assert int((cell.faces()[:2] == 1).sum()) == 1
+    assert cell.faces()[2] == 1
+    large = Cell(random_dense((300, 400, 3), 8), points(1, 300, 9)[0])
+    assert (large.faces(time_limit=0.0) == -1).any()

@@ -20,6 +20,9 @@ from calotte.normals import one_hot_blocks, pull_back
 
 __all__ = ["Cell"]
 
+_NEAREST = 200  # hyperplanes tried by the foot of their perpendicular
+_LARGEST_SPAN = 2000  # normals (or dimensions) up to which the linear programmes are put in coordinates of the span
+
 
 class Cell:
     """The cell of one input: at most N half-spaces `sign_i (normal_i . y + offset_i) >= 0`.
@@ -135,19 +138,32 @@ class Cell:
             return found
         normals, distances = self.normals[order], self.distances[order]
         outward = -self.signs[order, None] * normals / normals.norm(dim=1, keepdim=True)
-        _, spread, basis = torch.linalg.svd(outward, full_matrices=False)
-        a = (outward @ basis[spread > 1e-12 * spread[0]].t()).numpy()
+        if min(outward.shape) <= _LARGEST_SPAN:
+            _, spread, basis = torch.linalg.svd(outward, full_matrices=False)
+            a = (outward @ basis[spread > 1e-12 * spread[0]].t()).numpy()
+        else:
+            a = outward.numpy()
+        # the foot of the perpendicular on a near hyperplane often lies inside all others: a face, no programme needed
+        feet = outward[:_NEAREST] * distances[:_NEAREST, None]
+        room = distances[:, None] - outward @ feet.t()
+        room[range(len(feet)), range(len(feet))] = math.inf
+        found[order[:_NEAREST]] = torch.where((room > 1e-9 * (1.0 + distances[:, None])).all(0), 1, -1)
         same = torch.cat([outward, distances[:, None]], 1)
         limits, kept = distances.numpy().copy(), np.ones(len(order), dtype=bool)
         for row, i in enumerate(order):
             if time.perf_counter() > deadline:
                 break
+            if found[i] == 1:
+                continue
             earlier = same[:row][kept[:row]]
             if bool(((earlier - same[row]).abs().amax(1) < 1e-12 * (1.0 + distances[row])).any()):
                 found[i], kept[row] = 0, False
                 continue
             limits[row] += 1.0
-            solved = linprog(-a[row], A_ub=a[kept], b_ub=limits[kept], bounds=(None, None), method="highs")
+            left = {} if math.isinf(time_limit) else {"time_limit": max(deadline - time.perf_counter(), 0.01)}
+            solved = linprog(
+                -a[row], A_ub=a[kept], b_ub=limits[kept], bounds=(None, None), method="highs", options=left
+            )
             limits[row] -= 1.0
             if solved.status == 0:
                 found[i] = int(-solved.fun > limits[row] + 1e-9 * (1.0 + limits[row]))

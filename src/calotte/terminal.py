@@ -22,6 +22,8 @@ def notices(network: Network, data: Inputs) -> None:
     """Say what was loaded, the accuracy where labels are known, and what looks wrong."""
     for notice in network.notices:
         stderr.print(f"notice: {notice}", soft_wrap=True)
+    parts = f"{network.hidden_units} ReLUs in {len(network.relus)} layers, {network.decision.comparisons} comparisons"
+    stderr.print(f"[dim]N = {network.units}: {parts} of outputs[/dim]")
     x = network.inputs(data.x)
     bytes_like = bool((x.min() >= 0) & (x.max() <= 255) & (x.max() > 2) & (x == x.round()).all())
     if data.labels is not None:
