@@ -133,9 +133,7 @@ def assess_each(
     chosen = select_rungs(rungs, RUNGS)
     x = network.inputs(inputs)
     check_settings(settings)
-    numbers = list(range(len(x))) if index is None else [int(i) for i in index]
-    if len(numbers) != len(x):
-        raise InvalidInput(f"{len(numbers)} indices for {len(x)} inputs")
+    numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
     m = noise.dimension(network.d)
     plain = Geometry(network, None, settings.memory_limit)
@@ -226,6 +224,18 @@ def check_settings(settings: Settings) -> None:
         raise InvalidInput(f"the memory limit must be positive, came {settings.memory_limit}")
     if not settings.time_limit > 0:
         raise InvalidInput(f"the time limit must be positive, came {settings.time_limit}")
+
+
+def check_index(index: Sequence[int] | None, rows: int) -> list[int]:
+    """The number of each row: as given, or 0, 1, ...
+
+    Raises:
+        InvalidInput: another number of indices than rows.
+    """
+    numbers = list(range(rows)) if index is None else [int(i) for i in index]
+    if len(numbers) != rows:
+        raise InvalidInput(f"{len(numbers)} indices for {rows} inputs")
+    return numbers
 
 
 def check_labels(labels: ArrayLike | None, rows: int, classes: int) -> list[int] | None:

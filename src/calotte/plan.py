@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from calotte.assess import batches, check_labels, check_settings, select_rungs
+from calotte.assess import batches, check_index, check_labels, check_settings, select_rungs
 from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung, Settings
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
@@ -90,9 +90,7 @@ def plan_each(
         raise InvalidInput(f"delta must lie strictly between 0 and 1, came {delta}")
     chosen = select_rungs(rungs, PROVED_RUNGS)
     x = network.inputs(inputs)
-    numbers = list(range(len(x))) if index is None else [int(i) for i in index]
-    if len(numbers) != len(x):
-        raise InvalidInput(f"{len(numbers)} indices for {len(x)} inputs")
+    numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
     m = noise.dimension(network.d)
     geometry = Geometry(network, noise.map, settings.memory_limit)
