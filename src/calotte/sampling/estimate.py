@@ -1,0 +1,97 @@
+"""Estimate: what a rare-event method says about a probability. It is never a bound, and enters no certificate."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from calotte.bounds.ladder import Problem
+from calotte.sampling.latent import Latent, NotAvailable
+
+__all__ = ["Estimate", "Estimator", "Event", "Measured"]
+
+Event = Literal["misclassification", "leaving the cell"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate of the probability of an event under noise, or the reason why there is none.
+
+    Attributes:
+        method: name of the estimator.
+        event: what has the probability: another answer than the one predicted, or leaving the cell of the input.
+        log_probability: natural logarithm of the estimate; None where it is not available.
+        interval: logarithms of the ends of an interval meant to cover the probability 95 times of 100 (-inf for
+            0); docs/sampling.md says what that rests on. None where not available.
+        relative_error: standard error over estimate, itself estimated.
+        calls: network evaluations of one point, gradients counted as two.
+        seconds: what it took.
+        reason: why there is no estimate.
+    """
+
+    method: str
+    event: Event
+    log_probability: float | None
+    interval: tuple[float, float] | None
+    relative_error: float | None
+    calls: int
+    seconds: float
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The public form; a log of 0 is null."""
+        entry: dict[str, Any] = {"method": self.method, "event": self.event}
+        if self.reason is not None:
+            entry["skipped"] = self.reason
+        else:
+            assert self.interval is not None
+            entry["log_probability"] = self.log_probability
+            entry["interval"] = [None if math.isinf(end) else end for end in self.interval]
+            entry["relative_error"] = self.relative_error
+        return entry | {"calls": self.calls, "seconds": round(self.seconds, 6)}
+
+
+class Measured(NamedTuple):
+    """An available estimate: logarithms of the probability and of the ends of its interval, relative error."""
+
+    log_probability: float
+    interval: tuple[float, float]
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class Estimator(ABC):
+    """A way to estimate a small probability."""
+
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """Name of the method."""
+
+    @property
+    def event(self) -> Event:
+        """The event whose probability is estimated."""
+        return "misclassification"
+
+    @abstractmethod
+    def measure(self, problem: Problem, latent: Latent) -> Measured:
+        """The estimate for the input of `latent`.
+
+        Raises:
+            NotAvailable: it would be no honest one.
+        """
+
+    def estimate(self, problem: Problem, i: int) -> Estimate:
+        """The estimate for input i of the problem. The same seed gives the same one, whatever the batch."""
+        start = time.perf_counter()
+        latent = Latent(problem, i)
+        try:
+            log_p, interval, error = self.measure(problem, latent)
+        except NotAvailable as refusal:
+            seconds = time.perf_counter() - start
+            return Estimate(self.method, self.event, None, None, None, latent.calls, seconds, str(refusal))
+        seconds = time.perf_counter() - start
+        return Estimate(self.method, self.event, log_p, interval, error, latent.calls, seconds)

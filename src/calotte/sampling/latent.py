@@ -1,0 +1,140 @@
+"""Latent: the noise as a function of standard normals, and the margin of one input's answer there.
+
+With g standard normal in R^M: g itself is Gaussian noise of sigma 1; g/||g|| is uniform on the sphere of R^M; the
+first M - 2 coordinates of that are uniform in the ball of R^(M-2) (Archimedes' projection). One kernel for normals
+therefore serves all three noises, and for all three a half-space reads v.y >= s in the same coordinates y.
+
+The network sees k <= M of the coordinates: the m of u, or those in the span of the first layer's rows where it is a
+chain of dense layers. Of the others only the norm matters. So a state is z = (g_1, ..., g_k, ||(g_{k+1}, ..., g_M)||).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calotte.bounds.ladder import Problem
+from calotte.noise import Gaussian
+
+__all__ = ["Latent", "NotAvailable"]
+
+_BLOCK = 1024  # points evaluated together
+
+
+class NotAvailable(Exception):
+    """An estimator found that it has nothing to say; the message is the reason, in words for the user."""
+
+
+class Latent:
+    """One input of a problem under noise u = size * y, y of shape (n, k + 1) on the noise's support.
+
+    Attributes:
+        seen: k, the coordinates that the network sees; dimension: M.
+        calls: network evaluations of one point so far.
+    """
+
+    def __init__(self, problem: Problem, i: int) -> None:
+        self.network, self.noise = problem.network, problem.noise
+        self._seed, self._index = problem.settings.seed, problem.index[i]
+        self._x, self._answer = problem.x[i : i + 1], problem.predicted[i : i + 1]
+        self.dimension = problem.m + (2 if self.noise.kind == "ball" else 0)
+        self.seen, self._start = problem.m, 0
+        self._rows: Tensor | None = None
+        if problem.geometry.chain is not None:
+            self._start = problem.geometry.chain.ends[0]
+            self._base = dict(self.network.values(self._x))[self._start].flatten(1)
+            self._rows = problem.geometry.space.rows.t().contiguous()
+            self.seen = len(self._rows)
+        self.calls = 0
+        self._deadline = time.perf_counter() + problem.settings.time_limit
+
+    def generator(self, chunk: int, purpose: int) -> torch.Generator:
+        """The generator of one chunk of draws; purposes (from 1 on) have streams of their own."""
+        state = np.random.SeedSequence([self._seed, self._index, chunk, purpose]).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+    def normals(self, n: int, generator: torch.Generator) -> Tensor:
+        """n independent states (n, k + 1)."""
+        g = Gaussian(1.0).project(n, self.seen, self.seen, generator)
+        return torch.cat([g, self._rest(torch.zeros(n, 1, dtype=torch.float64), 1.0, generator)], 1)
+
+    def turned(self, z: Tensor, step: float, generator: torch.Generator) -> Tensor:
+        """sqrt(1 - step^2) g + step g' for the g of states z (n, k + 1) and new g': reversible for normal states.
+
+        Preconditioned Crank and Nicolson; seen on the sphere, a rotation by a random angle.
+        """
+        keep = math.sqrt((1.0 - step) * (1.0 + step))
+        g = Gaussian(1.0).project(len(z), self.seen, self.seen, generator)
+        return torch.cat([keep * z[:, :-1] + step * g, self._rest(keep * z[:, -1:], step, generator)], 1)
+
+    def _rest(self, norm: Tensor, step: float, generator: torch.Generator) -> Tensor:
+        """Norms (n, 1) of a + step g for vectors a in R^(M-k) of the given norms (n, 1)."""
+        free = self.dimension - self.seen
+        if free == 0:
+            return torch.zeros_like(norm)
+        along = norm + step * Gaussian(1.0).project(len(norm), 1, 1, generator)
+        shape = torch.full_like(norm, 0.5 * (free - 1))
+        across = 2.0 * torch._standard_gamma(shape, generator=generator) if free > 1 else torch.zeros_like(norm)
+        return (along**2 + step**2 * across).sqrt()
+
+    def on_support(self, z: Tensor) -> Tensor:
+        """States (n, k + 1) as standard noise y: as they are, or scaled to the unit sphere."""
+        return z if self.noise.kind == "gaussian" else z / z.norm(dim=1, keepdim=True)
+
+    def outputs(self, y: Tensor) -> Tensor:
+        """Outputs (n, K) of the network under standard noise y (n, k + 1).
+
+        Raises:
+            NotAvailable: the time limit has passed.
+        """
+        found = []
+        for part in y.split(_BLOCK):
+            if time.perf_counter() > self._deadline:
+                raise NotAvailable("the time limit was reached")
+            self.calls += len(part)
+            u = self.noise.size * part[:, :-1]
+            if self._rows is not None:
+                found.append(self.network.forward(torch.addmm(self._base, u, self._rows), self._start))
+            else:
+                found.append(self.network.forward(self._x + self.noise.apply_map(u, self.network.d)))
+        return torch.cat(found)
+
+    def margins(self, y: Tensor) -> Tensor:
+        """Margins (n, comparisons) of the answer over each rival under standard noise y (n, k + 1).
+
+        Raises:
+            NotAvailable: an output is not finite, or the time limit has passed.
+        """
+        return self._split(y)[0]
+
+    def margin(self, y: Tensor) -> Tensor:
+        """The least margin (n,), <= 0 exactly where the answer has changed: ties count as the decision has them.
+
+        Raises:
+            NotAvailable: an output is not finite, or the time limit has passed.
+        """
+        margins, changed = self._split(y)
+        least = margins.amin(1)
+        return torch.where(changed, least.clamp_max(0.0), least.clamp_min(torch.finfo(least.dtype).tiny))
+
+    def _split(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.outputs(y)
+        if not bool(outputs.isfinite().all()):
+            raise NotAvailable("outputs of the network overflow under this noise")
+        changed = self.network.decision.decide(outputs) != self._answer
+        return outputs @ self.network.decision.comparison(self._answer)[0].t(), changed
+
+    def slopes(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The least margin (n,) under standard noise y (n, k + 1) and its gradients (n, k + 1) there.
+
+        The last column is zero: the network does not see the rest.
+        """
+        variable = y.detach().clone().requires_grad_()
+        least = self.margins(variable).amin(1)
+        (gradient,) = torch.autograd.grad(least.sum(), variable)
+        self.calls += len(y)
+        return least.detach(), gradient
