@@ -12,12 +12,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from calotte.adversary import Witness, nearest_misclassified
 from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, Settings, relaxed_radius
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise
+from calotte.sampling.contradiction import check_radius, check_samples
 from calotte.sampling.monte_carlo import SAMPLING
+from calotte.sampling.sequential import check_delta
 
 __all__ = ["RUNGS", "Assessment", "assess", "assess_each", "select_rungs"]
 
@@ -38,6 +41,7 @@ class Assessment:
         distance: rho_x, distance to the nearest hyperplane of the cell in input space, rounded down: 0 where x
             may lie on one, None where there is none; nearest_unit: the unit that it belongs to.
         certified_radius: no input closer than this is answered differently; proved, None where unlimited.
+        witness: the nearest point found that certainly is answered differently, None where none was found.
         bounds: what each rung says about the misclassification probability.
     """
 
@@ -55,6 +59,7 @@ class Assessment:
     bounds: tuple[Bound, ...]
     seed: int
     model_sha256: str | None
+    witness: Witness | None = None
 
     @property
     def correct(self) -> bool | None:
@@ -85,7 +90,7 @@ class Assessment:
             "bounds": [bound.to_dict() for bound in self.bounds],
             "best": self.best.rung if self.best else None,
             "estimates": [],
-            "adversarial_distance": None,
+            "adversarial_distance": self.witness.distance if self.witness else None,
             "seed": self.seed,
             "version": version("calotte"),
             "model_sha256": self.model_sha256,
@@ -159,7 +164,21 @@ def assess_each(
                 within = ((x[part] >= network.clipping.low) & (x[part] <= network.clipping.high)).all(1)
                 within &= plainly.predicted == here.predicted  # floats may part them
                 radius = torch.where(within, torch.maximum(radius, here.rho), here.rho)
+            witnesses: list[Witness | None] = [None] * len(rho)
+            if settings.search:
+                witnesses = nearest_misclassified(
+                    network,
+                    x[part],
+                    seed=settings.seed,
+                    index=numbers[part],
+                    answers=here.predicted,
+                    time_limit=settings.time_limit,
+                )
             for i, number in enumerate(numbers[part]):
+                bounds = tuple(each_bound[i] for each_bound in found)
+                certifier = "the distance to the cell's boundary" if radius[i] <= rho[i] else "rung 'relaxation'"
+                check_radius(problem, i, witnesses[i], radius[i].item(), certifier)
+                check_samples(problem, i, bounds)
                 distance = None if math.isinf(rho[i]) else rho[i]
                 name = (names[unit[i]] if names else str(unit[i])) if distance is not None else None
                 yield Assessment(
@@ -174,9 +193,10 @@ def assess_each(
                     distance=distance,
                     nearest_unit=name,
                     certified_radius=None if math.isinf(radius[i]) else radius[i].item(),
-                    bounds=tuple(bounds[i] for bounds in found),
+                    bounds=bounds,
                     seed=settings.seed,
                     model_sha256=network.sha256,
+                    witness=witnesses[i],
                 )
 
     return each()
@@ -208,6 +228,7 @@ def assess(
 
     Raises:
         InvalidInput: anything that does not make sense, before anything is computed.
+        Contradiction: two results cannot both be true: a defect of calotte.
     """
     return list(assess_each(network, inputs, noise, labels=labels, index=index, rungs=rungs, settings=settings))
 
@@ -222,6 +243,8 @@ def check_settings(settings: Settings) -> None:
         raise InvalidInput(f"seed must not be negative, came {settings.seed}")
     if not settings.memory_limit > 0:
         raise InvalidInput(f"the memory limit must be positive, came {settings.memory_limit}")
+    if settings.delta is not None:
+        check_delta(settings.delta)
     if not settings.time_limit > 0:
         raise InvalidInput(f"the time limit must be positive, came {settings.time_limit}")
 

@@ -1,7 +1,7 @@
 """The command line: parse, call, print; no mathematics.
 
 With --json standard output holds one object for each input and line; tables, progress and notices go to standard
-error. Exit status: 0 done, 2 the user's mistake, 130 interrupted, 1 a defect of calotte.
+error. Exit status: 0 done, 2 the user's mistake, 130 interrupted, 1 a defect of calotte, contradictions included.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -20,7 +21,7 @@ from rich.console import Console
 from calotte.assess import RUNGS, Assessment, assess_each
 from calotte.bounds import Settings
 from calotte.cell import Cell
-from calotte.errors import CalotteError, InvalidInput
+from calotte.errors import CalotteError, Contradiction, InvalidInput
 from calotte.geometry import Geometry
 from calotte.inputs import Inputs, parse_index, read_array, read_inputs
 from calotte.network.clip import clipped
@@ -28,6 +29,7 @@ from calotte.network.graph import Network
 from calotte.network.onnx import load
 from calotte.noise import make_noise, noise_map
 from calotte.plan import Plan, plan_each
+from calotte.sampling.sequential import least_samples
 from calotte.terminal import collect, notices, stderr
 
 __all__ = ["app", "main"]
@@ -115,17 +117,24 @@ def assess(
     samples: Samples = 10_000,
     confidence: Confidence = 0.999,
     seed: Seed = 0,
+    delta: Annotated[
+        float | None,
+        typer.Option(help="Stop sampling once it can say whether p <= delta; --samples is then the most it draws."),
+    ] = None,
+    search: Annotated[bool, typer.Option(help="Search for the nearest misclassified point.")] = True,
     time_limit: TimeLimit = None,
     memory_limit: MemoryLimit = 2.0,
     device: Device_ = Device.cpu,
     as_json: Json = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for assessments.jsonl and pictures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for assessments.jsonl, witnesses.npz and pictures.")
+    ] = None,
 ) -> None:
     """Bound the probability that noise changes each answer; inputs ranked by risk."""
     check_device(device)
     if (eps is None) == (sigma is None):
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
-    settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
+    settings = replace(make_settings(samples, confidence, seed, time_limit, memory_limit), delta=delta, search=search)
     network, data = open_both(model, inputs, decision, index, clip)
     scale = None if map is None else noise_map(read_array(map))
     the_noise = make_noise(noise.value, network.d, eps=eps, sigma=sigma, map=scale)
@@ -141,12 +150,20 @@ def assess(
     if out is not None:
         make_folder(out)
     notices(network, data)
-    found: list[Assessment] = collect(
-        each, len(data.index), as_json, None if out is None else out / "assessments.jsonl"
-    )
+    if delta is not None and samples < least_samples(delta, confidence):
+        least = least_samples(delta, confidence)
+        stderr.print(f"notice: no 'yes' to p <= {delta:g} before {least} samples: raise --samples", soft_wrap=True)
 
+    from calotte.report.files import save_evidence, save_witnesses
     from calotte.report.pictures import risk_picture, riskiest_picture
     from calotte.report.tables import assessment_table, summary
+
+    try:
+        found: list[Assessment] = collect(
+            each, len(data.index), as_json, None if out is None else out / "assessments.jsonl"
+        )
+    except Contradiction as error:
+        fail(f"contradiction, a defect of calotte: {error}; please report it with {save_evidence(error, out)}", 1)
 
     console = stderr if as_json else Console(highlight=False)
     console.print(assessment_table(found))
@@ -154,7 +171,9 @@ def assess(
     if out is not None:
         risk_picture(found, out / "risk.png")
         shown = riskiest_picture(found, data.x, out / "riskiest.png")
-        console.print(f"wrote {out / 'assessments.jsonl'}, risk.png{' and riskiest.png' if shown else ''}")
+        save_witnesses(found, out / "witnesses.npz")
+        written = [str(out / "assessments.jsonl"), "witnesses.npz", "risk.png", *(["riskiest.png"] if shown else [])]
+        console.print(f"wrote {', '.join(written[:-1])} and {written[-1]}")
 
 
 @app.command()

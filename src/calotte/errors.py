@@ -1,6 +1,11 @@
 """What calotte says when it cannot answer: every error names what was expected, what came and what to do."""
 
-__all__ = ["CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"]
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["CalotteError", "Contradiction", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"]
 
 
 class CalotteError(ValueError):
@@ -21,3 +26,16 @@ class UnsupportedOperator(InvalidModel):
 
 class SourceMismatch(InvalidModel):
     """The loaded network and its source disagree: it is not handed out."""
+
+
+class Contradiction(RuntimeError):
+    """Two results that cannot both be true: a defect of calotte. The command line exits with status 1.
+
+    Attributes:
+        index: number of the input.
+        evidence: what is needed to see it again, by name: arrays, numbers and texts.
+    """
+
+    def __init__(self, message: str, index: int, evidence: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.index, self.evidence = index, dict(evidence)

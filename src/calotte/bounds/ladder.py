@@ -17,9 +17,10 @@ from calotte.geometry import Distances, Geometry
 from calotte.network.graph import Network
 from calotte.noise import Noise
 
-__all__ = ["Bound", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings"]
+__all__ = ["Bound", "Decided", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings"]
 
 Guarantee = Literal["proved", "confidence"]
+Decided = Literal["yes", "no", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Bound:
         guarantee: "proved", or "confidence" at level `confidence` for this one input.
         log_misclassification: natural logarithm of the bound, rounded up, at most 0; -inf where p = 0 is proved.
         seconds: what it took.
-        confidence, samples, misclassified: of a sampled bound.
+        confidence, samples, misclassified: of a sampled bound; delta, decision: of one that decides p <= delta.
         skipped: why the rung says nothing (then the bound is the trivial one).
     """
 
@@ -42,6 +43,8 @@ class Bound:
     confidence: float | None = None
     samples: int | None = None
     misclassified: int | None = None
+    delta: float | None = None
+    decision: Decided | None = None
     skipped: str | None = None
 
     @property
@@ -60,6 +63,8 @@ class Bound:
         entry["certain"] = self.certain
         if self.samples is not None:
             entry["samples"], entry["misclassified"] = self.samples, self.misclassified
+        if self.decision is not None:
+            entry["delta"], entry["decision"] = self.delta, self.decision
         return entry | {"seconds": round(self.seconds, 6)}
 
 
@@ -68,11 +73,13 @@ class Settings:
     """What the rungs may spend and promise.
 
     Attributes:
-        samples: Monte Carlo draws for each input.
+        samples: Monte Carlo draws for each input, at most.
         confidence: one-sided level of sampled bounds, for each input separately.
         seed: of all draws; the same seed gives the same numbers whatever the batch size or order.
         time_limit: seconds for each input; a rung that would go on beyond it is skipped.
         memory_limit: bytes for blocks of intermediate results.
+        delta: sampling stops as soon as it can say whether p <= delta; None: it draws all samples.
+        search: whether the nearest misclassified point is searched for.
     """
 
     samples: int = 10_000
@@ -80,6 +87,8 @@ class Settings:
     seed: int = 0
     time_limit: float = math.inf
     memory_limit: float = 2e9
+    delta: float | None = None
+    search: bool = True
 
 
 class Problem:

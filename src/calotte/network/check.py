@@ -13,7 +13,8 @@ from torch import Tensor
 
 from calotte.errors import SourceMismatch
 from calotte.network.affine import Affine
-from calotte.network.graph import Network, Relu
+from calotte.network.decision import Decision
+from calotte.network.graph import Network, Original, Relu
 
 __all__ = ["DOUBLE", "SINGLE", "Source", "check", "differences", "probes"]
 
@@ -36,6 +37,18 @@ class Source:
     name: str
     roundoff: float = DOUBLE
     of_outputs: Callable[[Tensor], Tensor] | None = None
+
+    def original(self, decision: Decision, dtype: torch.dtype) -> Original:
+        """The source as a model with answers, for a network of this decision; `dtype` is what it computes with."""
+
+        def answers(x: Tensor) -> Tensor:
+            z = torch.from_numpy(np.array(self.run(x.numpy()), dtype=np.float64))
+            if decision.rule == "sign" and self.of_outputs is not None:  # a straight line: back to the output itself
+                level, one = (self.of_outputs(torch.full((1, 1), v, dtype=torch.float64)) for v in (0.0, 1.0))
+                z = (z - level) * (one - level)
+            return decision.decide(z)
+
+        return Original(answers, dtype, self.name)
 
 
 def probes(d: int, extreme: float) -> dict[str, Tensor]:

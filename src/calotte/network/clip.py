@@ -9,7 +9,7 @@ import torch
 
 from calotte.errors import InvalidInput
 from calotte.network.affine import Diagonal, Sum
-from calotte.network.graph import Clipping, Network, Node, Relu
+from calotte.network.graph import Clipping, Network, Node, Original, Relu
 
 __all__ = ["clipped"]
 
@@ -41,4 +41,14 @@ def clipped(network: Network, low: float, high: float) -> Network:
     )
     added = len(first) - 1
     rest = (replace(node, inputs=tuple(i + added for i in node.inputs)) for node in network.nodes[1:])
-    return replace(network, nodes=(*first, *rest), clipping=Clipping(network, low, high))
+    return replace(
+        network,
+        nodes=(*first, *rest),
+        clipping=Clipping(network, low, high),
+        original=None if network.original is None else behind_clipping(network.original, low, high),
+    )
+
+
+def behind_clipping(original: Original, low: float, high: float) -> Original:
+    """The original model behind the same clipping."""
+    return replace(original, answers=lambda x: original.answers(x.clamp(low, high)))

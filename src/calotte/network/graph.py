@@ -8,7 +8,7 @@ every ReLU keeps its sign the network is one affine map.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +21,7 @@ from calotte.errors import InvalidInput, InvalidModel
 from calotte.network.affine import Affine, Shape
 from calotte.network.decision import Decision
 
-__all__ = ["Clipping", "Network", "Node", "Relu"]
+__all__ = ["Clipping", "Network", "Node", "Original", "Relu"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,21 @@ class Clipping:
 
 
 @dataclass(frozen=True, eq=False)
+class Original:
+    """The model that a network was loaded from, run in its own arithmetic.
+
+    Attributes:
+        answers: points (n, d) in float64 that are numbers of `dtype`, to the model's answers (n,).
+        dtype: what the model computes with: float16, float32 or float64.
+        name: of what runs it.
+    """
+
+    answers: Callable[[Tensor], Tensor]
+    dtype: torch.dtype
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
 class Network:
     """A piecewise-linear network, the last of its `nodes` being the output.
 
@@ -63,6 +78,7 @@ class Network:
         notices: what the loader changed or noticed, in sentences for the user.
         sha256: of the model file, where there is one.
         clipping: where this network clips its input before another one.
+        original: the model that it was loaded from, where there is one that can be run.
     """
 
     nodes: tuple[Node, ...]
@@ -71,6 +87,7 @@ class Network:
     notices: tuple[str, ...] = ()
     sha256: str | None = None
     clipping: Clipping | None = None
+    original: Original | None = None
 
     def __post_init__(self) -> None:
         for i, node in enumerate(self.nodes):

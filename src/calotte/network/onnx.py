@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -23,6 +24,12 @@ from calotte.network.importer import Imported, first_line, import_graph
 
 __all__ = ["from_onnx", "in_float64", "load"]
 
+RUNTIME = "onnxruntime"
+TYPES: dict[np.dtype[Any], torch.dtype] = {
+    np.dtype(np.float16): torch.float16,
+    np.dtype(np.float32): torch.float32,
+    np.dtype(np.float64): torch.float64,
+}
 NARROW = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
@@ -89,7 +96,8 @@ def from_onnx(model: onnx.ModelProto, decision: Rule | None = None) -> Network:
         if source:
             check(imported.network, source, lambda: in_float64(model, imported))
         else:
-            check(imported.network, in_float64(model, imported))
+            source = in_float64(model, imported)
+            check(imported.network, source)
     except SourceMismatch:
         if imported.batch == 1:
             raise
@@ -97,7 +105,10 @@ def from_onnx(model: onnx.ModelProto, decision: Rule | None = None) -> Network:
             f"the {imported.batch} rows of input '{imported.input_name}' are not treated one by one, as a batch is: "
             "export the model with batch size 1"
         ) from None
-    return imported.network
+    dtype = torch.float64 if source.name != RUNTIME else TYPES.get(imported.input_dtype)
+    if dtype is None:
+        return imported.network
+    return replace(imported.network, original=source.original(imported.network.decision, dtype))
 
 
 def one_by_one(run: Callable[[NDArray[Any]], Any], imported: Imported, dtype: np.dtype[Any], name: str) -> Source:
@@ -147,7 +158,7 @@ def runtime(model: onnx.ModelProto, imported: Imported) -> Source | None:
         lambda x: session.run([imported.output_name], {feed: x})[0],
         imported,
         imported.input_dtype,
-        "onnxruntime",
+        RUNTIME,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,5 +66,6 @@ def from_sklearn(mlp: Any) -> Network:
                 x = np.maximum(x, 0.0)
         return x
 
-    check(network, Source(logits, "scikit-learn"))
-    return network
+    source = Source(logits, "scikit-learn")
+    check(network, source)
+    return replace(network, original=source.original(network.decision, torch.float64))

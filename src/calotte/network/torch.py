@@ -14,13 +14,15 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from calotte.errors import InvalidModel
 from calotte.network.check import DOUBLE, SINGLE, Source, check, differences, probes
-from calotte.network.decision import Rule
-from calotte.network.graph import Network
+from calotte.network.decision import Decision, Rule
+from calotte.network.graph import Network, Original
 from calotte.network.importer import first_line, import_graph
 from calotte.network.onnx import in_float64
+from calotte.network.operators.step import Final
 
 __all__ = ["from_torch"]
 
@@ -68,10 +70,30 @@ def from_torch(module: torch.nn.Module, input_shape: Sequence[int], decision: Ru
     final = imported.final
     if final and final.scores is None:  # the module gives an answer: what leads to it is seen in the export only
         check(imported.network, in_float64(model, imported))
-        return imported.network
+        return replace(imported.network, original=in_own_numbers(module, shape, imported.network.decision, final))
     source = Source(outputs, "the module", SINGLE, final.scores if final else None)
     check(imported.network, source, lambda: in_float64(model, imported))
-    return with_rounding_notice(imported.network, module, source)
+    network = with_rounding_notice(imported.network, module, source)
+    return replace(network, original=in_own_numbers(module, shape, network.decision, final))
+
+
+def in_own_numbers(
+    module: torch.nn.Module, shape: tuple[int, ...], decision: Decision, final: Final | None
+) -> Original | None:
+    """A copy of the module in the number type of its weights; None where that is none of the usual ones."""
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    if dtype not in (torch.float16, torch.float32, torch.float64):
+        return None
+    own = copy.deepcopy(module).to(device="cpu").requires_grad_(False)
+
+    def answers(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            y = torch.cat([own(row.to(dtype).reshape(1, *shape)).reshape(1, -1) for row in x]).to(torch.float64)
+        if final is None or final.scores is not None:
+            return decision.decide(y)
+        return (y[:, 0] > 0).to(torch.int64) if decision.rule == "sign" else y[:, 0].to(torch.int64)
+
+    return Original(answers, dtype, "the module")
 
 
 def with_rounding_notice(network: Network, module: torch.nn.Module, source: Source) -> Network:

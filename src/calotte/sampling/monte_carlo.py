@@ -13,16 +13,18 @@ from scipy import special
 from torch import Tensor
 
 from calotte.bounds.ladder import Bound, Problem, Rung
+from calotte.sampling.sequential import decide
 
-__all__ = ["CHUNK", "SAMPLING", "clopper_pearson", "count_misclassified", "sampled_outputs"]
+__all__ = ["CHUNK", "SAMPLING", "clopper_pearson", "count_misclassified", "running_counts", "sampled_outputs"]
 
 CHUNK = 1024
 """Draws that share one generator: part of the meaning of a seed, whatever the batch size."""
 
 
-def chunk_generator(seed: int, index: int, chunk: int) -> torch.Generator:
-    """The generator of one chunk of draws for one input."""
-    state = np.random.SeedSequence([seed, index, chunk]).generate_state(1, np.uint64)[0]
+def chunk_generator(seed: int, index: int, chunk: int, stream: int = 0) -> torch.Generator:
+    """The generator of one chunk of draws for one input; other streams are for other purposes."""
+    key = [seed, index, chunk, stream] if stream else [seed, index, chunk]
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
@@ -49,20 +51,34 @@ def sampled_outputs(problem: Problem, i: int) -> Iterator[Tensor]:
         chunk += 1
 
 
+def running_counts(problem: Problem, i: int, samples: int) -> Iterator[tuple[int, int]]:
+    """Draws so far, and how many of them change the answer of input i, after each chunk until there are `samples`."""
+    decision, answer = problem.network.decision, problem.predicted[i]
+    drawn = count = 0
+    for outputs in sampled_outputs(problem, i):
+        outputs = outputs[: samples - drawn]
+        count += int((decision.decide(outputs) != answer).sum())
+        drawn += len(outputs)
+        yield drawn, count
+        if drawn >= samples:
+            return
+
+
+def until(deadline: float, counts: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Counts, the first ones always, as long as the deadline allows for more."""
+    for pair in counts:
+        yield pair
+        if time.perf_counter() > deadline:
+            return
+
+
 def count_misclassified(problem: Problem, i: int, samples: int) -> int | None:
     """How many of the first `samples` draws change the answer of input i; None past the problem's time limit."""
     deadline = time.perf_counter() + problem.settings.time_limit
-    decision = problem.network.decision
-    answer = problem.predicted[i]
-    count, left = 0, samples
-    for outputs in sampled_outputs(problem, i):
-        count += int((decision.decide(outputs[:left]) != answer).sum())
-        left -= CHUNK
-        if left <= 0:
-            return count
-        if time.perf_counter() > deadline:
-            break
-    return None
+    drawn = count = 0
+    for drawn, count in until(deadline, running_counts(problem, i, samples)):  # noqa: B007
+        pass
+    return count if drawn >= samples else None
 
 
 def clopper_pearson(misclassified: int, samples: int, confidence: float) -> float:
@@ -82,7 +98,10 @@ def clopper_pearson(misclassified: int, samples: int, confidence: float) -> floa
 
 @dataclass(frozen=True)
 class MonteCarlo(Rung):
-    """Rung `sampling`: counts misclassified draws and bounds p with confidence."""
+    """Rung `sampling`: counts misclassified draws and bounds p with confidence.
+
+    With a delta in the settings it stops once it can say whether p <= delta (`calotte.sampling.sequential`).
+    """
 
     def bound(self, problem: Problem) -> list[Bound]:
         return [self.bound_one(problem, i) for i in range(len(problem.x))]
@@ -91,13 +110,27 @@ class MonteCarlo(Rung):
         """The bound for input i of the problem."""
         settings = problem.settings
         start = time.perf_counter()
-        wrong = count_misclassified(problem, i, settings.samples)
-        if wrong is None:
-            reason = f"time limit of {settings.time_limit:g} s reached before {settings.samples} samples"
-            return Bound(self.name, "confidence", 0.0, skipped=reason)
-        log_p = clopper_pearson(wrong, settings.samples, settings.confidence)
-        seconds = time.perf_counter() - start
-        return Bound(self.name, "confidence", log_p, seconds, settings.confidence, settings.samples, wrong)
+        if settings.delta is not None:
+            counts = until(start + settings.time_limit, running_counts(problem, i, settings.samples))
+            found = decide(counts, settings.delta, settings.confidence)
+            log_p, samples, wrong = found.log_upper, found.samples, found.misclassified
+        else:
+            counted, samples = count_misclassified(problem, i, settings.samples), settings.samples
+            if counted is None:
+                reason = f"time limit of {settings.time_limit:g} s reached before {samples} samples"
+                return Bound(self.name, "confidence", 0.0, skipped=reason)
+            log_p, wrong = clopper_pearson(counted, samples, settings.confidence), counted
+        return Bound(
+            self.name,
+            "confidence",
+            log_p,
+            time.perf_counter() - start,
+            settings.confidence,
+            samples,
+            wrong,
+            settings.delta,
+            None if settings.delta is None else found.decision,
+        )
 
 
 SAMPLING = MonteCarlo(

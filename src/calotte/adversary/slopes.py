@@ -1,0 +1,75 @@
+"""Slopes: margins of a network and their gradients at many points, in one pass forward and one back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from calotte.adversary.witness import margins
+from calotte.network.affine import Affine
+from calotte.network.graph import Network
+from calotte.normals import pull_back
+
+__all__ = ["Slopes"]
+
+_ROWS = 16  # matrix products of batches padded to a multiple of it give each row the same bits whatever the batch
+
+
+class Slopes:
+    """A network to descend on, in the arithmetic of its coefficients."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.feeders = {network.nodes[i].inputs[0] for i in network.relus}
+        tensors = (t for node in network.nodes if isinstance(node.op, Affine) for t in vars(node.op).values())
+        single = any(isinstance(t, Tensor) and t.dtype == torch.float32 for t in tensors)
+        self.dtype = torch.float32 if single else torch.float64
+
+    def near(self, other: Slopes) -> bool:
+        """Whether outputs at a few Gaussian points are those of another network within a thousandth."""
+        x = torch.randn(_ROWS, self.network.d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        ours, theirs = (s.network.forward(x.to(s.dtype)).to(torch.float64) for s in (self, other))
+        largest = theirs.abs().amax()
+        return bool(ours.isfinite().all() and (ours - theirs).abs().amax() <= 1e-3 * largest)
+
+    def margins(self, points: Tensor, y: Tensor) -> Tensor:
+        """Margins (T, comparisons) of the answers y (T,) at points (T, d)."""
+        z = self.network.forward(self._padded(points))[: len(points)]
+        return margins(self.network.decision, z, y)
+
+    def at(self, points: Tensor, y: Tensor, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Margins, and for one of them its slope on the cell that each point lies in, and its value.
+
+        Args:
+            points: (T, d); y: (T,) the answers that the margins are about.
+            aims: (T,) which margin, while the answer is y; the smallest one else, and where aims is None.
+
+        Returns:
+            (T, comparisons), (T, d), (T, 1).
+        """
+        network, count = self.network, len(points)
+        active = {}
+        for i, value in network.values(self._padded(points)):
+            if i in self.feeders:
+                active[i] = value > 0
+        z = value.flatten(1)
+        gaps = margins(network.decision, z[:count], y)
+        smallest, aim = gaps.min(1)
+        if aims is not None:
+            aim = torch.where(smallest < 0, aim, aims)
+        cotangents = torch.zeros_like(z)
+        if network.decision.rule == "sign":
+            cotangents[:count, 0] = torch.where(y == 1, 1.0, -1.0).to(z.dtype)
+        else:
+            sign = 1.0 if network.decision.rule == "argmax" else -1.0
+            cotangents[:count].scatter_(1, y[:, None], sign)
+            cotangents[:count].scatter_(1, network.decision.rivals(y).gather(1, aim[:, None]), -sign)
+        last = len(network.nodes) - 1
+        masks = {i: active[network.nodes[i].inputs[0]] for i in network.relus}
+        slope = pull_back(network, masks, last, cotangents.reshape(-1, *network.shape(last)))[:count]
+        return gaps, slope.to(z.dtype), gaps.gather(1, aim[:, None])
+
+    def _padded(self, points: Tensor) -> Tensor:
+        """Points with rows of zeros up to a multiple of _ROWS."""
+        return functional.pad(points.to(self.dtype), (0, 0, 0, -len(points) % _ROWS))

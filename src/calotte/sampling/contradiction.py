@@ -1,0 +1,136 @@
+"""Contradiction: results about one input that cannot both be true, and the evidence.
+
+Two pairs can meet: a certain witness inside a certified radius, and samples that reject a proved bound at level
+`LEVEL`. Draws are counted in float64 first; before they may accuse a bound, fresh ones are drawn and only those count
+that are misclassified with their error enclosed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from scipy import special
+from torch import Tensor
+
+from calotte.adversary import Witness
+from calotte.adversary.witness import certainly_wrong
+from calotte.bounds.ladder import Bound, Problem
+from calotte.errors import Contradiction
+from calotte.network.enclosure import outputs
+from calotte.printing import number, probability_text
+from calotte.sampling.monte_carlo import CHUNK, chunk_generator
+
+__all__ = ["LEVEL", "binomial_tail", "check_radius", "check_samples"]
+
+LEVEL = 1e-9
+"""Samples reject a bound where, if it were true, they would be as bad as they are with less than this probability."""
+_AGAIN = 4  # times as many fresh draws: chance must not lose a single misclassified one
+
+
+def binomial_tail(k: int, n: int, log_p: float) -> float:
+    """P[Binomial(n, p) >= k] for p = exp(log_p), -inf allowed."""
+    if k <= 0:
+        return 1.0
+    return float(special.betainc(k, n - k + 1, math.exp(log_p)))
+
+
+def check_radius(
+    problem: Problem, i: int, witness: Witness | None, radius: float, certifier: str, **more: Any
+) -> None:
+    """Hold the certified radius of input i against its witness.
+
+    Raises:
+        Contradiction: the witness lies within the radius.
+    """
+    if witness is None or witness.distance >= radius:
+        return
+    index, predicted = problem.index[i], int(problem.predicted[i])
+    raise Contradiction(
+        f"input {index}: {certifier} certifies that nothing within {number(radius, 'down', 12)} is answered "
+        f"otherwise than {predicted}, and a point certainly answered {witness.answer} lies within "
+        f"{number(witness.distance, 'up', 12)}",
+        index,
+        evidence(problem, i, witness.point)
+        | {"certifier": certifier, "certified_radius": radius, "distance": witness.distance}
+        | {"answer": witness.answer},
+    )
+
+
+def check_samples(problem: Problem, i: int, bounds: Sequence[Bound]) -> None:
+    """Hold the proved bounds of input i against its samples.
+
+    Raises:
+        Contradiction: the samples reject a bound at LEVEL, and so do fresh ones that are certainly misclassified.
+    """
+    counts = [(b.misclassified or 0, b.samples or 0) for b in bounds if b.guarantee == "confidence"]
+    proved = [b for b in bounds if b.guarantee == "proved" and b.skipped is None]
+    if not counts or not proved:
+        return
+    lowest = min(proved, key=lambda bound: bound.log_misclassification)
+    k, n = max(counts)
+    log_p = lowest.log_misclassification
+    if binomial_tail(k, n, log_p) >= LEVEL:
+        return
+    certain, point = count_certain(problem, i, _AGAIN * n, log_p)
+    if point is None or binomial_tail(certain, _AGAIN * n, log_p) >= LEVEL:
+        return
+    index = problem.index[i]
+    raise Contradiction(
+        f"input {index}: rung '{lowest.rung}' proves p <= {probability_text(log_p)}, and {k} of {n} samples are "
+        f"misclassified, which has probability below {LEVEL:g} if that is true; so have the {certain} of "
+        f"{_AGAIN * n} fresh ones that certainly are",
+        index,
+        evidence(problem, i, point)
+        | {"rung": lowest.rung, "log_misclassification": log_p, "samples": n, "misclassified": k}
+        | {"fresh_samples": _AGAIN * n, "certainly_misclassified": certain},
+    )
+
+
+def count_certain(problem: Problem, i: int, samples: int, log_p: float) -> tuple[int, Tensor | None]:
+    """How many of `samples` fresh draws certainly change the answer of input i, and the first that does.
+
+    Counting ends early once the count rejects p <= exp(log_p) whatever the rest would be.
+    """
+    network, noise, x = problem.network, problem.noise, problem.x[i : i + 1]
+    answer = problem.predicted[i]
+    count, first = 0, None
+    for chunk in range(math.ceil(samples / CHUNK)):
+        generator = chunk_generator(problem.settings.seed, problem.index[i], chunk, stream=1)
+        draws = noise.sample(CHUNK, network.d, generator)[: samples - chunk * CHUNK]
+        points = x + draws
+        likely = points[network.predict(points) != answer]
+        if len(likely):
+            wrong = certainly_wrong(network.decision, outputs(network, likely), answer.expand(len(likely)))
+            count += int(wrong.sum())
+            if first is None and wrong.any():
+                first = likely[wrong][0]
+        if binomial_tail(count, samples, log_p) < LEVEL:
+            break
+    return count, first
+
+
+def evidence(problem: Problem, i: int, point: Tensor) -> dict[str, Any]:
+    """What both kinds of contradiction need to be seen again."""
+    network, noise, settings = problem.network, problem.noise, problem.settings
+    found: dict[str, Any] = {
+        "index": problem.index[i],
+        "x": problem.x[i].numpy(),
+        "predicted": int(problem.predicted[i]),
+        "witness": point.numpy(),
+        "noise": noise.kind,
+        "size": noise.size,
+        "seed": settings.seed,
+        "confidence": settings.confidence,
+        "model_sha256": network.sha256 or "",
+        "version": version("calotte"),
+        "torch": torch.__version__,
+    }
+    if noise.map is not None:
+        found["map"] = noise.map.numpy()
+    if network.clipping is not None:
+        found["clip"] = [network.clipping.low, network.clipping.high]
+    return found
