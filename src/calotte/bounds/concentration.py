@@ -53,8 +53,8 @@ def support(problem: Problem, sizes: Tensor, t: float) -> Support:
     return Support(sizes, -math.inf)
 
 
-def relaxed_margins(problem: Problem, around: Support, reach: Tensor) -> tuple[LinearBounds, Tensor]:
-    """Linear lower bounds on the margins on the good event of half-spaces of height `reach` (B,), and their number.
+def relaxed_units(problem: Problem, around: Support, reach: Tensor) -> tuple[Relaxation, Tensor]:
+    """Bounds on all units on the good event of half-spaces of height `reach` (B,), and the number of half-spaces.
 
     Where `reach` is the radius of a bounded support no half-space is used.
     """
@@ -87,9 +87,20 @@ def relaxed_margins(problem: Problem, around: Support, reach: Tensor) -> tuple[L
         high = torch.where(free | active, most, high)
         shape = (-1, *network.shape(feeder))
         relaxation.settle(i, low.reshape(shape), high.reshape(shape), least.reshape(shape), most.reshape(shape))
+    return relaxation, used
+
+
+def relaxed_margins(problem: Problem, around: Support, reach: Tensor) -> tuple[LinearBounds, Tensor]:
+    """Linear lower bounds on the margins on the good event of `relaxed_units`, and its number of half-spaces."""
+    relaxation, used = relaxed_units(problem, around, reach)
+    return relaxation.bounds(*margin_rows(problem)), used
+
+
+def margin_rows(problem: Problem) -> tuple[int, Tensor]:
+    """The output node, and rows (B, C, *shape) whose products with its values are the margins."""
+    network = problem.network
     last = len(network.nodes) - 1
-    rows = network.decision.comparison(problem.predicted).reshape(len(x), -1, *network.shape(last))
-    return relaxation.bounds(last, rows), used
+    return last, network.decision.comparison(problem.predicted).reshape(len(problem.x), -1, *network.shape(last))
 
 
 def relaxation_bound(problem: Problem, sizes: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ constant down. So the coefficients that arrive are exact, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from calotte.network.graph import Relu
 from calotte.normals import row_norms
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
-__all__ = ["LinearBounds", "Relaxation"]
+__all__ = ["Form", "LinearBounds", "Relaxation", "relaxed_lines"]
 
 
 class LinearBounds:
@@ -50,6 +51,25 @@ class LinearBounds:
         return signed_distances(self.constant, error, self.norm, self.norm_error, self.accuracy)[1]
 
 
+@dataclass(frozen=True)
+class Form:
+    """Values as affine functions a.u + b.h + c of the noise u and of activations h, enclosed, for a batch.
+
+    Attributes:
+        constant, error: (B, R) c, as computed, and a bound on the error of the whole form.
+        normal: (B, R, n) coordinates of S' a in an orthonormal system of u-space.
+        normal_error, accuracy: the exact vector is within `normal_error` (B, R) and relative `accuracy`.
+        activations: ReLU node -> (B, R, number kept) coefficients b, exact.
+    """
+
+    constant: Tensor
+    error: Tensor
+    normal: Tensor
+    normal_error: Tensor
+    accuracy: float
+    activations: dict[int, Tensor]
+
+
 class Relaxation:
     """A batch of inputs with bounds on the pre-activations around them, found layer by layer.
 
@@ -66,6 +86,7 @@ class Relaxation:
         widest = max(math.prod(self.network.shape(i)) for i in range(len(self.network.nodes)))
         self.inflation = 1.0 + 4.0 * gamma(widest + 16)  # sums of bounds on errors are rounded too
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
         self.magnitude: dict[int, Tensor] = {}
         self.products: dict[int, Tensor] = {}
         sizes = geometry.coordinates.value
@@ -103,21 +124,39 @@ class Relaxation:
         largest = torch.minimum(self.magnitude[feeder], torch.maximum(reach_lower.abs(), reach_upper.abs()))
         self.magnitude[feeder] = largest
         lower, upper = torch.maximum(lower, -largest), torch.minimum(upper, largest)
-        active, inactive = lower >= 0, upper <= 0
-        width = upper - lower
-        slope = (upper / width * (1.0 + 4 * UNIT_ROUNDOFF) + VALUE_SLACK).clamp(0.0, 1.0)
-        slope = torch.where(width.isfinite(), slope, 1.0)  # relu(z) <= z - lower wherever lower <= z
-        intercept = -slope * lower * (1.0 + 4 * UNIT_ROUNDOFF) + VALUE_SLACK
-        above = torch.where(active, 1.0, torch.where(inactive, 0.0, slope))
-        constant = torch.where(active | inactive, 0.0, intercept)
-        below = torch.where(active, 1.0, torch.where(inactive, 0.0, (upper > -lower).to(torch.float64)))
-        self.lines[relu] = (below, above, constant)
+        self.lines[relu] = relaxed_lines(lower, upper)
+        self.intervals[relu] = (lower, upper)
         self.magnitude[relu] = torch.minimum(largest, upper.clamp_min(0.0))
 
     def bounds(self, node: int, rows: Tensor) -> LinearBounds:
         """Linear functions below rows . (values of node), rows (B, R, *shape of node)."""
+        coefficients, constant, error, _ = self._pull_back(node, rows, {})
+        form = self._at_noise(coefficients, constant, error)
+        lower = form.constant - form.error
+        lower = lower - 2 * UNIT_ROUNDOFF * lower.abs()
+        norm = row_norms(form.normal.flatten(0, 1)).reshape(lower.shape)
+        known = lower.isfinite() & norm.isfinite() & form.normal_error.isfinite()  # overflow: nothing is known
+        return LinearBounds(torch.where(known, lower, -torch.inf), norm, form.normal_error, form.accuracy)
+
+    def forms(self, node: int, rows: Tensor, kept: Mapping[int, Tensor]) -> Form:
+        """rows . (values of node) as an affine function of the noise and of some units' activations, enclosed.
+
+        Args:
+            node, rows: as for `bounds`.
+            kept: ReLU node -> bool (*shape): the units whose activations stay in the form. All others on the way
+                must be stable.
+        """
+        coefficients, constant, error, activations = self._pull_back(node, rows, kept)
+        form = self._at_noise(coefficients, constant, error)
+        return replace(form, activations=activations)
+
+    def _pull_back(
+        self, node: int, rows: Tensor, kept: Mapping[int, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, dict[int, Tensor]]:
+        """Coefficients of the node `stop`, the constant, its error, and coefficients of kept activations."""
         batch, count = rows.shape[:2]
         cotangents = {node: rows}
+        activations: dict[int, Tensor] = {}
         constant = torch.zeros(batch, count, dtype=torch.float64)
         error = torch.full((batch, count), VALUE_SLACK, dtype=torch.float64)
         for i in range(node, self.stop, -1):
@@ -125,6 +164,9 @@ class Relaxation:
                 continue
             here, step = cotangents.pop(i), self.network.nodes[i]
             if isinstance(step.op, Relu):
+                if i in kept:
+                    activations[i] = here[:, :, kept[i]]
+                    here = torch.where(kept[i], 0.0, here)
                 below_slope, above_slope, intercept = (t[:, None] for t in self.lines[i])
                 positive, negative = here.clamp_min(0.0), here.clamp_max(0.0)
                 below: tuple[Tensor, ...] = (positive * below_slope + negative * above_slope,)
@@ -154,9 +196,9 @@ class Relaxation:
             error = (error + gamma(4) * constant.abs()) * self.inflation
         if self.stop not in cotangents:
             cotangents[self.stop] = torch.zeros(batch, count, *self.network.shape(self.stop), dtype=torch.float64)
-        return self._finish(cotangents[self.stop].flatten(2), constant, error)
+        return cotangents[self.stop].flatten(2), constant, error, activations
 
-    def _finish(self, rows: Tensor, constant: Tensor, error: Tensor) -> LinearBounds:
+    def _at_noise(self, rows: Tensor, constant: Tensor, error: Tensor) -> Form:
         """From coefficients (B, R, n) of the node `stop` to functions of the noise."""
         value, doubt = self.start.value[:, :, None], self.start.error[:, :, None]
         n = rows.shape[2]
@@ -164,8 +206,6 @@ class Relaxation:
         c = constant + (rows @ value).squeeze(2)
         error = error + (magnitude @ (doubt + gamma(n + 4) * value.abs())).squeeze(2)
         error = (error + gamma(4) * (constant.abs() + c.abs())) * self.inflation
-        lower = c - error
-        lower = lower - 2 * UNIT_ROUNDOFF * lower.abs()
         flat = rows.flatten(0, 1)
         if self.stop:
             space = self.geometry.space
@@ -178,9 +218,7 @@ class Relaxation:
             each = self.geometry.coordinates.error
             accuracy = gamma(n + self.geometry.m + 4)
         errors = (flat.abs() @ each) * self.inflation + NORM_SLACK
-        norm, errors = row_norms(normals).reshape(c.shape), errors.reshape(c.shape)
-        known = lower.isfinite() & norm.isfinite() & errors.isfinite()  # overflow: nothing is known
-        return LinearBounds(torch.where(known, lower, -torch.inf), norm, errors, accuracy)
+        return Form(c, error, normals.reshape(*c.shape, -1), errors.reshape(c.shape), accuracy, {})
 
     def unit_rows(self, node: int, memory_limit: float) -> Iterator[tuple[slice, Tensor]]:
         """Rows +-1 for the units of a node, in blocks: (slice of units, (B, 2 n, *shape)), +1 first, then -1."""
@@ -194,6 +232,22 @@ class Relaxation:
             hot[torch.arange(n), torch.arange(begin, begin + n)] = 1.0
             rows = torch.cat([hot, -hot]).reshape(2 * n, *shape)
             yield slice(begin, begin + n), rows.expand(len(self.x), *rows.shape)
+
+
+def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Slopes alpha, s and the constant t with alpha z <= relu(z) <= s z + t on [lower, upper], entrywise.
+
+    The chord is rounded up; alpha is 0 or 1, whichever leaves the smaller triangle.
+    """
+    active, inactive = lower >= 0, upper <= 0
+    width = upper - lower
+    slope = (upper / width * (1.0 + 4 * UNIT_ROUNDOFF) + VALUE_SLACK).clamp(0.0, 1.0)
+    slope = torch.where(width.isfinite(), slope, 1.0)  # relu(z) <= z - lower wherever lower <= z
+    intercept = -slope * lower * (1.0 + 4 * UNIT_ROUNDOFF) + VALUE_SLACK
+    above = torch.where(active, 1.0, torch.where(inactive, 0.0, slope))
+    constant = torch.where(active | inactive, 0.0, intercept)
+    below = torch.where(active, 1.0, torch.where(inactive, 0.0, (upper > -lower).to(torch.float64)))
+    return below, above, constant
 
 
 def total(t: Tensor) -> Tensor:

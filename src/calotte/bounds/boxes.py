@@ -1,0 +1,128 @@
+"""Boxes: regions of the noise that bound its components along a few orthonormal directions.
+
+Given the components t of u along K directions, what is left of u is, for a sphere in R^m, uniform on a sphere of
+radius sqrt(eps^2 - |t|^2) in R^(m-K); for a ball, in a ball of that radius; for a Gaussian it does not depend on t. A
+ball is the projection of a sphere in R^(m+2), so that the law of t follows from caps in either case.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotte.noise import Noise
+from calotte.rounding import gamma
+from calotte.sphere import Rounding
+
+__all__ = ["Boxes", "log_tail_down", "log_tail_up"]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """L boxes in the space of K orthonormal directions, in units of the noise's size.
+
+    Attributes:
+        low, high: (L, K) ends of the components; a component without finite ends is not conditioned on.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def __getitem__(self, rows: Tensor) -> Boxes:
+        return Boxes(self.low[rows], self.high[rows])
+
+    @staticmethod
+    def whole(directions: int) -> Boxes:
+        """The whole space, as one box."""
+        end = torch.full((1, directions), torch.inf, dtype=torch.float64)
+        return Boxes(-end, end)
+
+    @property
+    def split(self) -> Tensor:
+        """(L, K) the components that are conditioned on."""
+        return self.low.isfinite() | self.high.isfinite()
+
+    def repeated(self, times: int) -> Boxes:
+        """Every box `times` times in a row."""
+        return Boxes(self.low.repeat_interleave(times, 0), self.high.repeat_interleave(times, 0))
+
+    def log_measure(self, noise: Noise, m: int) -> Tensor:
+        """Upper bounds (L,) on log P(u / size in the box), u in R^m.
+
+        One component after the other; what the earlier ones leave of the radius lies in an interval.
+        """
+        total = torch.zeros(len(self), dtype=torch.float64)
+        for k in range(self.low.shape[1]):
+            earlier = Boxes(self.low[:, :k], self.high[:, :k])
+            smallest, largest = earlier.radii(noise)
+            left = earlier.left(m)
+            negative = self.high[:, k] < 0  # mirrored
+            a = torch.where(negative, -self.high[:, k], self.low[:, k])
+            b = torch.where(negative, -self.low[:, k], self.high[:, k])
+            from_a = log_tail_up(noise, a, smallest, largest, left)
+            from_b = log_tail_down(noise, b, smallest, left)
+            beyond = -torch.expm1((from_b - from_a).clamp_max(0.0)) + gamma(4) * (1.0 + from_a.abs() + from_b.abs())
+            one_side = torch.where(from_a.isinf() | from_b.isinf(), from_a, from_a + beyond.clamp_max(1.0).log())
+            below_a = log_tail_down(noise, -a, smallest, left)
+            middle = (1.0 - (below_a.exp() + from_b.exp()) * (1.0 - gamma(8)) + gamma(8)).clamp_max(1.0).log()
+            part = torch.where(a > 0, one_side, middle)
+            total = total + torch.where(self.split[:, k], part, 0.0)
+        return (total * (1.0 - gamma(self.low.shape[1] + 8))).clamp_max(0.0)
+
+    def radii(self, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Bounds (L,) on the radius of the rest of the noise, in units of its size; 1 and 1 for the Gaussian."""
+        one = torch.ones(len(self), dtype=torch.float64)
+        if math.isinf(noise.radius):
+            return one, one
+        split = self.split
+        far = torch.where(split, torch.maximum(self.low.abs(), self.high.abs()).clamp_max(1.0), 0.0)
+        near = torch.where(split & ((self.low > 0) | (self.high < 0)), torch.minimum(self.low.abs(), self.high.abs()), 0.0)
+        slack = gamma(2 * self.low.shape[1] + 8)
+        smallest = ((1.0 - (far * far).sum(1)) - slack).clamp_min(0.0).sqrt() * (1.0 - gamma(4))
+        largest = ((1.0 - (near * near).sum(1)) + slack).clamp_min(0.0).sqrt() * (1.0 + gamma(4))
+        return smallest, largest.clamp_max(1.0)
+
+    def left(self, m: int) -> Tensor:
+        """Dimensions (L,) of the rest of the noise."""
+        return m - self.split.sum(1)
+
+
+def log_tail_up(noise: Noise, s: Tensor, smallest: Tensor, largest: Tensor, left: Tensor) -> Tensor:
+    """Upper bounds on log P(e.v >= s), v the rest of the noise in R^left, its radius between two bounds.
+
+    Args:
+        noise: the law; s: (L, ...) heights in units of the noise's size.
+        smallest, largest: (L,) bounds on the radius; left: (L,) dimensions; 0 where nothing is left.
+
+    Returns:
+        As s; the supremum is at the largest radius where s > 0, at the smallest where s < 0.
+    """
+    shape = (-1, *[1] * (s.ndim - 1))
+    radius = torch.where(s > 0, largest.reshape(shape), smallest.reshape(shape))
+    height = s / radius
+    height = torch.nextafter(height, torch.full_like(height, -torch.inf))
+    return _grouped(noise, torch.where(s == 0, 0.0, torch.where(height.isnan(), -torch.inf, height)), left, "up")
+
+
+def log_tail_down(noise: Noise, s: Tensor, smallest: Tensor, left: Tensor) -> Tensor:
+    """Lower bounds on log P(e.v > s) for s >= 0 (and 0, no bound, for the rest): at the smallest radius."""
+    height = s / smallest
+    height = torch.nextafter(height, torch.full_like(height, torch.inf))
+    height = torch.where(height.isnan() | (s < 0), torch.inf, height)
+    return _grouped(noise, height, left, "down")
+
+
+def _grouped(noise: Noise, heights: Tensor, left: Tensor, rounding: Rounding) -> Tensor:
+    """`standard_log_tail` where the dimension differs along the first axis."""
+    logs = torch.where(heights > 0, -torch.inf, 0.0).to(torch.float64)  # nothing is left: v = 0
+    for d in left.unique().tolist():
+        if d > 0:
+            rows = left == d
+            logs[rows] = noise.standard_log_tail(heights[rows], int(d), rounding=rounding)
+    return logs

@@ -1,0 +1,118 @@
+"""Exponential moments: tails of sums of ReLUs of exactly Gaussian units, without relaxing them.
+
+Units of a first layer, z_j = a_j.u + c_j, are jointly Gaussian. With relu(z) = alpha z + e(z), e(z) = (1 - alpha) z
+for z > 0 and -alpha z otherwise, a form F = a.u + c + sum_j g_j e_j(z_j) has, for every lambda > 0,
+
+    log E exp(-lambda F) <= -lambda c + lambda^2 sigma^2 ||a||^2 / 2 + sum_j log E exp(-p_j lambda g_j e_j(z_j')) / p_j
+
+for all p with diag(p_j ||a_j||^2) >= (a_i.a_j) as matrices, z_j' being z_j with its mean moved by -lambda sigma^2 a.a_j
+(the linear part is a change of measure; the rest is the Gaussian Hölder inequality of Chen, Dafnis and Paouris, "Improved
+Hölder and reverse Hölder inequalities for Gaussian random vectors", arXiv:1306.2410). Independent units have p = 1; a
+relaxation by chords, which lets all units be at their worst at once, can be far above it.
+
+A sphere is no Gaussian, but what depends on few of its coordinates nearly is one: the ratio of the densities is bounded.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+
+from calotte.noise import Ball, Gaussian, Noise
+from calotte.rounding import gamma
+
+__all__ = ["dominating_diagonal", "gaussian_comparison", "log_moment"]
+
+_LOG_NDTR_ERROR = 1e-12
+
+
+def dominating_diagonal(gram: Tensor, importance: Tensor, doubt: float, steps: int = 40) -> Tensor | None:
+    """A diagonal P (n,) with diag(P) >= gram as matrices, for certain; small where `importance` (n,) is large.
+
+    Args:
+        gram: (n, n) symmetric; doubt: bound on its error in the spectral norm.
+
+    Returns:
+        None where it cannot be verified. Verified by a Cholesky decomposition (S. M. Rump, "Verification of positive
+        definiteness", BIT 46, 2006).
+    """
+    n = len(gram)
+    diagonal = gram.diagonal().clamp_min(1e-300)
+    correlation = gram / (diagonal.sqrt()[:, None] * diagonal.sqrt())
+    share = importance / importance.sum().clamp_min(1e-300) + 1e-3 / n
+    d, best, least = torch.ones(n, dtype=torch.float64), None, math.inf
+    for _ in range(steps):
+        values, vectors = torch.linalg.eigh(correlation / (d.sqrt()[:, None] * d.sqrt()))
+        p = values[-1] * d
+        cost = (share * p).sum().item()
+        if cost < least:
+            best, least = p, cost
+        top = vectors[:, -1] ** 2
+        d = d * ((top + 1e-3 / n) / (share * d / (share * d).sum() + 1e-3 / n)) ** 0.2
+        d = (d / d.min()).clamp_max(6.0)
+    if best is None:
+        return None
+    slack = doubt + 8.0 * gamma(n + 4) * n * (diagonal.sum().item() + 1.0)
+    total = best * diagonal * (1.0 + 1e-7) + 4.0 * slack
+    shifted = torch.diag(total - slack) - gram
+    trace = shifted.diagonal().clamp_min(0.0).sum().item()
+    shifted = shifted - torch.eye(n, dtype=torch.float64) * (2.0 * gamma(n + 2) * trace)
+    _, info = torch.linalg.cholesky_ex(shifted)
+    return total if info.item() == 0 and total.isfinite().all() else None
+
+
+def gaussian_comparison(noise: Noise, n: int, left: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
+    """A Gaussian that dominates n coordinates of the noise: its sigma and log kappa, P <= kappa P_gauss.
+
+    n coordinates of a point on the sphere of radius rho in R^M have the density
+    C rho^-n (1 - |x|^2 / rho^2)^((M-n-2)/2) (Diaconis and Freedman, 1987), whose ratio to a normal density is largest
+    at 1 - |x|^2 / rho^2 = (M-n-2) sigma^2 / rho^2. As a supremum of convex functions of rho^2 it is convex there.
+
+    Args:
+        noise: the law; left: (L,) the dimensions it is in; smallest, largest: (L,) bounds on the radius, in units of
+            the noise's size.
+
+    Returns:
+        sigma (L,) in those units and log kappa (L,), rounded up; inf where n is too large.
+    """
+    one = torch.ones(len(left), dtype=torch.float64)
+    if isinstance(noise, Gaussian):
+        return one, torch.zeros_like(one)
+    dimension = (left + 2 if isinstance(noise, Ball) else left).to(torch.float64)
+    sigma = largest / dimension.sqrt()
+    free = dimension - n - 2
+    known = (free >= 1) & (smallest > 0)
+    a = free.clamp_min(1.0) / 2
+    ratios = []
+    for rho in (smallest, largest):
+        w = (rho / sigma) ** 2
+        log_c = torch.lgamma(dimension / 2) - torch.lgamma(dimension / 2 - n / 2) - n / 2 * (w / 2).log()
+        inside = (2 * a / w).clamp_max(1.0)
+        ratios.append(log_c + a * inside.log() + w * (1.0 - inside) / 2)
+    log_kappa = torch.maximum(*ratios)
+    slack = 1e-12 * (1.0 + dimension * (1.0 + dimension.log()))
+    return sigma, torch.where(known, log_kappa.clamp_min(0.0) + slack, torch.inf)
+
+
+def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+    """log E exp(theta e(mean + deviation g)), g standard normal, rounded up, and its derivative by the mean.
+
+    Convex in the mean for theta > 0, concave for theta < 0 (Prékopa). All arguments broadcast.
+    """
+    logs, sizes = [], []
+    for slope, side in ((theta * (1.0 - alpha), 1.0), (-theta * alpha, -1.0)):
+        shift = slope * deviation
+        argument = side * (mean / deviation + shift)
+        log_part = torch.from_numpy(np.asarray(special.log_ndtr(argument.numpy())))
+        logs.append(slope * mean + 0.5 * shift * shift + log_part)
+        sizes.append(slope.abs() * mean.abs() + shift * shift + log_part.abs() + argument * argument + 1.0)
+    value = torch.logaddexp(*logs)
+    # a part that weighs little may be off by more than the whole: its error counts by its weight
+    weights = [(log - value).exp() for log in logs]
+    error = sum(w * (gamma(64) + _LOG_NDTR_ERROR) * s for w, s in zip(weights, sizes, strict=True))
+    derivative = weights[0] * theta * (1.0 - alpha) - weights[1] * theta * alpha
+    return value + error * (1.0 + gamma(8)) + gamma(16) * (1.0 + value.abs()), derivative
