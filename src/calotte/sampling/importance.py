@@ -21,12 +21,15 @@ from calotte.sampling.proposal import Proposal, caps, least_variance, resolved
 
 __all__ = ["IMPORTANCE", "Importance"]
 
-_SEARCH, _PILOT, _MAIN = 3, 4, 5  # purposes of random streams
+_SEARCH, _PILOT, _CHOICE, _MAIN = 3, 4, 5, 6  # purposes of random streams
 _STEP, _AMPLIFICATIONS = math.sqrt(2.0), 20  # factor between amplifications of the noise, and how many are tried
 _ENOUGH = 1 / 16  # share of errors at which the search begins
-_ALIKE = 0.5  # cosine from which on two normals share a direction
-_MOST_DIRECTIONS, _MOST_NORMALS, _MOST_HEIGHTS = 12, 96, 40
-_LEAST_SIZE, _MOST_SHARE = 100.0, 0.1  # effective sample size, and share of the largest weight, to report anything
+_ALIKE = (0.2, 0.7, 0.97)  # cosines from which on normals share a direction: three sets, the weights choose
+_MOST_DIRECTIONS, _MOST_NORMALS = 8, 64  # for each of these cosines; errors whose normals are taken
+_TEMPER = 0.25  # power of the weights that errors have in an average of normals
+_HALVINGS = 12
+_WELL_SPREAD = 0.08  # effective sample size of a pilot run, per draw, that is good enough
+_LEAST_SIZE, _MOST_LOG_SHARE = 100.0, math.log(0.1)  # to report anything: effective size, share of the largest weight
 _NORMAL = 1.959964  # 97.5 % quantile
 
 
@@ -45,16 +48,17 @@ class Importance(Estimator):
     Attributes:
         searches: independent searches for errors, joined.
         search: draws for each amplification of the noise that a search goes through.
-        pilots: draws of each pilot run under the noise itself.
+        pilot: draws of each pilot run; pilots: how many there are at most, until one spreads its weight well.
         draws: from which the estimate is computed.
         attempts: how often these are made; those whose weights degenerate serve as one more pilot run.
     """
 
     searches: int = 3
-    search: int = 250
-    pilots: tuple[int, ...] = (800, 1200)
-    draws: int = 6_000
-    attempts: int = 3
+    search: int = 200
+    pilot: int = 800
+    pilots: int = 10
+    draws: int = 5_000
+    attempts: int = 2
 
     @property
     def method(self) -> str:
@@ -62,10 +66,12 @@ class Importance(Estimator):
 
     def measure(self, problem: Problem, latent: Latent) -> Measured:
         pilots = self._search_all(problem, latent)
-        for k, n in enumerate(self.pilots):
+        for k in range(self.pilots):
             proposal = _optimal(problem, latent, pilots)
-            y, _ = _errors(proposal, latent, n, latent.generator(k, _PILOT))
-            pilots.append(Pilot(proposal, n, y))
+            y, log_q = _errors(proposal, latent, self.pilot, latent.generator(k, _PILOT))
+            pilots.append(Pilot(proposal, self.pilot, y))
+            if k > 0 and len(y) and _effective_size(-log_q) >= _WELL_SPREAD * self.pilot:
+                break
         for attempt in range(1, self.attempts + 1):
             proposal = _optimal(problem, latent, pilots)
             y, log_q = _errors(proposal, latent, self.draws, latent.generator(attempt, _MAIN))
@@ -103,7 +109,7 @@ class Importance(Estimator):
                 raise NotAvailable(f"no errors found, not even under {_STEP**_AMPLIFICATIONS:.0f} times the noise")
         y, log_q = y[wrong], proposal.log_density(over[wrong])
         for lower in reversed(range(power)):
-            proposal = _around(problem, latent, y, log_q, _STEP ** (lower + 1), _STEP)
+            proposal = _around(problem, latent, y, log_q, generator, _STEP ** (lower + 1), _STEP)
             y, log_q = _errors(proposal, latent, self.search, generator, _STEP**lower)
             if not len(y):
                 raise NotAvailable(f"no errors found below {_STEP ** (lower + 1):.2g} times the noise")
@@ -120,15 +126,22 @@ def _errors(
 
 
 def _optimal(problem: Problem, latent: Latent, pilots: list[Pilot]) -> Proposal:
-    """The best mixture of caps around the errors of all pilots, taken as draws from the mixture of their proposals."""
+    """The best mixture of caps around the errors of all pilots, as draws from the mixture of their proposals."""
     y = torch.cat([pilot.y for pilot in pilots])
+    generator = latent.generator(len(pilots), _CHOICE)
     parts = [math.log(one.n) + one.proposal.log_density(y @ one.proposal.directions.t()) for one in pilots]
     log_q = torch.stack(parts).logsumexp(0) - math.log(sum(one.n for one in pilots))
-    return least_variance(_around(problem, latent, y, log_q), y, log_q)
+    return least_variance(_around(problem, latent, y, log_q, generator), y, log_q)
 
 
 def _around(
-    problem: Problem, latent: Latent, y: Tensor, log_q: Tensor, scale: float = 1.0, farther: float = 1.0
+    problem: Problem,
+    latent: Latent,
+    y: Tensor,
+    log_q: Tensor,
+    generator: torch.Generator,
+    scale: float = 1.0,
+    farther: float = 1.0,
 ) -> Proposal:
     """Caps around errors y (n, k + 1), found under noise amplified by `scale` with log density ratios log_q (n,).
 
@@ -139,47 +152,67 @@ def _around(
         NotAvailable: the margin is flat at all errors.
     """
     noise, m = problem.noise, problem.m
-    heaviest = y[log_q.argsort()[:_MOST_NORMALS]]
-    directions, kept, owner = _directions(latent, heaviest, scale)
+    weights = (_TEMPER * (log_q.amin() - log_q)).exp()
+    chosen = torch.multinomial(weights, min(_MOST_NORMALS, len(y)), generator=generator)
+    chosen = y[chosen]
+    directions = _directions(latent, chosen, scale)
     ladders = []
-    for j, v in enumerate(directions):
-        heights = heaviest[kept][owner == j] @ v
+    for v, members in directions:
+        heights = chosen[members] @ v
         ends = torch.stack([heights.max() * (farther if heights.max() > 0 else 1.0), heights.min()])
         low, high = noise.standard_log_tail(resolved(noise, m, ends), m).tolist()
-        fine = torch.linspace(low - 1.0, high, min(_MOST_HEIGHTS, 4 + int(high - low)))
-        wider = high + 0.5 * 2.0 ** torch.arange(12)
-        ladders.append(torch.cat([fine, wider[wider < 0]]).to(torch.float64))
-    return caps(noise, m, directions, ladders)
+        below, above = _rungs(16, high - low + 1.0), _rungs(4, -high)
+        ladders.append(torch.cat([high - below, high + above[1:]]).to(torch.float64))
+    return caps(noise, m, torch.stack([v for v, _ in directions]), ladders)
 
 
-def _directions(latent: Latent, y: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit normals of the misclassified half-spaces at errors scale * y (n, k + 1), like ones taken together.
+def _rungs(even: int, farthest: float) -> Tensor:
+    """Distances 0, 1, 2, ... up to `even`, then farther and farther apart, below `farthest`."""
+    steps = torch.cat([torch.arange(even + 1.0), even * 1.25 ** torch.arange(1.0, 41.0)])
+    return steps[steps < farthest]
+
+
+def _directions(latent: Latent, y: Tensor, scale: float) -> list[tuple[Tensor, Tensor]]:
+    """Directions of the misclassified half-spaces at errors scale * y (n, k + 1): normals, like ones averaged.
 
     Returns:
-        directions (J, k + 1), pointing into the half-spaces; which errors were used (n',); their directions (n',).
+        unit vectors (k + 1,) that point into the half-spaces, and for each the errors (n',) that it was made from.
 
     Raises:
         NotAvailable: the margin is flat at all errors.
     """
     _, gradient = latent.slopes(scale * y)
+    flat = (gradient == 0).all(1)
+    if bool(flat.any()):
+        _, gradient[flat] = latent.slopes(_drawn_back(latent, scale * y[flat]))
     norm = gradient.norm(dim=1)
-    steep = norm > 0
-    if not bool(steep.any()):
+    if not bool((norm > 0).any()):
         raise NotAvailable("the margin is flat at all errors that the search found")
-    used, normals = steep.nonzero().squeeze(1), -gradient[steep] / norm[steep, None]
-    alike = normals @ normals.t()
-    left = torch.ones(len(used), dtype=torch.bool)
-    owner = torch.full((len(used),), -1)
-    directions: list[Tensor] = []
-    while bool(left.any()) and len(directions) < _MOST_DIRECTIONS:
-        support = ((alike - _ALIKE).clamp_min(0.0) * left).sum(1)
-        leader = int(torch.where(left, support, -1.0).argmax())
-        members = left & (alike[leader] >= _ALIKE)
-        mean = normals[members].mean(0)
-        directions.append(mean / mean.norm())
-        owner[members] = len(directions) - 1
-        left &= ~members
-    return torch.stack(directions), used[owner >= 0], owner[owner >= 0]
+    normals = torch.where(norm > 0, -gradient.t() / norm, 0.0).t()
+    cosines = normals @ normals.t()
+    found: list[tuple[Tensor, Tensor]] = []
+    for alike in _ALIKE:
+        left = norm > 0
+        for _ in range(_MOST_DIRECTIONS):
+            support = (cosines - alike).clamp_min(0.0) @ left.double()
+            leader = int(torch.where(left, support, -1.0).argmax())
+            members = left & (cosines[leader] >= alike)
+            mean = normals[members].sum(0)
+            found.append((mean / mean.norm(), members))
+            left = left & ~members
+            if not bool(left.any()):
+                break
+    return found
+
+
+def _drawn_back(latent: Latent, y: Tensor) -> Tensor:
+    """Points just before the last change of answer between the input and each error y (n, k + 1)."""
+    low, high = torch.zeros(len(y), 1, dtype=torch.float64), torch.ones(len(y), 1, dtype=torch.float64)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        wrong = latent.margin(middle * y)[:, None] <= 0
+        low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
+    return low * y
 
 
 def _weighed(log_weights: Tensor, n: int) -> Measured:
@@ -188,17 +221,20 @@ def _weighed(log_weights: Tensor, n: int) -> Measured:
     Raises:
         NotAvailable: too few of the weights make up the sum.
     """
-    total = log_weights.logsumexp(0).item()
-    if math.isinf(total):
+    if not len(log_weights):
         raise NotAvailable("no errors among the draws that were to be weighed")
-    shares = (log_weights - total).exp()
-    size, largest = 1.0 / (shares**2).sum().item(), shares.max().item()
-    if size < _LEAST_SIZE or largest > _MOST_SHARE:
+    total, size = log_weights.logsumexp(0).item(), _effective_size(log_weights)
+    if size < _LEAST_SIZE or log_weights.max().item() - total > _MOST_LOG_SHARE:
         raise NotAvailable(f"weights degenerate: effective sample size {size:.0f} of {n} draws")
     error = math.sqrt(max(1.0 / size - 1.0 / n, 0.0) * n / (n - 1))
     log_p = total - math.log(n)
     half = _NORMAL * error
     return Measured(min(log_p, 0.0), (log_p - half, min(log_p + half, 0.0)), error)
+
+
+def _effective_size(log_weights: Tensor) -> float:
+    """(sum w)^2 / sum w^2."""
+    return math.exp(2.0 * log_weights.logsumexp(0).item() - (2.0 * log_weights).logsumexp(0).item())
 
 
 IMPORTANCE = Importance()

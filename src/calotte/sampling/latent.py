@@ -5,7 +5,7 @@ first M - 2 coordinates of that are uniform in the ball of R^(M-2) (Archimedes' 
 therefore serves all three noises, and for all three a half-space reads v.y >= s in the same coordinates y.
 
 The network sees k <= M of the coordinates: the m of u, or those in the span of the first layer's rows where it is a
-chain of dense layers. Of the others only the norm matters. So a state is z = (g_1, ..., g_k, ||(g_{k+1}, ..., g_M)||).
+chain of dense layers. Of the others only the norm matters: a state is z = (g_1, ..., g_k, ||(g_{k+1}, ..., g_M)||).
 """
 
 from __future__ import annotations
@@ -33,20 +33,22 @@ class Latent:
     """One input of a problem under noise u = size * y, y of shape (n, k + 1) on the noise's support.
 
     Attributes:
+        row: of the input in its problem; x: that input, (1, d).
         seen: k, the coordinates that the network sees; dimension: M.
         calls: network evaluations of one point so far.
     """
 
-    def __init__(self, problem: Problem, i: int) -> None:
+    def __init__(self, problem: Problem, i: int, *, reduced: bool = True) -> None:
+        """With `reduced` false the coordinates are those of u also in a chain of dense layers."""
         self.network, self.noise = problem.network, problem.noise
         self._seed, self._index = problem.settings.seed, problem.index[i]
-        self._x, self._answer = problem.x[i : i + 1], problem.predicted[i : i + 1]
+        self.row, self.x, self._answer = i, problem.x[i : i + 1], problem.predicted[i : i + 1]
         self.dimension = problem.m + (2 if self.noise.kind == "ball" else 0)
         self.seen, self._start = problem.m, 0
         self._rows: Tensor | None = None
-        if problem.geometry.chain is not None:
+        if reduced and problem.geometry.chain is not None:
             self._start = problem.geometry.chain.ends[0]
-            self._base = dict(self.network.values(self._x))[self._start].flatten(1)
+            self._base = dict(self.network.values(self.x))[self._start].flatten(1)
             self._rows = problem.geometry.space.rows.t().contiguous()
             self.seen = len(self._rows)
         self.calls = 0
@@ -92,7 +94,7 @@ class Latent:
             NotAvailable: the time limit has passed.
         """
         found = []
-        for part in y.split(_BLOCK):
+        for part in torch.split(y, _BLOCK):
             if time.perf_counter() > self._deadline:
                 raise NotAvailable("the time limit was reached")
             self.calls += len(part)
@@ -100,7 +102,7 @@ class Latent:
             if self._rows is not None:
                 found.append(self.network.forward(torch.addmm(self._base, u, self._rows), self._start))
             else:
-                found.append(self.network.forward(self._x + self.noise.apply_map(u, self.network.d)))
+                found.append(self.network.forward(self.x + self.noise.apply_map(u, self.network.d)))
         return torch.cat(found)
 
     def margins(self, y: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def caps(noise: Noise, m: int, directions: Tensor, ladders: list[Tensor]) -> Pro
     heights = [torch.full((1,), -torch.inf, dtype=torch.float64)]
     owner = [torch.zeros(1, dtype=torch.int64)]
     for j, logs in enumerate(ladders):
-        levels = resolved(noise, m, noise.standard_quantile(logs, m)).unique()
+        levels = torch.unique(resolved(noise, m, noise.standard_quantile(logs, m)))
         heights.append(levels)
         owner.append(torch.full((len(levels),), j))
     flat = torch.cat(heights)
