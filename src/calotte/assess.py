@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from calotte.adversary import Witness, nearest_misclassified
+from calotte.adversary import RESTARTS, Witness, nearest_misclassified
 from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, Settings, relaxed_radius
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
@@ -169,6 +169,7 @@ def assess_each(
                 witnesses = nearest_misclassified(
                     network,
                     x[part],
+                    restarts=RESTARTS if plain.chain is not None else 0,
                     seed=settings.seed,
                     index=numbers[part],
                     answers=here.predicted,

@@ -19,16 +19,20 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from calotte.adversary.reduced import Reduced, reduced
 from calotte.adversary.slopes import Slopes
 from calotte.adversary.witness import Witness, distances_up, nearest_witnesses
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.network.single import in_single
 
-__all__ = ["nearest_misclassified"]
+__all__ = ["RESTARTS", "nearest_misclassified"]
+
+RESTARTS = 27
+"""Random starts for each input: three rounds over nine rivals, each from further away."""
 
 _RIVALS = 9  # classes walked to from the input itself, smallest margin first
-_KEPT, _POLISHED = 4, 2  # finds of each input that are followed along the boundary, and polished in float64
+_KEPT, _POLISHED = 6, 2  # finds of each input that are followed along the boundary, and polished in float64
 _SAME = 0.05  # finds that are nearer to each other, as shares of their distance, are one
 _POLISH, _HALVINGS = 12, 50  # steps
 _ENTRIES = 2**24  # numbers that a batch may hold for a value of each unit
@@ -52,7 +56,9 @@ class Schedule:
         return turn, growth
 
 
-_EXPLORE = Schedule(60, (2.0, 0.02), (0.15, 0.01))
+_FROM_INPUT = Schedule(60, (1.0, 0.02), (0.15, 0.01))
+_FROM_AFAR = Schedule(60, (2.0, 0.1), (0.15, 0.02))
+_MULTIPLES = (1.0, 2.0, 3.0)  # of the best distance so far: where rounds of random starts begin
 _FOLLOW = Schedule(100, (0.3, 0.001), (0.03, 0.0003))
 
 
@@ -60,7 +66,7 @@ def nearest_misclassified(
     network: Network,
     x: ArrayLike | Tensor,
     *,
-    restarts: int = 9,
+    restarts: int = RESTARTS,
     seed: int = 0,
     index: Sequence[int] | None = None,
     low: float | None = None,
@@ -71,7 +77,8 @@ def nearest_misclassified(
     """Search for the nearest point (L2) that is answered differently from each input.
 
     From each input one descent goes to each rival class, and `restarts` more begin at random points as far away as
-    the best find. The nearest finds are followed along the boundary, polished in float64 and certified.
+    the best find, or two or three times as far. The nearest finds are followed along the boundary, polished in
+    float64 and certified.
 
     Args:
         network: the network.
@@ -119,39 +126,50 @@ class _Search:
         if network.clipping is not None:
             inner = network.clipping.network
             self.least, self.most = max(low, network.clipping.low), min(high, network.clipping.high)
-        self.fine, self.rough = Slopes(inner), Slopes(in_single(inner))
-        if not self.rough.near(self.fine):
-            self.rough = self.fine
+        unlimited = math.isinf(self.least) and math.isinf(self.most)
+        self.space = reduced(inner) if unlimited else Reduced(inner, None)
+        self.fine, exact = Slopes(inner), Slopes(self.space.network)
+        self.rough = Slopes(in_single(self.space.network))
+        if not self.rough.near(exact):
+            self.rough = exact
         self.rivals = min(network.decision.comparisons, _RIVALS)
         widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
-        self.batch = max(1, int(_ENTRIES / ((self.rivals + restarts) * (network.units + 2 * widest))))
+        self.batch = max(1, int(_ENTRIES / (max(self.rivals, _KEPT) * (network.units + 2 * widest))))
 
     def witnesses(
         self, x: Tensor, y: Tensor, starts: Sequence[tuple[int, int]], deadline: float
     ) -> list[Witness | None]:
         """Witnesses for a batch x (B, d), answered y (B,)."""
         centre = x.clamp(self.least, self.most)
-        points = self._explored(centre, y, starts, deadline)
-        points = self._followed(centre, y, points, deadline)
+        aims = self.fine.margins(centre, y).argsort(1)[:, : self.rivals]
+        inside = self.space.down(centre)
+        points = self._explored(inside, y, aims, starts, deadline)
+        points = self.space.up(centre[:, None], self._followed(inside, y, points, deadline))
         points = self._polished(centre, y, points)
         if self.network.clipping is not None:  # where x is out of the range and the point at its end, x will do
             out = (x != centre)[:, None] & (points == centre[:, None])
             points = torch.where(out, x[:, None], points)
         return nearest_witnesses(self.network, x, y, points, self.low, self.high)
 
-    def _explored(self, x: Tensor, y: Tensor, starts: Sequence[tuple[int, int]], deadline: float) -> Tensor:
-        """Points (B, rivals + restarts, d) answered otherwise than y, NaN where a start led nowhere."""
+    def _explored(
+        self, x: Tensor, y: Tensor, aims: Tensor, starts: Sequence[tuple[int, int]], deadline: float
+    ) -> Tensor:
+        """Points (B, rivals + restarts, d) answered otherwise than y, NaN where a start led nowhere.
+
+        aims: (B, rivals) the margins to go for, smallest first.
+        """
         d, n, r = x.shape[1], self.rivals, self.restarts
-        aims = self.fine.margins(x, y).argsort(1)[:, :n]
-        found = self._descend(x, y, x[:, None].expand(-1, n, -1), aims, _EXPLORE, deadline)
-        if not r:
-            return found
-        nearest = distances_up(found, x[:, None]).amin(1)
-        radius = torch.where(nearest.isfinite(), nearest, x.norm(dim=1).clamp_min(1.0))
+        found = self._descend(x, y, x[:, None].expand(-1, n, -1), aims, _FROM_INPUT, deadline)
+        rounds = torch.arange(r).chunk(len(_MULTIPLES)) if r else ()
         directions = torch.stack([_directions(*start, r, d) for start in starts])
-        begin = (x[:, None] + radius[:, None, None] * directions).clamp(self.least, self.most)
-        more = self._descend(x, y, begin, aims[:, torch.arange(r) % n], _EXPLORE, deadline)
-        return torch.cat([found, more], 1)
+        for multiple, these in zip(_MULTIPLES, rounds, strict=False):
+            nearest = distances_up(found, x[:, None]).amin(1)
+            radius = multiple * torch.where(nearest.isfinite(), nearest, x.norm(dim=1).clamp_min(1.0))
+            points = x[:, None] + radius[:, None, None] * directions[:, these]
+            points = points.clamp(self.least, self.most)
+            more = self._descend(x, y, points, aims[:, these % n], _FROM_AFAR, deadline)
+            found = torch.cat([found, more], 1)
+        return found
 
     def _followed(self, x: Tensor, y: Tensor, points: Tensor, deadline: float) -> Tensor:
         """The nearest of points (B, k, d), each followed along the boundary as far as that leads nearer to x."""

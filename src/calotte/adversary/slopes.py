@@ -11,9 +11,9 @@ from calotte.network.affine import Affine
 from calotte.network.graph import Network
 from calotte.normals import pull_back
 
-__all__ = ["Slopes"]
+__all__ = ["Slopes", "padded"]
 
-_ROWS = 16  # matrix products of batches padded to a multiple of it give each row the same bits whatever the batch
+_ROWS = 16
 
 
 class Slopes:
@@ -35,7 +35,7 @@ class Slopes:
 
     def margins(self, points: Tensor, y: Tensor) -> Tensor:
         """Margins (T, comparisons) of the answers y (T,) at points (T, d)."""
-        z = self.network.forward(self._padded(points))[: len(points)]
+        z = self.network.forward(padded(points.to(self.dtype)))[: len(points)]
         return margins(self.network.decision, z, y)
 
     def at(self, points: Tensor, y: Tensor, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,7 +50,7 @@ class Slopes:
         """
         network, count = self.network, len(points)
         active = {}
-        for i, value in network.values(self._padded(points)):
+        for i, value in network.values(padded(points.to(self.dtype))):
             if i in self.feeders:
                 active[i] = value > 0
         z = value.flatten(1)
@@ -70,6 +70,7 @@ class Slopes:
         slope = pull_back(network, masks, last, cotangents.reshape(-1, *network.shape(last)))[:count]
         return gaps, slope.to(z.dtype), gaps.gather(1, aim[:, None])
 
-    def _padded(self, points: Tensor) -> Tensor:
-        """Points with rows of zeros up to a multiple of _ROWS."""
-        return functional.pad(points.to(self.dtype), (0, 0, 0, -len(points) % _ROWS))
+
+def padded(rows: Tensor) -> Tensor:
+    """Rows (n, d) with zeros below, so many that matrix products give each row the same bits whatever the batch."""
+    return functional.pad(rows, (0, 0, 0, -len(rows) % _ROWS))
