@@ -23,7 +23,8 @@ from calotte.theorems import log_target
 
 __all__ = ["Plan", "plan", "plan_each"]
 
-_STEPS = {True: 50, False: 12}
+_STEPS = {True: 50, False: 12}  # of bisection, for rungs that are monotone in eps and others
+_FEW = 5  # for rungs that take the inputs one by one
 """Halvings of the interval of log eps, of a factor 4 at first: for rungs that cost little, and for the others."""
 
 
@@ -98,9 +99,12 @@ def plan_each(
 
     def each() -> Iterator[Plan]:
         for part in batches(network, len(x), settings.memory_limit):
-            problem = Problem(geometry, x[part], numbers[part], noise, settings)
+            problem = Problem(geometry, x[part], numbers[part], noise, settings, log_target(delta))
             distances = plain.distances(x[part]) if plain is not geometry else problem.distances
-            largest = {rung.name: _largest_sizes(rung, problem, delta) for rung in chosen}
+            largest: dict[str, Tensor] = {}
+            for rung in chosen:
+                start = torch.stack(list(largest.values())).amax(0) if largest else torch.zeros(len(problem.x))
+                largest[rung.name] = _largest_sizes(rung, problem, start.double())
             for i, number in enumerate(numbers[part]):
                 rho = distances.rho[i].item()
                 sizes = {name: values[i].item() for name, values in largest.items()}
@@ -150,39 +154,42 @@ def plan(
     return list(plan_each(network, inputs, noise, delta, labels=labels, index=index, rungs=rungs, settings=settings))
 
 
-def _largest_sizes(rung: ProvedRung, problem: Problem, delta: float) -> Tensor:
-    """Largest eps or sigma (B,) found with p <= delta proved by a rung: bisection on its logarithm, the safe end.
+def _largest_sizes(rung: ProvedRung, problem: Problem, start: Tensor) -> Tensor:
+    """Largest eps or sigma (B,) found at which a rung proves p <= delta: bisection on its logarithm, the safe end.
 
-    The interval starts at rho_x, where sphere and ball have p = 0, or below it; 0 where nothing is proved there
-    or the rung does not apply, inf where there seems to be no end.
+    The search begins at `start` (B,), what cheaper rungs have reached, or at rho_x, where sphere and ball have p = 0;
+    0 where nothing is proved there or the rung does not apply, inf where there seems to be no end.
     """
     if rung.refuses(problem) is not None:
         return torch.zeros(len(problem.x), dtype=torch.float64)
-    log_delta = log_target(delta)
+    if rung.one_by_one and len(problem.x) > 1:
+        each = [_largest_sizes(rung, problem.alone(i), start[i : i + 1]) for i in range(len(problem.x))]
+        return torch.cat(each)
+    growth = 1.5 if rung.one_by_one else 4.0
 
     def holds(sizes: Tensor) -> Tensor:
-        return rung.log_bound(problem, sizes) <= log_delta
+        return rung.log_bound(problem, sizes) <= problem.target
 
     rho = problem.distances.rho
-    low = torch.where((rho > 0) & torch.isfinite(rho), rho, 1.0)
+    low = torch.where((start > 0) & torch.isfinite(start), start, torch.where((rho > 0) & torch.isfinite(rho), rho, 1.0))
     proved = holds(low)
     for _ in range(20):
         if proved.all():
             break
         low = torch.where(proved, low, low / 2)
         proved = holds(low)
-    high = low * 2
+    high = low * min(2.0, growth)
+    more = proved
     for _ in range(100):
         more = holds(high) & proved
         if not more.any():
             break
-        low, high = torch.where(more, high, low), torch.where(more, high * 4, high)
-    unlimited = holds(high) & proved
-    for _ in range(_STEPS[rung.monotone]):
+        low, high = torch.where(more, high, low), torch.where(more, high * growth, high)
+    for _ in range(_FEW if rung.one_by_one else _STEPS[rung.monotone]):
         middle = (low * high).sqrt()
         fine = holds(middle)
         low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
-    return torch.where(unlimited, torch.inf, torch.where(proved & holds(low), low, 0.0))
+    return torch.where(more, torch.inf, torch.where(proved, low, 0.0))
 
 
 def _rounded(noise: Noise, sizes: dict[str, float], measure: Callable[[Noise], float]) -> dict[str, float | None]:

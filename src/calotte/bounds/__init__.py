@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from calotte.bounds.branching import branching_bound
 from calotte.bounds.concentration import concentration_bound, relaxation_bound, relaxed_radius
 from calotte.bounds.ladder import Bound, Guarantee, Problem, ProvedRung, Rung, Settings
 from calotte.bounds.union import cell_bound, theorem_bound
@@ -59,6 +60,14 @@ PROVED_RUNGS = {
             "derived in docs/ladder.md",
             concentration_bound,
             most_units=_MOST_UNITS,
+        ),
+        ProvedRung(
+            "branching",
+            "the sum of such bounds over boxes that cut the noise along the directions in which units move together",
+            "derived in docs/ladder.md",
+            branching_bound,
+            most_units=_MOST_UNITS,
+            one_by_one=True,
         ),
     )
 }

@@ -87,6 +87,7 @@ class Settings:
     seed: int = 0
     time_limit: float = math.inf
     memory_limit: float = 2e9
+    boxes: int = 300
     delta: float | None = None
     search: bool = True
 
@@ -99,11 +100,25 @@ class Problem:
         x: (B, d) inputs; index: the number of each in the user's file.
         noise: the noise.
         settings: budgets and levels.
+        target: a bound on log p below which no more work is worth while.
     """
 
-    def __init__(self, geometry: Geometry, x: Tensor, index: list[int], noise: Noise, settings: Settings) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        x: Tensor,
+        index: list[int],
+        noise: Noise,
+        settings: Settings,
+        target: float = -math.inf,
+    ) -> None:
         self.geometry, self.x, self.index = geometry, x, index
-        self.noise, self.settings = noise, settings
+        self.noise, self.settings, self.target = noise, settings, target
+
+    def alone(self, i: int) -> Problem:
+        """The problem of the i-th input of the batch."""
+        one = slice(i, i + 1)
+        return Problem(self.geometry, self.x[one], self.index[one], self.noise, self.settings, self.target)
 
     @property
     def network(self) -> Network:
@@ -154,12 +169,14 @@ class ProvedRung(Rung):
         monotone: whether a larger eps never gives a smaller bound.
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
         most_units: hidden units up to which it is tried on graphs that are no chain of dense layers.
+        one_by_one: whether it takes the inputs of a batch one after the other.
     """
 
     log_bound: Callable[[Problem, Tensor], Tensor]
     monotone: bool = False
     needs_plane: bool = False
     most_units: float = math.inf
+    one_by_one: bool = False
 
     def refuses(self, problem: Problem) -> str | None:
         """Why the rung does not apply, or None."""

@@ -33,24 +33,20 @@ __all__ = ["Evaluation", "Local", "localise"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Bounds over L boxes.
+    """Bounds over L boxes, and hints where they could be improved.
 
     Attributes:
         log_bound: (L,) upper bounds on log P(error, u in the box, G).
         log_margins, log_price: (L,) its two parts, the half-spaces of the margins and the good event of the box.
-        loss: (L, N) what relaxing each unit takes from the worst margin, at most.
-        width: (L, N) widths of the bounds on the units.
-        along: (L, N, K) components of the units' linear bounds along the directions, in absolute value.
-        free: (L, N) norms of the rest of them.
+        impact: (L, 2, N) what more height for the lower and upper bounds of each unit takes from the worst margin.
+        gain: (L, K) what cutting along each direction could give it back.
     """
 
     log_bound: Tensor
     log_margins: Tensor
     log_price: Tensor
-    loss: Tensor
-    width: Tensor
-    along: Tensor
-    free: Tensor
+    impact: Tensor
+    gain: Tensor
 
 
 @dataclass(frozen=True)
@@ -106,6 +102,11 @@ class Local:
         """N."""
         return len(self.low)
 
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of a component of u."""
+        return self.noise.sigma(self.m)
+
     @cached_property
     def gram(self) -> Tensor:
         """(N + C, N + C) inner products a_i.a_j."""
@@ -143,65 +144,86 @@ class Local:
 
         Args:
             boxes: L regions of the noise.
-            reach: (L, number of groups) height s of the half-spaces of the good event for the units of each group,
-                in units of the noise's size, for the part of the noise that the box leaves free; inf for none.
+            reach: (L, 2, N) heights s of the half-spaces of the good event, for lower and for upper bounds, in units
+                of the noise's size, for the part of the noise that the box leaves free; inf for none.
         """
         count, n_units, size = len(boxes), self.units, self.noise.size
         smallest, largest = boxes.radii(self.noise)
         left = boxes.left(self.m)
         whole = largest if not math.isinf(self.noise.radius) else torch.full_like(largest, torch.inf)
-        height = torch.minimum(reach, whole[:, None])
+        height = torch.minimum(reach, whole[:, None, None])
         log_each = log_tail_up(self.noise, height, smallest, largest, left)
         low, high = (t.expand(count, -1).clone() for t in (self.low, self.high))
         lines = torch.zeros(3, count, n_units, dtype=torch.float64)
-        along = torch.zeros(count, n_units, boxes.low.shape[1], dtype=torch.float64)
-        rest = torch.zeros(count, n_units, dtype=torch.float64)
-        used = torch.zeros_like(height)
+        along, rest = [], []
+        price = torch.full((count, 2, n_units), -torch.inf, dtype=torch.float64)
+        taken: list[Tensor] = []
         moments = _Moments(self, boxes)
-        for k, group in enumerate(self.groups):
+        for group in self.groups:
             own = torch.arange(group.start, group.stop)
             n = len(own)
             rows = self._pull_back(own.repeat(2), torch.tensor([1.0, -1.0]).double().repeat_interleave(n), lines)
+            taken.append(-rows.read.clamp_max(0.0))
             least, _, norm, components = self.over(boxes, rows)
-            along[:, group], rest[:, group] = components[:, :n].abs(), norm[:, :n]
-            ends = []
-            for distance in (whole, height[:, k]):
-                lowest = least - distance[:, None] * size * norm * (1.0 + gamma(8))
-                lowest = lowest - gamma(8) * (least.abs() + lowest.abs()) - VALUE_SLACK
-                lowest = torch.where(lowest.isnan(), -torch.inf, lowest)
-                ends += [torch.maximum(low[:, group], lowest[:, :n]), torch.minimum(high[:, group], -lowest[:, n:])]
-            free_low, free_high, paid_low, paid_high = ends
+            along.append(components[:, :n])
+            rest.append(norm[:, :n])
+            free = torch.stack([low[:, group], -high[:, group]], 1)
+            least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n)
+            free = torch.maximum(free, lowest(least, norm * size, whole[:, None, None]))
+            paid = torch.maximum(free, lowest(least, norm * size, height[:, :, group]))
             if group.start:
-                open_ = (paid_low < 0) & (paid_high > 0) & (free_low < 0) & (free_high > 0)
+                open_ = ((paid < 0).all(1) & (free < 0).all(1) & (height[:, :, group] < whole[:, None, None]).any(1))
                 box, row = open_.repeat(1, 2).nonzero(as_tuple=True)
-                level = moments.levels(rows, box, row, low, high, log_each[:, k])
                 better = torch.full((count, 2 * n), -torch.inf, dtype=torch.float64)
-                better[box, row] = level
-                paid_low = torch.maximum(paid_low, better[:, :n])
-                paid_high = torch.minimum(paid_high, -better[:, n:])
-            free = (free_low >= 0) | (free_high <= 0)
-            active = ~free & (paid_low >= 0)
-            inactive = ~free & (paid_high <= 0) & ~active
-            used[:, k] = 2.0 * (~free).sum(1) - active.sum(1) - inactive.sum(1)
-            # a half-space that is not paid for is not used
-            low[:, group] = torch.where(free | inactive, free_low, paid_low)
-            high[:, group] = torch.where(free | active, free_high, paid_high)
+                better[box, row] = moments.levels(rows, box, row, low, high, log_each[:, :, group].flatten(1))
+                paid = torch.maximum(paid, better.reshape(count, 2, n))
+            stable = (free >= 0).any(1, keepdim=True)
+            active = ~stable & (paid[:, :1] >= 0)
+            inactive = ~stable & (paid[:, 1:] >= 0) & ~active
+            use = (paid > free) & ~stable & torch.cat([~inactive, ~active], 1)
+            ends = torch.where(use, paid, free)
+            price[:, :, group] = torch.where(use, log_each[:, :, group], -torch.inf)
+            low[:, group], high[:, group] = ends[:, 0], -ends[:, 1]
             lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))
         margins = torch.arange(n_units, len(self.constant))
         rows = self._pull_back(margins, torch.ones(len(margins), dtype=torch.float64), lines)
         log_box = boxes.log_measure(self.noise, self.m)
-        inside = log_box[:, None] + self._log_tail(*self.over(boxes, rows)[:3], smallest, largest, left)
+        over = self.over(boxes, rows)
+        inside = log_box[:, None] + self._log_tail(*over[:3], smallest, largest, left)
         everywhere = Boxes.whole(boxes.low.shape[1]).repeated(count)
         beyond = self._log_tail(*self.over(everywhere, rows)[:3], *everywhere.radii(self.noise), everywhere.left(self.m))
         parts = torch.minimum(inside, beyond)
         parts = torch.minimum(parts, log_box[:, None] + moments.tails(rows, low, high))
-        price = log_box[:, None] + log_each + used.log()
-        paid = (used > 0) & price.isfinite()
-        price = torch.where(paid, price + gamma(8) * (1.0 + price.abs() + log_box.abs()[:, None]), -torch.inf)
+        price = log_box[:, None] + price.flatten(1)
+        price = torch.where(price.isfinite(), price + gamma(8) * (1.0 + price.abs()), -torch.inf)
         log_bound = torch.minimum(log_sum_up(torch.cat([parts, price], 1)), log_box)
-        read = rows.read[torch.arange(count), parts.argmax(1)]
+        # hints only from here on
+        worst = (torch.arange(count), parts.argmax(1))
+        read = rows.read[worst]
         loss = torch.where(read < 0, -read * lines[2], read * torch.minimum(high, -low))
-        return Evaluation(log_bound, log_sum_up(parts), log_sum_up(price), torch.where((low < 0) & (high > 0), loss, 0.0), high - low, along, rest)
+        loss = torch.where((low < 0) & (high > 0), loss / (high - low), 0.0)
+        norms = torch.cat([*rest, torch.zeros(count, 0, dtype=torch.float64)], 1)
+        impact = self._impact(-read.clamp_max(0.0), taken, low, high) * norms[:, None]
+        gain = torch.zeros_like(boxes.low)
+        half = self.half_widths(boxes)
+        for group, components in zip(self.groups, along, strict=True):
+            free = 2.0 * self.sigma * components**2 / norms[:, group, None].clamp_min(1e-300)
+            reach_k = torch.where(boxes.split[:, None], components.abs() * half[:, None], free)
+            gain += (loss[:, group, None] * reach_k).sum(1)
+        gain += over[3][worst].abs() * half
+        return Evaluation(log_bound, log_sum_up(parts), log_sum_up(price), impact, gain)
+
+    def _impact(self, read: Tensor, taken: list[Tensor], low: Tensor, high: Tensor) -> Tensor:
+        """(L, 2, N) what moving the lower or upper bound of each unit by 1 takes from the worst margin, about."""
+        influence = read.clone()
+        impact = torch.zeros(len(read), 2, self.units, dtype=torch.float64)
+        for group, rows in reversed(list(zip(self.groups, taken, strict=True))):
+            a, b = low[:, group], high[:, group]
+            width = (b - a).clamp_min(1e-300)
+            share = torch.stack([(b / width).clamp(0.0, 1.0) ** 2, (a / width).clamp(-1.0, 0.0) ** 2], 1)
+            impact[:, :, group] = influence[:, None, group] * share
+            influence[:, : group.start] += (impact[:, :, group].flatten(1)[:, None] @ rows)[:, 0]
+        return impact
 
     def _pull_back(self, own: Tensor, sign: Tensor, lines: Tensor) -> _Rows:
         """Linear functions below sign * z_own (R,), given the lines (3, L, N) of the units before them.
@@ -246,7 +268,7 @@ class Local:
         flat = rows.linear.flatten(0, 1)
         shape = rows.linear.shape[:2]
         own = rows.sign[..., None] * self.components[rows.own]
-        components = ((flat @ self.components[:n]).reshape(*shape, self.components.shape[1]) + own) * split
+        components = (flat @ self.components[:n]).reshape(*shape, self.components.shape[1]) + own
         spread = rows.linear.abs() @ self.length[:n] + self.length[rows.own]
         if n <= self.normal.shape[1]:
             squared = ((flat @ self.gram[:n, :n]).reshape(rows.linear.shape) * rows.linear).sum(2)
@@ -255,7 +277,7 @@ class Local:
         else:
             normal = (flat @ self.normal[:n]).reshape(*shape, self.normal.shape[1]) + rows.sign[..., None] * self.normal[rows.own]
             squared = (normal * normal).sum(2)
-        squared = squared - (components * components).sum(2)
+        squared = squared - (components * components * split).sum(2)
         error = self.accuracy * spread * spread * (1.0 + gamma(n + 8))
         largest = (squared.clamp_min(0.0) + 4.0 * error).sqrt() * (1.0 + 4 * UNIT_ROUNDOFF) + NORM_SLACK
         smallest = (squared - 4.0 * error).clamp_min(0.0).sqrt() * (1.0 - 4 * UNIT_ROUNDOFF)
@@ -316,6 +338,13 @@ class Local:
         return replace(self, directions=directions, span=height * (1.0 + gamma(4)), log_missed=missed)
 
 
+def lowest(least: Tensor, norm: Tensor, height: Tensor) -> Tensor:
+    """least - height norm, rounded down; -inf where that is undefined."""
+    value = least - height * norm * (1.0 + gamma(8))
+    value = value - gamma(8) * (least.abs() + value.abs()) - VALUE_SLACK
+    return torch.where(value.isnan(), -torch.inf, value)
+
+
 class _Moments:
     """Tails of forms that keep the first group's units as they are, over L boxes."""
 
@@ -368,7 +397,7 @@ class _Moments:
         least, _, norm, components = local.over(boxes, form)
         n = linear.shape[2]
         inner = linear[:, 0] @ local.gram[:n, :n0] + sign * local.gram[own[:, 0], :n0]
-        inner = inner - (components * self.components[box]).sum(2)
+        inner = inner - (components * self.components[box] * boxes.split[:, None]).sum(2)
         spread = linear[:, 0].abs() @ local.length[:n] + local.length[own[:, 0]]
         off = 4.0 * local.accuracy * spread[:, None] * local.length[:n0]
         return least[:, 0], norm[:, 0], g, inner, off
@@ -401,9 +430,9 @@ class _Moments:
     def levels(
         self, rows: _Rows, box: Tensor, row: Tensor, low: Tensor, high: Tensor, log_each: Tensor
     ) -> Tensor:
-        """Lower bounds (Q,) on forms, each failing with probability at most `log_each` (L,) of its box."""
+        """Lower bounds (Q,) on forms, each failing with probability at most `log_each` (L, R)."""
         form = self._form(rows, box, row)
-        log_each = log_each[box]
+        log_each = log_each[box, row]
         deviation = self._deviation(form, box)
         best = torch.full_like(deviation, -torch.inf)
         for factor in (0.75, 1.0):
