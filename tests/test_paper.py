@@ -19,6 +19,7 @@ from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 from calotte.network.random import random_network
 from calotte.paper import Effort, Report, render, run, statements
+from calotte.paper.adversarial import area_under_curve
 from calotte.paper.behaviour import count_cells, count_faces, exponent
 from calotte.paper.networks import random_subject, sawtooth
 from calotte.paper.plane import cell_edges, cells_in_square
@@ -83,8 +84,27 @@ def test_the_numbers_are_in_the_json(report):
     ):
         assert rho <= theorem <= cell  # the exact caps reach farther, and p = 0 up to rho
         assert distance is None or rho <= distance
+    for rho, certified, distance in zip(
+        network["rho"], network["certified_radius"], network["adversarial_distance"], strict=True
+    ):
+        assert rho <= certified
+        assert distance is None or certified <= distance
+    for share, area in network["area_under_curve"].items():
+        within = [d for d in network["adversarial_distance"] if d is not None and d <= area["tau"]]
+        assert len(within) == pytest.approx(float(share) * len(network["rho"]), abs=1.01)
+        assert 0.8 < area["output hyperplane"] <= 1
     statements_tried = {check["statement"] for check in content["sections"]["checks"]["checks"]}
     assert {"Theorem 3.1", "Corollary 3.2", "Theorem 4.1", "Theorem 4.2", "rung `cell`"} <= statements_tried
+
+
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        score, positive = generator.integers(0, 6, 30).astype(float), generator.random(30) < 0.4
+        pairs = [(a > b) + 0.5 * (a == b) for a in score[positive] for b in score[~positive]]
+        assert area_under_curve(score, positive) == pytest.approx(np.mean(pairs))
+    assert area_under_curve(np.arange(4.0), np.array([False, False, True, True])) == 1
+    assert math.isnan(area_under_curve(np.arange(4.0), np.zeros(4, dtype=bool)))
 
 
 def test_a_section_renders(report):

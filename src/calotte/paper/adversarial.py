@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
 from calotte.adversary import Witness, margins, nearest_misclassified
-from calotte.bounds import PROVED_RUNGS, Problem, Settings
+from calotte.bounds import PROVED_RUNGS, Problem, Settings, relaxed_radius
 from calotte.geometry import Geometry
 from calotte.noise import Sphere
 from calotte.paper.behaviour import DELTA
@@ -30,8 +31,10 @@ from calotte.sampling.monte_carlo import clopper_pearson, count_misclassified
 
 __all__ = [
     "CONFIDENCE",
+    "TAU_SHARES",
     "Balls",
     "Beside",
+    "area_under_curve",
     "balls_table",
     "beside_table",
     "measure_balls",
@@ -42,6 +45,10 @@ __all__ = [
 
 CONFIDENCE = 0.999
 """One-sided level of the sampled bounds, for each input separately."""
+TAU_SHARES = (0.1, 0.25, 0.5)
+"""tau as quantiles of the adversarial distances: whose neighbourhood of radius tau holds an adversarial point?"""
+RANKED = ("cell", "relaxation", "concentration")
+"""Rungs whose smallest bound ranks the inputs."""
 MULTIPLES = (1, 2, 4)
 """Noise as multiples of the distance of the misclassified point that was found."""
 
@@ -54,6 +61,8 @@ class Balls:
         rho: (B,) radius of the ball that is proved free of adversarial points, rounded down.
         witnesses: the nearest misclassified points found; adversarial: (B,) their distances, inf where none is.
         theorem, cell: (B,) the largest eps with p <= DELTA proved on the sphere, rounded down.
+        certified: (B,) the largest certified radius, rounded down; log_bound: (B,) the best proved bound on log p
+            for noise on the sphere whose eps is the median of the adversarial distances.
         margin: (B,) least margin over the rivals; output_distance: (B,) distance to the nearest decision hyperplane
             of the cell, as if the cell did not end before it.
     """
@@ -64,6 +73,8 @@ class Balls:
     adversarial: Tensor
     theorem: Tensor
     cell: Tensor
+    certified: Tensor
+    log_bound: Tensor
     margin: Tensor
     output_distance: Tensor
 
@@ -72,33 +83,68 @@ class Balls:
         """Adversarial distance over rho_x (B,): how much of the free distance is not proved."""
         return self.adversarial / self.rho
 
+    def scores(self) -> dict[str, Tensor]:
+        """What could predict the adversarial distance, larger meaning further: (B,) each."""
+        return {
+            "rho_x": self.rho,
+            "margin": self.margin,
+            "output hyperplane": self.output_distance,
+            "certified radius": self.certified,
+            "best proved bound": -self.log_bound,
+        }
+
     def ranking(self) -> dict[str, float]:
-        """Spearman's rank correlation of the adversarial distance with what could predict it."""
+        """Spearman's rank correlation of the adversarial distance with each score, where a point was found."""
         known = self.adversarial.isfinite().numpy()
-        scores = {"rho_x": self.rho, "margin": self.margin, "output hyperplane": self.output_distance}
         return {
             name: float(stats.spearmanr(score.numpy()[known], self.adversarial.numpy()[known]).statistic)
-            for name, score in scores.items()
+            for name, score in self.scores().items()
         }
+
+    def tau(self, share: float) -> float:
+        """The distance within which a share of the inputs has an adversarial point, as far as found."""
+        return float(np.quantile(self.adversarial.numpy(), share, method="lower"))
+
+    def separation(self, tau: float) -> dict[str, float]:
+        """How well each score tells inputs with an adversarial point within tau: the area under the ROC curve."""
+        near = (self.adversarial <= tau).numpy()
+        return {name: area_under_curve(-score.numpy(), near) for name, score in self.scores().items()}
+
+
+def area_under_curve(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """P[a positive scores above a negative], ties counting half: Mann and Whitney's statistic; NaN without both."""
+    n, m = int(positive.sum()), int((~positive).sum())
+    if n == 0 or m == 0:
+        return math.nan
+    ranks = stats.rankdata(score)
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def measure_balls(subject: Subject, seed: int) -> Balls:
     """Measure the ball of every input of a subject, and search for the nearest misclassified points."""
     network, x = subject.network, subject.x
-    distances = Geometry(network).distances(x)
+    geometry = Geometry(network)
+    distances = geometry.distances(x)
     witnesses = nearest_misclassified(network, x, seed=seed)
     plans = plan(network, x, Sphere(1.0), DELTA, rungs=["theorem", "cell"])
     largest = {
         rung: torch.tensor([_unless_unlimited(p.largest_eps[rung]) for p in plans], dtype=torch.float64)
         for rung in ("theorem", "cell")
     }
+    adversarial = torch.tensor([w.distance if w else math.inf for w in witnesses], dtype=torch.float64)
+    eps = adversarial.median().item()  # infinite where a search finds next to nothing
+    problem = Problem(geometry, x, list(range(len(x))), Sphere(eps if math.isfinite(eps) else 1.0), Settings())
+    logs = [PROVED_RUNGS[rung].bound(problem) for rung in RANKED]
+    log_bound = torch.tensor([min(b.log_misclassification for b in each) for each in zip(*logs, strict=True)])
     return Balls(
         subject=subject,
         rho=distances.rho,
         witnesses=tuple(witnesses),
-        adversarial=torch.tensor([w.distance if w else math.inf for w in witnesses], dtype=torch.float64),
+        adversarial=adversarial,
         theorem=largest["theorem"],
         cell=largest["cell"],
+        certified=torch.maximum(distances.rho, relaxed_radius(geometry, x, steps=6)),
+        log_bound=log_bound.to(torch.float64),
         margin=margins(network.decision, network.forward(x), distances.predicted).amin(1),
         output_distance=distances.nearest[:, -network.decision.comparisons :].amin(1),
     )
@@ -133,18 +179,24 @@ def balls_table(measured: Balls) -> Table:
 
 
 def ranking_table(measured: Sequence[Balls]) -> Table:
-    """Rank correlations with the adversarial distance, as a table."""
+    """How well each score predicts the adversarial distance: a row for each network and score."""
     rows = []
     for balls in measured:
-        ranking = balls.ranking()
-        medians = (number(balls.rho.median().item(), "down"), number(balls.adversarial.median().item(), "up"))
-        rows.append((balls.subject.name, *medians, *(f"{value:+.2f}" for value in ranking.values())))
-    columns = ("network", "rho_x, 50 %", "found, 50 %", "rank by rho_x", "by margin", "by output hyperplane")
+        ranking, separations = balls.ranking(), [balls.separation(balls.tau(share)) for share in TAU_SHARES]
+        for k, (name, correlation) in enumerate(ranking.items()):
+            areas = (f"{separation[name]:.2f}" for separation in separations)
+            rows.append((balls.subject.name if k == 0 else "", name, f"{correlation:+.2f}", *areas))
+    columns = (
+        "network", "ranked by", "rank correlation",
+        *(f"AUC, tau = {share:.0%} quantile" for share in TAU_SHARES),
+    )  # fmt: skip
     note = (
-        "Spearman's rank correlation with the distance of the nearest misclassified point found. output hyperplane: "
-        "distance to the nearest decision hyperplane of the cell, extended beyond the cell."
+        "Spearman's rank correlation with the distance of the nearest misclassified point found. AUC: the "
+        "probability that an input with such a point within tau is ranked below one without (0.5: chance). output "
+        "hyperplane: distance to the nearest decision hyperplane of the cell, extended beyond the cell. "
+        f"best proved bound: at eps = the median distance found, of the rungs {', '.join(RANKED)}."
     )
-    return Table("What ranks the inputs by their adversarial distance?", columns, tuple(rows), note)
+    return Table("Whose neighbourhood holds adversarial points?", columns, tuple(rows), note)
 
 
 @dataclass(frozen=True)
@@ -186,7 +238,7 @@ def put_beside(balls: Balls, chosen: Sequence[int], samples: int, seed: int) -> 
         x = balls.subject.x[i : i + 1]
         problems = [Problem(geometry, x, [i], Sphere(k * witness.distance), settings) for k in MULTIPLES]
         wrong = tuple(count_misclassified(problem, 0, samples) or 0 for problem in problems)
-        logs = {name: rung.bound(problems[0])[0].log_misclassification for name, rung in PROVED_RUNGS.items()}
+        logs = {rung: PROVED_RUNGS[rung].bound(problems[0])[0].log_misclassification for rung in ("theorem", "cell")}
         found.append(
             Beside(
                 index=i,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from calotte.paper.adversarial import CONFIDENCE, MULTIPLES, Balls, Beside
+from calotte.paper.adversarial import CONFIDENCE, MULTIPLES, TAU_SHARES, Balls, Beside
 from calotte.paper.behaviour import DELTA, SHARE, Distance, Lines
 from calotte.paper.report import Check
 from calotte.paper.statements import FALSE_ALARM
@@ -89,6 +89,8 @@ def of_balls(balls: Balls) -> tuple[str, ...]:
     ratio = balls.ratio[balls.ratio.isfinite()]
     norm = balls.subject.x.norm(dim=1).median().item()
     ranking = balls.ranking()
+    areas = balls.separation(balls.tau(TAU_SHARES[0]))
+    best = max(ranking, key=lambda name: ranking[name])
     verdict = "does not rank" if abs(ranking["rho_x"]) < 0.3 else "ranks"
     return (
         f"{free} of {len(balls.rho)} test inputs ({balls.subject.name}) have a ball that is proved free of "
@@ -99,7 +101,11 @@ def of_balls(balls: Balls) -> tuple[str, ...]:
         f"rho_x {verdict} the inputs by their adversarial distance (rank correlation {ranking['rho_x']:+.2f}); the "
         f"nearest hyperplane is mostly that of a hidden unit, where the answer does not change. The margin gives "
         f"{ranking['margin']:+.2f}, the distance to the nearest output hyperplane of the cell "
-        f"{ranking['output hyperplane']:+.2f}.",
+        f"{ranking['output hyperplane']:+.2f}, the certified radius {ranking['certified radius']:+.2f}, the best "
+        f"proved bound {ranking['best proved bound']:+.2f}.",
+        f"Who has an adversarial point among the nearest {TAU_SHARES[0]:.0%}? An input that does is ranked before "
+        f"one that does not with probability {areas['rho_x']:.2f} by rho_x, {areas['margin']:.2f} by the margin, "
+        f"and {areas[best]:.2f} by the best ranking here ({best}).",
     )
 
 

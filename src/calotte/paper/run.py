@@ -208,7 +208,13 @@ class Workshop:
                     "largest_eps_cell": b.cell.tolist(),
                     "margin": b.margin.tolist(),
                     "output_distance": b.output_distance.tolist(),
+                    "certified_radius": b.certified.tolist(),
+                    "log_best_bound": b.log_bound.tolist(),
                     "rank_correlation": b.ranking(),
+                    "area_under_curve": {
+                        f"{share:g}": {"tau": b.tau(share), **b.separation(b.tau(share))}
+                        for share in adversarial.TAU_SHARES
+                    },
                 }
                 for b in self.balls
             ]
