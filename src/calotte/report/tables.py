@@ -12,7 +12,7 @@ from calotte.assess import Assessment
 from calotte.bounds import Bound
 from calotte.cell import Cell
 from calotte.plan import Plan
-from calotte.printing import lower_text, probability_text
+from calotte.printing import lower_text, number, probability_text
 
 __all__ = ["assessment_table", "by_risk", "cell_table", "plan_table", "summary"]
 
@@ -29,7 +29,7 @@ def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
 
 
 def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table:
-    """The `rows` riskiest inputs: answer, bounds on p for every rung, certified radius."""
+    """The `rows` riskiest inputs: answer, bounds on p for every rung, certified radius, distance of the witness."""
     ranked = by_risk(assessments)
     first = ranked[0]
     table = lean_table(
@@ -43,14 +43,21 @@ def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table
         level = "proved" if bound.guarantee == "proved" else f"at {bound.confidence or 0:g}"
         table.add_column(f"{bound.rung}\n[dim]{level}[/dim]", justify="right")
     table.add_column("radius\n[dim]proved[/dim]", justify="right")
+    searched = any(one.witness for one in ranked)
+    if searched:
+        table.add_column("wrong at\n[dim]found[/dim]", justify="right")
     for one in ranked[:rows]:
         answer = f"[red]{one.predicted}, not {one.label}[/red]" if one.correct is False else str(one.predicted)
         cells = [str(one.index), answer]
         best = one.best if one.best and one.best.log_misclassification < 0 else None
         for bound in one.bounds:
             text = "-" if bound.skipped else probability_text(bound.log_misclassification)
+            text += f" {bound.decision}" if bound.decision else ""
             cells.append(f"[bold]{text}[/bold]" if bound is best else text)
-        table.add_row(*cells, lower_text(one.certified_radius))
+        cells.append(lower_text(one.certified_radius))
+        if searched:
+            cells.append(number(one.witness.distance, "up") if one.witness else "-")
+        table.add_row(*cells)
     return table
 
 
