@@ -69,7 +69,7 @@ class Case:
 
 def answers(cases: Sequence[Case], rung: str) -> list[Bound]:
     """What a rung says of every case."""
-    settings = Settings(samples=2000, confidence=1 - 1e-6)
+    settings = Settings(samples=2000, confidence=1 - 1e-6, boxes=60)
     found = (assess(c.network, c.x[None], c.noise, rungs=[rung], settings=settings) for c in cases)
     return [result.bounds[0] for (result,) in found]
 

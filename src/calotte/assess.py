@@ -27,7 +27,7 @@ __all__ = ["RUNGS", "Assessment", "assess", "assess_each", "select_rungs"]
 RUNGS: dict[str, Rung] = {**PROVED_RUNGS, SAMPLING.name: SAMPLING}
 R = TypeVar("R", bound=Rung)
 _MOST = 32  # inputs taken together: more would gain little time and delay the first lines of output
-_LATER = ("branching", "isoperimetry")
+_LATER = ("isoperimetry",)
 
 
 @dataclass(frozen=True)
