@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import calotte
 from calotte import cli
 from calotte.assess import RUNGS
 from calotte.bounds import PROVED_RUNGS
+from calotte.network.onnx import load
 
 
 def save_model(path: Path, d: int = 6, classes: int = 3, hidden: int = 8, operator: str = "Relu") -> Path:
@@ -123,6 +125,42 @@ def test_map_masks_features(here: Path, capsys, monkeypatch) -> None:  # type: i
     assert line["sigma"] == pytest.approx(0.3 / math.sqrt(3))
 
 
+def test_witnesses_are_printed_and_saved(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    line = "assess net.onnx in.npz --eps 0.2 --rungs cell --json"
+    status, out, _ = run(capsys, monkeypatch, f"{line} --index 1:6 --out res")
+    assert status == 0
+    lines = {entry["index"]: entry for entry in map(json.loads, out.splitlines())}
+    network, x = load(here / "net.onnx"), np.load(here / "in.npz")["x"]
+    with np.load(here / "res" / "witnesses.npz") as saved:
+        assert saved["index"].tolist() == list(lines) == [1, 2, 3, 4, 5]
+        for i, point, distance, answer, predicted in zip(*(saved[name] for name in saved.files), strict=True):
+            assert lines[i]["adversarial_distance"] == distance >= lines[i]["certified_radius"]
+            assert lines[i]["predicted"] == predicted != answer == int(network.predict(torch.tensor(point)[None]))
+            assert np.linalg.norm(point - x[i]) <= distance < np.linalg.norm(point - x[i]) * (1 + 1e-12)
+    alone = json.loads(run(capsys, monkeypatch, f"{line} --index 3")[1])
+    assert alone["adversarial_distance"] == lines[3]["adversarial_distance"]
+    without = json.loads(run(capsys, monkeypatch, f"{line} --index 3 --no-search")[1])
+    assert without["adversarial_distance"] is None
+    assert "wrong at" in run(capsys, monkeypatch, "assess net.onnx in.npz --eps 0.2 --rungs cell")[1]
+
+
+def test_sampling_stops_once_it_knows(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    line = "assess net.onnx in.npz --eps 0.2 --rungs sampling --no-search --json"
+    status, out, err = run(capsys, monkeypatch, f"{line} --delta 0.01 --samples 50000")
+    assert status == 0
+    bounds = [json.loads(text)["bounds"][0] for text in out.splitlines()]
+    assert {bound["decision"] for bound in bounds} <= {"yes", "no", "undecided"}
+    for bound in bounds:
+        assert bound["delta"] == 0.01
+        assert bound["samples"] == 50000 or bound["decision"] != "undecided"
+        assert bound["decision"] != "yes" or bound["log_misclassification"] <= math.log(0.01) + 1e-12
+        assert bound["decision"] != "no" or bound["misclassified"] > 0.01 * bound["samples"]
+    assert any(bound["samples"] < 2000 for bound in bounds)
+    assert "raise --samples" not in err
+    assert "raise --samples" in run(capsys, monkeypatch, f"{line} --delta 1e-6 --index 0")[2]
+    assert "decision" not in run(capsys, monkeypatch, f"{line} --index 0")[1]
+
+
 def test_plan_answers_are_proved_by_assess(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     status, out, _ = run(capsys, monkeypatch, "plan net.onnx in.npz --delta 1e-3 --json")
     assert status == 0
@@ -185,7 +223,7 @@ BAD = {
     "eps is a word": ("assess net.onnx in.npz --eps big", "--eps"),
     "unknown noise": ("assess net.onnx in.npz --eps 1 --noise pink", "--noise"),
     "unknown rung": ("assess net.onnx in.npz --eps 1 --rungs theory", "theory"),
-    "rung to come": ("assess net.onnx in.npz --eps 1 --rungs branching", "not built yet"),
+    "rung to come": ("assess net.onnx in.npz --eps 1 --rungs isoperimetry", "not built yet"),
     "statistical rung in plan": ("plan net.onnx in.npz --delta 0.1 --rungs sampling", "sampling"),
     "no rung": ("assess net.onnx in.npz --eps 1 --rungs ,", "rungs"),
     "index beyond": ("assess net.onnx in.npz --eps 1 --index 7", "out of range"),
@@ -201,6 +239,7 @@ BAD = {
     "delta 0": ("plan net.onnx in.npz --delta 0", "delta"),
     "delta 2": ("plan net.onnx in.npz --delta 2", "delta"),
     "no delta": ("plan net.onnx in.npz", "delta"),
+    "delta of sampling": ("assess net.onnx in.npz --eps 1 --delta 1", "delta"),
     "cell of two": ("cell net.onnx in.npz --index 0:2", "index"),
     "cell to nowhere": ("cell net.onnx in.npz --out cell.txt", ".npz"),
     "out is a file": ("assess net.onnx in.npz --eps 1 --out in.npz", "folder"),
