@@ -27,6 +27,7 @@ _ENOUGH = 1 / 16  # share of errors at which the search begins
 _ALIKE = (0.2, 0.7, 0.97)  # cosines from which on normals share a direction: three sets, the weights choose
 _MOST_DIRECTIONS, _MOST_NORMALS = 8, 64  # for each of these cosines; errors whose normals are taken
 _TEMPER = 0.25  # power of the weights that errors have in an average of normals
+_MARGIN = 0.1  # of the logarithm of a measure
 _HALVINGS = 12
 _WELL_SPREAD = 0.08  # effective sample size of a pilot run, per draw, that is good enough
 _LEAST_SIZE, _MOST_LOG_SHARE = 100.0, math.log(0.1)  # to report anything: effective size, share of the largest weight
@@ -58,7 +59,7 @@ class Importance(Estimator):
     pilot: int = 800
     pilots: int = 10
     draws: int = 5_000
-    attempts: int = 2
+    attempts: int = 3
 
     @property
     def method(self) -> str:
@@ -100,7 +101,8 @@ class Importance(Estimator):
         Raises:
             NotAvailable: none are found.
         """
-        proposal = caps(problem.noise, problem.m, torch.zeros(1, latent.seen + 1, dtype=torch.float64), [])
+        any_direction = torch.eye(1, latent.seen + 1, dtype=torch.float64)
+        proposal = caps(problem.noise, problem.m, any_direction, [])
         y, over = proposal.draw(self.search, latent, generator)
         power = 0
         while (wrong := latent.margin(_STEP**power * y) <= 0).sum() < _ENOUGH * self.search:
@@ -161,6 +163,7 @@ def _around(
         heights = chosen[members] @ v
         ends = torch.stack([heights.max() * (farther if heights.max() > 0 else 1.0), heights.min()])
         low, high = noise.standard_log_tail(resolved(noise, m, ends), m).tolist()
+        high = min(high + _MARGIN, 0.0)  # errors reach a little nearer than those that were seen
         below, above = _rungs(16, high - low + 1.0), _rungs(4, -high)
         ladders.append(torch.cat([high - below, high + above[1:]]).to(torch.float64))
     return caps(noise, m, torch.stack([v for v, _ in directions]), ladders)

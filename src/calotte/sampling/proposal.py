@@ -6,7 +6,6 @@ sum_c w_c 1{v_c.y >= s_c} / T(s_c), the same for sphere, ball and Gaussian; loga
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +18,7 @@ __all__ = ["Proposal", "caps", "least_variance"]
 
 _DEFENSIVE, _SPREAD = 0.1, 0.1  # least shares of the noise itself, and of all caps evenly
 _RESOLVED = 1e-10  # caps of the sphere that are lower than this drown in the rounding of v.y
-_OPTIMISATION = 60  # steps
+_OPTIMISATION, _TINY = 60, 1e-12  # steps; weight below which none falls on the way
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +95,13 @@ def least_variance(proposal: Proposal, y: Tensor, log_q: Tensor) -> Proposal:
     each weight by the root of its derivative (Silvey, Titterington and Torsney, 1978). The floors come on top.
     """
     log_r = proposal.log_ratios(y @ proposal.directions.t())
-    log_w = torch.full((log_r.shape[1],), -math.log(log_r.shape[1]), dtype=torch.float64)
+    largest = log_r.amax(1)  # finite: the whole space has ratio 1
+    ratios, costs = (log_r - largest[:, None]).exp(), -log_q - largest
+    costs = (costs - costs.max()).exp()
+    weights = torch.full((log_r.shape[1],), 1.0 / log_r.shape[1], dtype=torch.float64)
     for _ in range(_OPTIMISATION):
-        mixed = (log_r + log_w).logsumexp(1)
-        gain = (log_r - (log_q + 2.0 * mixed)[:, None]).logsumexp(0)
-        log_w = (log_w + 0.5 * gain).log_softmax(0)
-    floor = torch.full_like(log_w, _SPREAD / (len(log_w) - 1))
+        weights = weights * ((costs / (ratios @ weights) ** 2) @ ratios).sqrt()
+        weights = (weights / weights.sum()).clamp_min(_TINY)
+    floor = torch.full_like(weights, _SPREAD / (len(weights) - 1))
     floor[0] = _DEFENSIVE
-    return replace(proposal, weights=floor + (1.0 - _DEFENSIVE - _SPREAD) * log_w.exp())
+    return replace(proposal, weights=floor + (1.0 - _DEFENSIVE - _SPREAD) * weights)
