@@ -40,7 +40,7 @@ def mutant(log_p: float, only: int | None = None) -> ProvedRung:
 
 
 def with_mutant(monkeypatch: pytest.MonkeyPatch, log_p: float, only: int | None = None) -> None:
-    rungs = {**PROVED_RUNGS, "mutant": mutant(log_p, only), "sampling": SAMPLING}
+    rungs = {"cell": PROVED_RUNGS["cell"], "mutant": mutant(log_p, only), "sampling": SAMPLING}
     monkeypatch.setattr(MODULE, "RUNGS", rungs)
 
 

@@ -6,19 +6,34 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
 
+from calotte.adversary import margins
 from calotte.bounds.ladder import Bound, Problem, Rung
+from calotte.network.graph import Network
+from calotte.network.single import in_single
+from calotte.rounding import UNIT_ROUNDOFF
 from calotte.sampling.sequential import decide
 
-__all__ = ["CHUNK", "SAMPLING", "clopper_pearson", "count_misclassified", "running_counts", "sampled_outputs"]
+__all__ = [
+    "CHUNK",
+    "SAMPLING",
+    "clopper_pearson",
+    "count_misclassified",
+    "misclassified",
+    "running_counts",
+    "sampled_outputs",
+]
 
 CHUNK = 1024
 """Draws that share one generator: part of the meaning of a seed, whatever the batch size."""
+_APART = 64.0  # float32 is believed where margins are so many times larger than its largest error in a chunk
+_DOUBTFUL = 0.05  # share of draws to compute again beyond which float32 saves nothing
 
 
 def chunk_generator(seed: int, index: int, chunk: int, stream: int = 0) -> torch.Generator:
@@ -28,37 +43,101 @@ def chunk_generator(seed: int, index: int, chunk: int, stream: int = 0) -> torch
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def sampled_outputs(problem: Problem, i: int) -> Iterator[Tensor]:
-    """Outputs (n, K) of the network at noisy copies of input i of the batch, chunk by chunk, without end.
+class Draws:
+    """Noisy copies of input i of a problem's batch, and what the network says there.
 
     In a chain of dense layers only the first pre-activations W_1 (x + r) + b see the noise: they are drawn in the
     span of W_1's rows, the norm of the rest of the noise as one variable, so that no d normals are needed.
     """
-    network, noise, settings = problem.network, problem.noise, problem.settings
-    chain, chunk = problem.geometry.chain, 0
-    x = problem.x[i : i + 1]
-    if chain is not None:
-        start = chain.ends[0]
-        (base,) = (value.flatten(1) for node, value in network.values(x) if node == start)
-        rows = problem.geometry.space.rows.t().contiguous()
-    while True:
-        generator = chunk_generator(settings.seed, problem.index[i], chunk)
+
+    def __init__(self, problem: Problem, i: int) -> None:
+        self.problem, self.i = problem, i
+        chain = problem.geometry.chain
+        self.start, self.base = 0, problem.x[i : i + 1]
+        self.rows = None if chain is None else problem.geometry.space.rows.t().contiguous()
         if chain is not None:
-            u = noise.project(CHUNK, len(rows), problem.m, generator)
-            yield network.forward(torch.addmm(base, u, rows), start)
-        else:
-            yield network.forward(x + noise.sample(CHUNK, network.d, generator))
-        chunk += 1
+            self.start = chain.ends[0]
+            values = problem.network.values(self.base)
+            (self.base,) = (value.flatten(1) for node, value in values if node == self.start)
+
+    def chunks(self) -> Iterator[Tensor]:
+        """The noise (CHUNK, .) chunk by chunk, without end: r, or its coordinates along the rows of W_1."""
+        problem, chunk = self.problem, 0
+        while True:
+            generator = chunk_generator(problem.settings.seed, problem.index[self.i], chunk)
+            if self.rows is not None:
+                yield problem.noise.project(CHUNK, len(self.rows), problem.m, generator)
+            else:
+                yield problem.noise.sample(CHUNK, problem.network.d, generator)
+            chunk += 1
+
+    def outputs(self, noise: Tensor) -> Tensor:
+        """Outputs (n, K) in float64."""
+        return self._outputs(noise, self.problem.network, self.base, self.rows)
+
+    def outputs_in_single(self, noise: Tensor) -> Tensor:
+        """Outputs (n, K) computed in float32."""
+        rows = None if self.rows is None else self._single_rows
+        return self._outputs(noise.to(torch.float32), self._single, self.base.to(torch.float32), rows)
+
+    @cached_property
+    def _single(self) -> Network:
+        return in_single(self.problem.network)
+
+    @cached_property
+    def _single_rows(self) -> Tensor:
+        assert self.rows is not None
+        return self.rows.to(torch.float32)
+
+    def _outputs(self, noise: Tensor, network: Network, base: Tensor, rows: Tensor | None) -> Tensor:
+        here = base + noise if rows is None else torch.addmm(base, noise, rows)
+        return network.forward(here, self.start)
+
+
+def sampled_outputs(problem: Problem, i: int) -> Iterator[Tensor]:
+    """Outputs (CHUNK, K) at noisy copies of input i of the batch, chunk by chunk, without end."""
+    draws = Draws(problem, i)
+    return (draws.outputs(noise) for noise in draws.chunks())
+
+
+def misclassified(problem: Problem, i: int) -> Iterator[Tensor]:
+    """Which draws change the answer of input i, as float64 says: bool (CHUNK,), chunk by chunk, without end.
+
+    The first chunk is computed in float32 too, and shows how far the margins of the two are apart. From then on
+    float32 decides where a margin is more than `_APART` times as large as the largest such difference; other draws
+    are computed again. Where that would be many, or float32 says nothing, everything stays in float64.
+    """
+    decision, answer, draws = problem.network.decision, problem.predicted[i], Draws(problem, i)
+
+    def least_margins(outputs: Tensor) -> Tensor:
+        return margins(decision, outputs, answer.expand(len(outputs)))
+
+    apart: Tensor | None = None
+    for chunk, noise in enumerate(draws.chunks()):
+        if chunk == 0 or apart is None:
+            outputs = draws.outputs(noise)
+            yield decision.decide(outputs) != answer
+            if chunk == 0:
+                single, double = least_margins(draws.outputs_in_single(noise)), least_margins(outputs)
+                apart = _APART * (single - double).abs().amax() + _APART * UNIT_ROUNDOFF * double.abs().amax()
+                if not ((double.amin(1).abs() <= apart).double().mean() < _DOUBTFUL):  # NaN is not below it either
+                    apart = None
+            continue
+        least = least_margins(draws.outputs_in_single(noise)).amin(1)
+        wrong = least < 0
+        doubtful = ~(least.abs() > apart)
+        if doubtful.any():
+            wrong[doubtful] = decision.decide(draws.outputs(noise[doubtful])) != answer
+        yield wrong
 
 
 def running_counts(problem: Problem, i: int, samples: int) -> Iterator[tuple[int, int]]:
     """Draws so far, and how many of them change the answer of input i, after each chunk until there are `samples`."""
-    decision, answer = problem.network.decision, problem.predicted[i]
     drawn = count = 0
-    for outputs in sampled_outputs(problem, i):
-        outputs = outputs[: samples - drawn]
-        count += int((decision.decide(outputs) != answer).sum())
-        drawn += len(outputs)
+    for wrong in misclassified(problem, i):
+        wrong = wrong[: samples - drawn]
+        count += int(wrong.sum())
+        drawn += len(wrong)
         yield drawn, count
         if drawn >= samples:
             return
