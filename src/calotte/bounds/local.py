@@ -391,7 +391,10 @@ class _Moments:
         linear[:, 0, :n0] = g * self.alpha[box]
         own = (rows.own.expand(rows.constant.shape)[box, row])[:, None]
         sign = (rows.sign.expand(rows.constant.shape)[box, row])[:, None]
-        constant = rows.before[box, row] - (g.abs() * self.doubt[box]).sum(1) * (1.0 + gamma(n0 + 8))
+        constant = rows.before[box, row] + linear[:, 0, :n0] @ local.constant[:n0]
+        met = g.abs() @ local.magnitude[:n0]
+        doubt = (g.abs() * self.doubt[box]).sum(1) + gamma(n0 + 8) * (met + constant.abs())
+        constant = constant - doubt * (1.0 + gamma(n0 + 8))
         boxes = self.boxes[box]
         form = _Rows(constant[:, None], constant[:, None], linear, linear, own, sign)
         least, _, norm, components = local.over(boxes, form)
