@@ -28,8 +28,8 @@ from calotte.network.single import in_single
 
 __all__ = ["RESTARTS", "nearest_misclassified"]
 
-RESTARTS = 27
-"""Random starts for each input: three rounds over nine rivals, each from further away."""
+RESTARTS = 36
+"""Random starts for each input: four rounds over nine rivals, from different distances."""
 
 _RIVALS = 9  # classes walked to from the input itself, smallest margin first
 _KEPT, _POLISHED = 6, 2  # finds of each input that are followed along the boundary, and polished in float64
@@ -57,8 +57,8 @@ class Schedule:
 
 
 _FROM_INPUT = Schedule(60, (1.0, 0.02), (0.15, 0.01))
-_FROM_AFAR = Schedule(60, (2.0, 0.1), (0.15, 0.02))
-_MULTIPLES = (1.0, 2.0, 3.0)  # of the best distance so far: where rounds of random starts begin
+_FROM_AFAR = Schedule(45, (2.0, 0.1), (0.2, 0.02))
+_MULTIPLES = (1.0, 2.0, 3.0, 1.5)  # of the best distance so far: where rounds of random starts begin
 _FOLLOW = Schedule(100, (0.3, 0.001), (0.03, 0.0003))
 
 
@@ -77,7 +77,7 @@ def nearest_misclassified(
     """Search for the nearest point (L2) that is answered differently from each input.
 
     From each input one descent goes to each rival class, and `restarts` more begin at random points as far away as
-    the best find, or two or three times as far. The nearest finds are followed along the boundary, polished in
+    the best find, or up to three times as far. The nearest finds are followed along the boundary, polished in
     float64 and certified.
 
     Args:
