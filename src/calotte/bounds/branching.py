@@ -9,8 +9,10 @@ their relaxation comes from; a cut that does not help is not made, so that more 
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -24,14 +26,15 @@ from calotte.bounds.union import log_sum_up
 __all__ = ["branching_bound"]
 
 _GOALS = (-14.0, -40.0, -200.0)  # log P(not G) aimed at, in turn, while it is what limits the bound
-_SLABS = 16
-_SPREAD = 3.2  # of the first cuts, in standard deviations
-_STEPS = 4  # of bisection on heights
-_FAR = 3.0  # in log p
-_AT_ONCE = 6
+_SLABS = 16  # of the first cut, up to _SPREAD standard deviations
+_SPREAD = 3.2
+_LEVELS = (1.6, 2.4, 3.0, 3.5, 4.0, 4.4, 4.8, 5.3)  # heights tried first, in standard deviations
+_UNEVEN = 0.7  # exponent of a half-space's impact in its share of the budget; 1 if impacts were exact
+_AT_ONCE = 6  # leaves that are cut together
+_BATCH = 4_000_000  # entries of the largest tensors
+_CLOSE, _LEAST, _NEGLIGIBLE, _FAR = 1.0, 1e-3, 6.0, 3.0  # differences of log p
 _MOST_AXES = 6  # dimensions up to which all of them are cut
 _AXES = 2  # else
-_UNEVEN = 0.7  # exponent of a half-space's impact in its share of the budget; 1 where impacts were exact
 
 
 def branching_bound(problem: Problem, sizes: Tensor) -> Tensor:
@@ -42,21 +45,67 @@ def branching_bound(problem: Problem, sizes: Tensor) -> Tensor:
 
 def _bound(problem: Problem, size: Tensor) -> float:
     """The bound of one input: with a larger good event G while P(not G) is what limits it."""
-    begin = time.perf_counter()
+    deadline = time.perf_counter() + problem.settings.time_limit
     best = 0.0
-    for goal in _GOALS:
-        goal = min(goal, problem.target - 3.0)
+    for goal in _GOALS if math.isinf(problem.target) else (problem.target - 3.5,):
         count = 2.0 * max(1, problem.network.hidden_units)
         log_each = torch.tensor([goal - math.log(count)], dtype=torch.float64)
         height = problem.noise.standard_quantile(log_each, problem.m, rounding="up").item()
         local = localise(problem, size, height, math.sqrt(-2.0 * goal))
         if local is None:
             break
-        tree = Tree(local.along(axes(local), height), problem.settings.boxes)
-        best = min(best, tree.grow(problem.target, begin + problem.settings.time_limit))
+        best = min(best, _sum(local.along(axes(local), height), problem, deadline))
         if best <= problem.target or best > goal + 2.0:
             break
     return best
+
+
+def _sum(local: Local, problem: Problem, deadline: float) -> float:
+    """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up."""
+    n, k = local.directions.shape
+    target = problem.target
+    whole = Tree(local, Boxes.whole(k))
+    best = whole.log_bound
+    if best <= target or k == 0:
+        return best
+    slabs = cut(whole.leaves.boxes, 0, local, _SLABS)
+    trees = [Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab) for slab in slabs]
+    while True:
+        parts = torch.tensor([local.log_missed, *(tree.log_bound for tree in trees)], dtype=torch.float64)
+        best = min(best, log_sum_up(parts).item())
+        # cuts along few directions will hardly take it to where it is wanted, or below 1/2
+        hopeless = k < n and best > max(target + _FAR, -math.log(2.0))
+        used = whole.count + sum(tree.count for tree in trees)
+        if best <= target or hopeless or used >= problem.settings.boxes or time.perf_counter() > deadline:
+            return best
+        worst = max(trees, key=lambda tree: tree.worth)
+        if worst.worth < best - _NEGLIGIBLE:
+            return best
+        worst.refine()
+
+
+def _height(local: Local, slab: Boxes, slabs: int) -> float:
+    """Of half-spaces that cost each slab its share of P(not G)."""
+    log_each = local.log_missed - slab.log_measure(local.noise, local.m) - math.log(2.0 * slabs * max(1, local.units))
+    height = local.noise.standard_quantile(log_each.clamp_max(-1.0), local.m, rounding="up").item()
+    return min(height, local.span)
+
+
+def cut(box: Boxes, axis: int, local: Local, slabs: int) -> list[Boxes]:
+    """One box in two along an axis, or in slabs where it was not cut along that axis yet."""
+    a, b = box.low[0, axis].item(), box.high[0, axis].item()
+    if math.isfinite(a) or math.isfinite(b):
+        inner = [(max(a, -local.span) + min(b, local.span)) / 2]
+    else:
+        spread = _SPREAD if slabs > 4 else _SPREAD / 2
+        inner = [(2 * j / (slabs - 2) - 1) * spread * local.sigma / local.noise.size for j in range(slabs - 1)]
+        inner = [t for t in inner if abs(t) < local.span]
+    pieces = []
+    for low, high in itertools.pairwise([a, *inner, b]):
+        ends = box.low.clone(), box.high.clone()
+        ends[0][0, axis], ends[1][0, axis] = low, high
+        pieces.append(Boxes(*ends))
+    return pieces
 
 
 def axes(local: Local) -> Tensor:
@@ -120,113 +169,74 @@ def joined(parts: list[Evaluation]) -> Evaluation:
 
 
 class Tree:
-    """Leaves whose boxes cover the noise.
+    """A box cut into leaves, best first.
 
     Args:
-        local: the network near the input; most: evaluations of boxes allowed; height: bound on components on G, in
-            units of the noise's size.
+        local: the network near the input, in the box at least, with the axes to cut along.
     """
 
-    def __init__(self, local: Local, most: int) -> None:
-        self.local, self.most, self.count = local, most, 0
-        self.deviation = local.sigma / local.noise.size  # in the units of boxes
+    def __init__(self, local: Local, box: Boxes) -> None:
+        self.local, self.count = local, 0
+        self.log_box = box.log_measure(local.noise, local.m)
+        self.leaves = self._search(box, None)
 
-    def grow(self, target: float, deadline: float) -> float:
-        """The bound, once it is below the target, or the evaluations, the time or the ideas are used up."""
-        root = self._search(Boxes.whole(self.local.directions.shape[1]), None)
-        best = self._total(root)
-        if best <= target:
-            return best
-        leaves = self._cut(root, torch.tensor([0]))
-        best = min(best, self._total(leaves))
-        if self._hopeless(best, target):
-            return best
-        while best > target and self.count < self.most and time.perf_counter() < deadline:
-            open_ = leaves.found.gain.amax(1) > 0
-            worth = torch.where(open_, leaves.found.log_bound, -torch.inf)
-            chosen = worth.topk(min(_AT_ONCE, len(worth))).indices
-            chosen = chosen[worth[chosen] > best - 8.0]
-            if len(chosen) == 0:
-                break
-            leaves = self._refined(leaves, chosen)
-            best = min(best, self._total(leaves))
-        return best
-
-    def _hopeless(self, best: float, target: float) -> bool:
-        """Whether cuts along few directions will hardly take the bound to where it is wanted, or below 1/2."""
-        n, k = self.local.directions.shape
-        return k < n and best > max(target + _FAR, -math.log(2.0))
-
-    def _total(self, leaves: Leaves) -> float:
+    @property
+    def log_bound(self) -> float:
+        """log P(error, u in the box), at most, but for the G that the local network was given."""
         missed = torch.tensor([self.local.log_missed], dtype=torch.float64)
-        return log_sum_up(torch.cat([leaves.found.log_bound, missed])).item()
+        return min(log_sum_up(torch.cat([self.leaves.found.log_bound, missed])).item(), self.log_box.item())
 
-    def _refined(self, leaves: Leaves, chosen: Tensor) -> Leaves:
-        """The leaves with those chosen cut in two or more, where that helps."""
+    @property
+    def worth(self) -> float:
+        """The largest bound of a leaf that can still be cut."""
+        return self._open().max().item()
+
+    def _open(self) -> Tensor:
+        gain = self.leaves.found.gain.amax(1)
+        return torch.where(gain > 0, self.leaves.found.log_bound, -torch.inf)
+
+    def refine(self) -> None:
+        """Cut the leaves with the largest bounds, where that helps."""
+        leaves, worth = self.leaves, self._open()
+        chosen = worth.topk(min(_AT_ONCE, len(leaves))).indices
+        chosen = chosen[worth[chosen] > worth.max() - _CLOSE]
+        axis = leaves.found.gain[chosen].argmax(1).tolist()
+        pieces = [cut(leaves.boxes[chosen[[i]]], k, self.local, 4) for i, k in enumerate(axis)]
+        counts = torch.tensor([len(part) for part in pieces])
+        boxes = Boxes(*(torch.cat([getattr(b, e) for part in pieces for b in part]) for e in ("low", "high")))
+        children = self._search(boxes, leaves[chosen.repeat_interleave(counts)])
         kept = torch.ones(len(leaves), dtype=torch.bool)
         kept[chosen] = False
-        axis = leaves.found.gain[chosen].argmax(1)
-        children = self._cut(leaves[chosen], axis)
         result = leaves[kept.nonzero()[:, 0]]
-        begin = 0
-        for i, (parent, k) in enumerate(zip(chosen.tolist(), axis.tolist(), strict=True)):
-            end = begin + self.pieces[i]
+        ends = counts.cumsum(0).tolist()
+        for parent, k, begin, end in zip(chosen.tolist(), axis, [0, *ends], ends, strict=False):
             part = children[torch.arange(begin, end)]
-            begin = end
-            if torch.logsumexp(part.found.log_bound, 0) < leaves.found.log_bound[parent] - 1e-3:
+            if torch.logsumexp(part.found.log_bound, 0) < leaves.found.log_bound[parent] - _LEAST:
                 result = result + part
             else:
-                again = leaves[torch.tensor([parent])]
-                again.found.gain[:, k] = 0.0
-                result = result + again
-        return result
-
-    def _cut(self, leaves: Leaves, axis: Tensor) -> Leaves:
-        """All leaves cut along one axis each, evaluated; `pieces` tells how many come from each."""
-        span = self.local.span
-        low, high, origin = [], [], []
-        for i, k in enumerate(axis.tolist()):
-            a, b = leaves.boxes.low[i, k].item(), leaves.boxes.high[i, k].item()
-            if math.isfinite(a) or math.isfinite(b):
-                inner = [(max(a, -span) + min(b, span)) / 2]
-            else:
-                n = _SLABS if len(leaves) == 1 else 4
-                inner = [(2 * j / (n - 2) - 1) * _SPREAD * self.deviation for j in range(n - 1)]
-                inner = [t for t in inner if abs(t) < span]
-                if n == 4:
-                    inner = [t / 2.5 for t in inner]
-            cuts = [a, *inner, b]
-            for p, q in zip(cuts[:-1], cuts[1:], strict=True):
-                row_low, row_high = leaves.boxes.low[i].clone(), leaves.boxes.high[i].clone()
-                row_low[k], row_high[k] = p, q
-                low.append(row_low)
-                high.append(row_high)
-                origin.append(i)
-        self.pieces = [origin.count(i) for i in range(len(leaves))]
-        return self._search(Boxes(torch.stack(low), torch.stack(high)), leaves[torch.tensor(origin)])
+                leaves.found.gain[parent, k] = 0.0
+                result = result + leaves[torch.tensor([parent])]
+        self.leaves = result
 
     def _search(self, boxes: Boxes, parents: Leaves | None) -> Leaves:
         """Evaluations with the best heights found: first one for all units, then by their impacts."""
-        n = len(boxes)
         if parents is None:
-            ends = torch.full((n,), 1.5).double(), torch.full((n,), 6.5).double()
-            found = self._bisect(boxes, *ends, None, _STEPS + 2)
-            return found.better(self._bisect(boxes, found.level - 1.5, found.level + 0.7, found.found.impact, _STEPS))
-        level = parents.level
-        found = self._bisect(boxes, level - 1.5, level + 1.0, parents.found.impact, _STEPS)
-        return found.better(self._bisect(boxes, found.level - 0.6, found.level + 0.6, found.found.impact, 2))
+            level = torch.zeros(len(boxes), dtype=torch.float64)
+            found = self._best(boxes, level, None, _LEVELS)
+            found = found.better(self._best(boxes, found.level, found.found.impact, (-1.3, -0.9, -0.5, -0.1, 0.3)))
+        else:
+            found = self._best(boxes, parents.level, parents.found.impact, (-1.0, -0.6, -0.3, 0.0, 0.3, 0.7))
+        return found.better(self._best(boxes, found.level, found.found.impact, (-0.2, 0.0, 0.2)))
 
-    def _bisect(self, boxes: Boxes, low: Tensor, high: Tensor, impact: Tensor | None, steps: int) -> Leaves:
-        """Bisection on the level: down where the margins cost more than the good event."""
-        best: Leaves | None = None
-        for _ in range(steps):
-            level = (low + high) / 2
-            leaves = Leaves(boxes, self._evaluate(boxes, self._heights(level, impact)), level)
-            best = leaves if best is None else best.better(leaves)
-            wanting = leaves.found.log_margins > leaves.found.log_price
-            low, high = torch.where(wanting, low, level), torch.where(wanting, level, high)
-        assert best is not None
-        return best
+    def _best(self, boxes: Boxes, level: Tensor, impact: Tensor | None, steps: Sequence[float]) -> Leaves:
+        """The best of the evaluations at level + step."""
+        n = len(steps)
+        levels = (level[:, None] + torch.tensor(steps, dtype=torch.float64)).flatten()
+        impact = None if impact is None else impact.repeat_interleave(n, 0)
+        many = boxes.repeated(n)
+        found = self._evaluate(many, self._heights(levels, impact))
+        best = torch.arange(len(boxes)) * n + found.log_bound.reshape(-1, n).argmin(1)
+        return Leaves(many, found, levels)[best]
 
     def _heights(self, level: Tensor, impact: Tensor | None) -> Tensor:
         """(L, 2, N) heights: `level` deviations for the half-space of most impact, more for the others.
@@ -234,17 +244,14 @@ class Tree:
         Where the price sum T(s_j) is least for a given effect sum impact_j s_j, the density at s_j is proportional
         to the impact.
         """
-        n = self.local.units
-        if impact is None:
-            heights = level[:, None, None].expand(-1, 2, n)
-        else:
-            log_impact = _UNEVEN * impact.clamp_min(1e-30).log()
-            most = log_impact.flatten(1).amax(1) if n else torch.zeros(len(level)).double()
-            squared = level**2 + 2.0 * (most - 0.0)
-            heights = (squared[:, None, None] - 2.0 * log_impact).sqrt()
-        return torch.minimum(heights * self.deviation, torch.tensor(self.local.span).double())
+        local = self.local
+        heights = level[:, None, None].expand(-1, 2, local.units)
+        if impact is not None and local.units:
+            less = impact.flatten(1).amax(1)[:, None, None].clamp_min(1e-300) / impact.clamp_min(1e-300)
+            heights = (heights**2 + 2.0 * _UNEVEN * less.log()).sqrt()
+        return (heights * local.sigma / local.noise.size).clamp_max(local.span)
 
     def _evaluate(self, boxes: Boxes, heights: Tensor) -> Evaluation:
         self.count += len(boxes)
-        rows = torch.arange(len(boxes)).split(8)
+        rows = torch.arange(len(boxes)).split(max(1, _BATCH // (2 * self.local.units**2 + 1)))
         return joined([self.local.evaluate(boxes[part], heights[part]) for part in rows])

@@ -54,18 +54,50 @@ class _Rows:
     """Linear functions w.(a_i) . u + constant below R values, for L boxes.
 
     Attributes:
-        constant: (L, R) rounded down.
+        middle: (L, R) the constant as computed; doubt: (L, R) bound on its error and that of the coefficients.
         linear: (L, R, N) coefficients w of the units' a_i; own: (R,) the form that each row starts from, sign (R,).
         read: (L, R, N) coefficients of the units' activations met on the way.
-        before: (L, R) `constant` had the first group not been relaxed.
+        before: (L, R) `middle` had the first group not been relaxed.
     """
 
-    constant: Tensor
+    middle: Tensor
     before: Tensor
+    doubt: Tensor
     linear: Tensor
     read: Tensor
     own: Tensor
     sign: Tensor
+
+    @property
+    def constant(self) -> Tensor:
+        """(L, R) rounded down."""
+        return self.middle - self.doubt
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Bounds on all units over L boxes.
+
+    Attributes:
+        low, high: (L, N); lines: (3, L, N) of `relaxed_lines`.
+        log_each: (L, 2 N) logarithms of the prices of half-spaces that were used, given the box.
+        moments: of the boxes.
+        forms: for each group what its rows take from earlier units' activations (L, 2 n, .), their components
+            (L, n, K) and norms (L, n).
+    """
+
+    low: Tensor
+    high: Tensor
+    lines: Tensor
+    log_each: Tensor
+    moments: _Moments
+    forms: list[tuple[Tensor, Tensor, Tensor]]
+
+    def log_price(self, log_box: Tensor) -> Tensor:
+        """(L,) log P(u in the box, a half-space used is violated), rounded up."""
+        price = log_box[:, None] + self.log_each
+        price = torch.where(price.isfinite(), price + gamma(8) * (1.0 + price.abs()), -torch.inf)
+        return log_sum_up(torch.cat([price, torch.full_like(log_box, -torch.inf)[:, None]], 1))
 
 
 @dataclass(frozen=True)
@@ -147,33 +179,89 @@ class Local:
             reach: (L, 2, N) heights s of the half-spaces of the good event, for lower and for upper bounds, in units
                 of the noise's size, for the part of the noise that the box leaves free; inf for none.
         """
+        units = self._relaxed(boxes, reach)
+        rows = self._pull_back(self.margins, torch.ones(len(self.margins), dtype=torch.float64), units.lines)
+        log_box = boxes.log_measure(self.noise, self.m)
+        over = self.over(boxes, rows)
+        inside = log_box[:, None] + self._log_tail(*over[:3], *boxes.radii(self.noise), boxes.left(self.m))
+        everywhere = Boxes.whole(boxes.low.shape[1]).repeated(len(boxes))
+        beyond = self._log_tail(*self.over(everywhere, rows)[:3], *everywhere.radii(self.noise), everywhere.left(self.m))
+        parts = torch.minimum(inside, beyond)
+        parts = torch.minimum(parts, log_box[:, None] + units.moments.tails(rows, units.low, units.high))
+        price = units.log_price(log_box)
+        log_bound = torch.minimum(log_sum_up(torch.cat([parts, price[:, None]], 1)), log_box)
+        impact, gain = self._hints(boxes, units, rows, over[3], parts.argmax(1))
+        return Evaluation(log_bound, log_sum_up(parts), price, impact, gain)
+
+    def restricted(self, box: Boxes, height: float) -> Local:
+        """The network over one box: what its units' linear bounds, up to a height, leave unstable there.
+
+        The half-spaces, paid for with the measure of the box, join G; the result speaks of noise in the box only.
+        """
+        reach = torch.full((1, 2, self.units), height, dtype=torch.float64)
+        units = self._relaxed(box, reach)
+        low, high = units.low[0], units.high[0]
+        kept = (low < 0) & (high > 0)
+        lines = torch.where(kept, 0.0, units.lines)
+        parts = [kept[group].nonzero()[:, 0] + group.start for group in self.groups]
+        parts = [part for part in parts if len(part)]
+        forms = []
+        for own in [*parts, self.margins]:
+            rows = self._pull_back(own, torch.ones(len(own), dtype=torch.float64), lines)
+            n = rows.linear.shape[2]
+            linear = rows.linear[0]
+            spread = linear.abs() @ self.length[:n] + self.length[own]
+            weight = torch.zeros(len(own), len(low), dtype=torch.float64)
+            weight[:, :n] = rows.read[0]
+            doubt = rows.doubt[0] + gamma(n + 8) * spread * self.radius * (1.0 + gamma(n + 8))
+            forms.append((linear @ self.normal[:n] + self.normal[own], rows.middle[0], doubt, weight[:, kept]))
+        counts = [len(part) for part in parts]
+        groups = tuple(slice(end - n, end) for n, end in zip(counts, itertools.accumulate(counts), strict=True))
+        normal, constant, error, weight = (torch.cat(t) for t in zip(*forms, strict=True))
+        missed = units.log_price(box.log_measure(self.noise, self.m)).item()
+        return replace(
+            self,
+            groups=groups,
+            normal=normal,
+            constant=constant,
+            error=error,
+            weight=weight,
+            low=low[kept],
+            high=high[kept],
+            log_missed=missed,
+        )
+
+    @property
+    def margins(self) -> Tensor:
+        """Positions of the margins."""
+        return torch.arange(self.units, len(self.constant))
+
+    def _relaxed(self, boxes: Boxes, reach: Tensor) -> _Units:
+        """Bounds on all units over boxes, on their good events."""
         count, n_units, size = len(boxes), self.units, self.noise.size
         smallest, largest = boxes.radii(self.noise)
-        left = boxes.left(self.m)
         whole = largest if not math.isinf(self.noise.radius) else torch.full_like(largest, torch.inf)
-        height = torch.minimum(reach, whole[:, None, None])
-        log_each = log_tail_up(self.noise, height, smallest, largest, left)
+        whole = whole[:, None, None]
+        height = torch.minimum(reach, whole)
+        log_each = log_tail_up(self.noise, height, smallest, largest, boxes.left(self.m))
         low, high = (t.expand(count, -1).clone() for t in (self.low, self.high))
         lines = torch.zeros(3, count, n_units, dtype=torch.float64)
-        along, rest = [], []
         price = torch.full((count, 2, n_units), -torch.inf, dtype=torch.float64)
-        taken: list[Tensor] = []
+        forms = []
         moments = _Moments(self, boxes)
         for group in self.groups:
             own = torch.arange(group.start, group.stop)
             n = len(own)
             rows = self._pull_back(own.repeat(2), torch.tensor([1.0, -1.0]).double().repeat_interleave(n), lines)
-            taken.append(-rows.read.clamp_max(0.0))
             least, _, norm, components = self.over(boxes, rows)
-            along.append(components[:, :n])
-            rest.append(norm[:, :n])
+            forms.append((-rows.read.clamp_max(0.0), components[:, :n], norm[:, :n]))
+            least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n) * size * (1.0 + gamma(4))
             free = torch.stack([low[:, group], -high[:, group]], 1)
-            least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n)
-            free = torch.maximum(free, lowest(least, norm * size, whole[:, None, None]))
-            paid = torch.maximum(free, lowest(least, norm * size, height[:, :, group]))
+            free = torch.maximum(free, lowest(least, norm, whole))
+            paid = torch.maximum(free, lowest(least, norm, height[:, :, group]))
             if group.start:
-                open_ = ((paid < 0).all(1) & (free < 0).all(1) & (height[:, :, group] < whole[:, None, None]).any(1))
-                box, row = open_.repeat(1, 2).nonzero(as_tuple=True)
+                undecided = (paid < 0).all(1) & (height[:, :, group] < whole).any(1)
+                box, row = undecided.repeat(1, 2).nonzero(as_tuple=True)
                 better = torch.full((count, 2 * n), -torch.inf, dtype=torch.float64)
                 better[box, row] = moments.levels(rows, box, row, low, high, log_each[:, :, group].flatten(1))
                 paid = torch.maximum(paid, better.reshape(count, 2, n))
@@ -185,45 +273,32 @@ class Local:
             price[:, :, group] = torch.where(use, log_each[:, :, group], -torch.inf)
             low[:, group], high[:, group] = ends[:, 0], -ends[:, 1]
             lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))
-        margins = torch.arange(n_units, len(self.constant))
-        rows = self._pull_back(margins, torch.ones(len(margins), dtype=torch.float64), lines)
-        log_box = boxes.log_measure(self.noise, self.m)
-        over = self.over(boxes, rows)
-        inside = log_box[:, None] + self._log_tail(*over[:3], smallest, largest, left)
-        everywhere = Boxes.whole(boxes.low.shape[1]).repeated(count)
-        beyond = self._log_tail(*self.over(everywhere, rows)[:3], *everywhere.radii(self.noise), everywhere.left(self.m))
-        parts = torch.minimum(inside, beyond)
-        parts = torch.minimum(parts, log_box[:, None] + moments.tails(rows, low, high))
-        price = log_box[:, None] + price.flatten(1)
-        price = torch.where(price.isfinite(), price + gamma(8) * (1.0 + price.abs()), -torch.inf)
-        log_bound = torch.minimum(log_sum_up(torch.cat([parts, price], 1)), log_box)
-        # hints only from here on
-        worst = (torch.arange(count), parts.argmax(1))
-        read = rows.read[worst]
-        loss = torch.where(read < 0, -read * lines[2], read * torch.minimum(high, -low))
-        loss = torch.where((low < 0) & (high > 0), loss / (high - low), 0.0)
-        norms = torch.cat([*rest, torch.zeros(count, 0, dtype=torch.float64)], 1)
-        impact = self._impact(-read.clamp_max(0.0), taken, low, high) * norms[:, None]
-        gain = torch.zeros_like(boxes.low)
-        half = self.half_widths(boxes)
-        for group, components in zip(self.groups, along, strict=True):
-            free = 2.0 * self.sigma * components**2 / norms[:, group, None].clamp_min(1e-300)
-            reach_k = torch.where(boxes.split[:, None], components.abs() * half[:, None], free)
-            gain += (loss[:, group, None] * reach_k).sum(1)
-        gain += over[3][worst].abs() * half
-        return Evaluation(log_bound, log_sum_up(parts), log_sum_up(price), impact, gain)
+        return _Units(low, high, lines, price.flatten(1), moments, forms)
 
-    def _impact(self, read: Tensor, taken: list[Tensor], low: Tensor, high: Tensor) -> Tensor:
-        """(L, 2, N) what moving the lower or upper bound of each unit by 1 takes from the worst margin, about."""
-        influence = read.clone()
-        impact = torch.zeros(len(read), 2, self.units, dtype=torch.float64)
-        for group, rows in reversed(list(zip(self.groups, taken, strict=True))):
+    def _hints(
+        self, boxes: Boxes, units: _Units, rows: _Rows, components: Tensor, worst: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`impact` and `gain` of an Evaluation, for the margin `worst` (L,) of each box."""
+        count = len(boxes)
+        read = rows.read[torch.arange(count), worst]
+        low, high = units.low, units.high
+        loss = torch.where(read < 0, -read * units.lines[2], read * torch.minimum(high, -low))
+        loss = torch.where((low < 0) & (high > 0), loss / (high - low), 0.0)
+        influence = -read.clamp_max(0.0)
+        impact = torch.zeros(count, 2, self.units, dtype=torch.float64)
+        half = self.half_widths(boxes)
+        gain = components[torch.arange(count), worst].abs() * half
+        for group, (taken, along, norm) in reversed(list(zip(self.groups, units.forms, strict=True))):
             a, b = low[:, group], high[:, group]
             width = (b - a).clamp_min(1e-300)
             share = torch.stack([(b / width).clamp(0.0, 1.0) ** 2, (a / width).clamp(-1.0, 0.0) ** 2], 1)
-            impact[:, :, group] = influence[:, None, group] * share
-            influence[:, : group.start] += (impact[:, :, group].flatten(1)[:, None] @ rows)[:, 0]
-        return impact
+            effect = influence[:, None, group] * share
+            influence[:, : group.start] += (effect.flatten(1)[:, None] @ taken)[:, 0]
+            impact[:, :, group] = effect * norm[:, None]
+            free = 2.0 * self.sigma * along**2 / norm[:, :, None].clamp_min(1e-300)
+            moved = torch.where(boxes.split[:, None], along.abs() * half[:, None], free)
+            gain = gain + (loss[:, group, None] * moved).sum(1)
+        return impact, gain
 
     def _pull_back(self, own: Tensor, sign: Tensor, lines: Tensor) -> _Rows:
         """Linear functions below sign * z_own (R,), given the lines (3, L, N) of the units before them.
@@ -254,7 +329,7 @@ class Local:
         doubt = linear.abs() @ self.error[:n] + self.error[own]
         size = torch.maximum(constant.abs(), before.abs())
         doubt = (doubt + terms * (met + size)) * (1.0 + gamma(n + 16)) + VALUE_SLACK
-        return _Rows(constant - doubt, before - doubt, linear, read, own, sign)
+        return _Rows(constant, before, doubt, linear, read, own, sign)
 
     @cached_property
     def blocks(self) -> list[list[slice]]:
@@ -360,7 +435,7 @@ class _Moments:
         one = torch.ones(n0, dtype=torch.float64)
         empty = torch.zeros(len(boxes), n0, 0, dtype=torch.float64)
         bare = local.constant[:n0].expand(len(boxes), -1)
-        rows = _Rows(bare, bare, empty, empty, units, one)
+        rows = _Rows(bare, bare, torch.zeros_like(bare), empty, empty, units, one)
         self.centre, self.shortest, self.longest, self.components = local.over_middle(boxes, rows)
         self.half = local.half_widths(boxes)
         self.spread = (self.components.abs() * self.half[:, None]).sum(2)
@@ -389,14 +464,13 @@ class _Moments:
         g = rows.read[box, row, :n0]
         linear = rows.linear[box, row][:, None]
         linear[:, 0, :n0] = g * self.alpha[box]
-        own = (rows.own.expand(rows.constant.shape)[box, row])[:, None]
-        sign = (rows.sign.expand(rows.constant.shape)[box, row])[:, None]
-        constant = rows.before[box, row] + linear[:, 0, :n0] @ local.constant[:n0]
+        own = (rows.own.expand(rows.middle.shape)[box, row])[:, None]
+        sign = (rows.sign.expand(rows.middle.shape)[box, row])[:, None]
+        middle = (rows.before[box, row] + linear[:, 0, :n0] @ local.constant[:n0])[:, None]
         met = g.abs() @ local.magnitude[:n0]
-        doubt = (g.abs() * self.doubt[box]).sum(1) + gamma(n0 + 8) * (met + constant.abs())
-        constant = constant - doubt * (1.0 + gamma(n0 + 8))
+        doubt = rows.doubt[box, row] + (g.abs() * self.doubt[box]).sum(1) + gamma(n0 + 8) * met
         boxes = self.boxes[box]
-        form = _Rows(constant[:, None], constant[:, None], linear, linear, own, sign)
+        form = _Rows(middle, middle, doubt[:, None] * (1.0 + gamma(n0 + 8)), linear, linear, own, sign)
         least, _, norm, components = local.over(boxes, form)
         n = linear.shape[2]
         inner = linear[:, 0] @ local.gram[:n, :n0] + sign * local.gram[own[:, 0], :n0]
@@ -454,7 +528,7 @@ class _Moments:
 
     def tails(self, rows: _Rows, low: Tensor, high: Tensor) -> Tensor:
         """Upper bounds on log P(form <= 0), (L, R)."""
-        shape = rows.constant.shape
+        shape = rows.middle.shape
         box, row = torch.ones(shape, dtype=torch.bool).nonzero(as_tuple=True)
         form = self._form(rows, box, row)
         deviation = self._deviation(form, box)
