@@ -274,6 +274,35 @@ def test_clipping_gives_witnesses_of_the_clipped_network() -> None:
             assert (witness.point[beyond].abs() <= row[beyond].abs()).all()
 
 
+def test_a_time_limit_ends_the_search() -> None:
+    network = NETWORKS["argmax, deep"]
+    assert nearest_misclassified(network, normal(3, network.d, seed=1), time_limit=1e-9) == [None] * 3
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e150, 1e-150])
+def test_weights_beyond_float32(scale: float) -> None:
+    """Distances do not depend on the scale of the first layer, though float32 cannot hold it."""
+    plain, scaled = (
+        Network(
+            (
+                Node("input", None),
+                Node("a", Dense(c * normal(6, 3, seed=1), c * normal(6, seed=2)), (0,)),
+                Node("r", Relu((6,)), (1,)),
+                Node("out", Dense(normal(2, 6, seed=3)), (2,)),
+            ),
+            (3,),
+            Decision("argmax", 2),
+        )
+        for c in (1.0, scale)
+    )
+    x = normal(10, 3, seed=4)
+    pairs = list(zip(nearest_misclassified(plain, x), nearest_misclassified(scaled, x), strict=True))
+    assert all((a is None) == (b is None) for a, b in pairs)
+    ratios = [b.distance / a.distance for a, b in pairs if a is not None and b is not None]
+    assert sum(abs(ratio - 1) < 1e-6 for ratio in ratios) >= 0.7 * len(ratios) > 0  # chance may part the others
+    assert all(0.7 < ratio < 1.4 for ratio in ratios)
+
+
 def test_bad_arguments_are_refused():
     network = NETWORKS["sign, deep"]
     with pytest.raises(InvalidInput, match="2 indices for 1 inputs"):
