@@ -214,7 +214,7 @@ class Relaxation:
             each = space.errors + gamma(n + 4) * basis
             accuracy = gamma(space.rows.shape[1] + 4) + space.stretch
         else:
-            normals = self.geometry.scaled(flat)
+            normals = self.geometry.mapped(flat)
             each = self.geometry.coordinates.error
             accuracy = gamma(n + self.geometry.m + 4)
         errors = (flat.abs() @ each) * self.inflation + NORM_SLACK
