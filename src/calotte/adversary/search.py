@@ -196,16 +196,16 @@ class _Search:
         for step in range(schedule.steps):
             if time.perf_counter() > deadline:
                 break
-            gaps, slope, gap = self.rough.at(centre + delta, answers, aim)
-            steepness = slope.norm(dim=1, keepdim=True).clamp_min(1e-30)
+            gaps, gap, uphill, steepness = self.rough.at(centre + delta, answers, aim)
             wrong = gaps.amin(1, keepdim=True) < 0
             here = delta.norm(dim=1, keepdim=True)
             nearer = wrong & (here < best)
             best, found = torch.where(nearer, here, best), torch.where(nearer, delta, found)
             turn, growth = schedule.shares(step)
             # from x itself the first step goes to where the margin would vanish if it were linear
-            norm = torch.where(norm > 0, norm * torch.where(wrong, 1 - growth, 1 + growth), gap.abs() / steepness)
-            delta = delta - turn * norm * (slope / steepness)
+            first = torch.where(steepness > 0, gap.abs() / steepness, 0.0)
+            norm = torch.where(norm > 0, norm * torch.where(wrong, 1 - growth, 1 + growth), first)
+            delta = delta - turn * norm * uphill
             delta = delta * (norm / delta.norm(dim=1, keepdim=True).clamp_min(1e-30))
             if math.isfinite(self.least) or math.isfinite(self.most):
                 delta = (centre + delta).clamp(self.least, self.most) - centre
@@ -220,38 +220,37 @@ class _Search:
         away = torch.where(self._wrong(points, answers), distances_up(points, centre), torch.inf)
         stride = torch.ones(len(points), 1, dtype=torch.float64)
         for _ in range(_POLISH):
-            _, slope, gap = self.fine.at(points, answers, None)
-            square = (slope * slope).sum(1, keepdim=True).clamp_min(1e-300)
-            foot = self._foot(centre, points, slope, gap, square)
+            _, gap, uphill, steepness = self.fine.at(points, answers, None)
+            steepness = steepness.clamp_min(1e-300)
+            foot = self._foot(centre, points, uphill, gap / steepness)
             tried = points + stride * (foot - points)
-            rest = self.fine.margins(tried, answers).amin(1, keepdim=True)
+            rest = self.fine.margins(tried, answers).amin(1, keepdim=True) / steepness
             # back to the boundary, and a little beyond it
-            beyond = 1e-9 * ((centre - tried) * slope).sum(1, keepdim=True).abs()
-            tried = (tried - slope * ((rest + beyond) / square)).clamp(self.least, self.most)
+            beyond = 1e-9 * ((centre - tried) * uphill).sum(1, keepdim=True).abs()
+            tried = (tried - uphill * (rest + beyond)).clamp(self.least, self.most)
             reached = distances_up(tried, centre)
             better = self._wrong(tried, answers) & (reached < away)
             away, points = torch.where(better, reached, away), torch.where(better[:, None], tried, points)
             stride = torch.where(better[:, None], (2.0 * stride).clamp_max(1.0), stride / 4.0)
         return self._drawn_back(centre, answers, points).reshape(batch, k, d)
 
-    def _foot(self, x: Tensor, points: Tensor, slope: Tensor, gap: Tensor, square: Tensor) -> Tensor:
-        """The nearest points (T, d) to x where the affine margins vanish, within the range."""
-        level = gap + ((x - points) * slope).sum(1, keepdim=True)
-        foot = x - slope * (level / square)
+    def _foot(self, x: Tensor, points: Tensor, uphill: Tensor, height: Tensor) -> Tensor:
+        """The nearest points (T, d) to x, within the range, on the hyperplanes `height` (T, 1) below the points."""
+        level = height + ((x - points) * uphill).sum(1, keepdim=True)
         if math.isinf(self.least) and math.isinf(self.most):
-            return foot
-        # within the range it is clamp(x - t slope), the margin falling with t: bisection on t
-        low, high = torch.zeros_like(level), (level / square).clamp_min(0.0)
+            return x - level * uphill
+        # within the range it is clamp(x - t uphill), the height falling with t: bisection on t
+        low, high = torch.zeros_like(level), level.clamp_min(0.0)
         for _ in range(20):
-            moved = (x - high * slope).clamp(self.least, self.most)
-            short = level + ((moved - x) * slope).sum(1, keepdim=True) > 0
+            moved = (x - high * uphill).clamp(self.least, self.most)
+            short = level + ((moved - x) * uphill).sum(1, keepdim=True) > 0
             high = torch.where(short, 2 * high + 1e-30, high)
         for _ in range(40):
             middle = (low + high) / 2
-            moved = (x - middle * slope).clamp(self.least, self.most)
-            short = level + ((moved - x) * slope).sum(1, keepdim=True) > 0
+            moved = (x - middle * uphill).clamp(self.least, self.most)
+            short = level + ((moved - x) * uphill).sum(1, keepdim=True) > 0
             low, high = torch.where(short, middle, low), torch.where(short, high, middle)
-        return (x - high * slope).clamp(self.least, self.most)
+        return (x - high * uphill).clamp(self.least, self.most)
 
     def _wrong(self, points: Tensor, y: Tensor) -> Tensor:
         """Where points (T, d) are answered otherwise than y (T,): bool (T,)."""

@@ -38,15 +38,16 @@ class Slopes:
         z = self.network.forward(padded(points.to(self.dtype)))[: len(points)]
         return margins(self.network.decision, z, y)
 
-    def at(self, points: Tensor, y: Tensor, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Margins, and for one of them its slope on the cell that each point lies in, and its value.
+    def at(self, points: Tensor, y: Tensor, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Margins, and for one of them its value and its slope on the cell that each point lies in.
 
         Args:
             points: (T, d); y: (T,) the answers that the margins are about.
             aims: (T,) which margin, while the answer is y; the smallest one else, and where aims is None.
 
         Returns:
-            (T, comparisons), (T, d), (T, 1).
+            Margins (T, comparisons), the one (T, 1), its uphill unit vector (T, d), zero where it is flat, and the
+            norm of its gradient (T, 1).
         """
         network, count = self.network, len(points)
         active = {}
@@ -68,7 +69,11 @@ class Slopes:
         last = len(network.nodes) - 1
         masks = {i: active[network.nodes[i].inputs[0]] for i in network.relus}
         slope = pull_back(network, masks, last, cotangents.reshape(-1, *network.shape(last)))[:count]
-        return gaps, slope.to(z.dtype), gaps.gather(1, aim[:, None])
+        slope = slope.to(z.dtype)
+        largest = slope.abs().amax(1, keepdim=True)  # squares neither overflow nor underflow after scaling
+        scaled = slope / torch.where(largest > 0, largest, 1.0)
+        norm = scaled.norm(dim=1, keepdim=True).clamp_min(1.0)
+        return gaps, gaps.gather(1, aim[:, None]), scaled / norm, norm * largest
 
 
 def padded(rows: Tensor) -> Tensor:
