@@ -328,7 +328,8 @@ class Local:
         met = read.abs() @ self.magnitude[:n] + self.magnitude[own]
         doubt = linear.abs() @ self.error[:n] + self.error[own]
         size = torch.maximum(constant.abs(), before.abs())
-        doubt = (doubt + terms * (met + size)) * (1.0 + gamma(n + 16)) + VALUE_SLACK
+        underflow = VALUE_SLACK * (1.0 + self.magnitude[:n].sum() + self.high[:n].clamp_min(0.0).sum())
+        doubt = (doubt + terms * (met + size)) * (1.0 + gamma(n + 16)) + underflow
         return _Rows(constant, before, doubt, linear, read, own, sign)
 
     @cached_property
@@ -355,12 +356,15 @@ class Local:
         squared = squared - (components * components * split).sum(2)
         error = self.accuracy * spread * spread * (1.0 + gamma(n + 8))
         largest = (squared.clamp_min(0.0) + 4.0 * error).sqrt() * (1.0 + 4 * UNIT_ROUNDOFF) + NORM_SLACK
-        smallest = (squared - 4.0 * error).clamp_min(0.0).sqrt() * (1.0 - 4 * UNIT_ROUNDOFF)
+        largest = torch.where(squared.isfinite(), largest, torch.inf)
+        smallest = (squared - 4.0 * error).clamp_min(0.0).sqrt() * (1.0 - 4 * UNIT_ROUNDOFF) - NORM_SLACK
+        smallest = torch.where(squared.isfinite(), smallest.clamp_min(0.0), 0.0)
         a, b = (torch.where(boxes.split, t.clamp(-self.span, self.span), 0.0)[:, None] for t in (boxes.low, boxes.high))
         a, b = a * size, b * size
         moved = torch.minimum(components * a, components * b)
         far = torch.maximum(a.abs(), b.abs())
         slack = self.accuracy * spread * far.sum(2) + gamma(boxes.low.shape[1] + 8) * (components.abs() * far).sum(2)
+        slack = slack + VALUE_SLACK * far.sum(2)
         constant = rows.constant + moved.sum(2)
         constant = constant - 2.0 * slack - gamma(8) * (rows.constant.abs() + constant.abs()) - VALUE_SLACK
         return torch.where(constant.isnan(), -torch.inf, constant), smallest, largest, components
@@ -382,13 +386,31 @@ class Local:
             first = self.groups[0] if self.groups else slice(0, 0)
             along = self.components[first] * torch.tensor(mask, dtype=torch.float64)
             gram = self.gram[first, first] - along @ along.t()
-            doubt = 8.0 * self.accuracy * (self.length[first] ** 2).sum().item()
+            # the units are taken as long as `longest`: A becomes A + H, and its Gram matrix at most
+            # (1 + t) A A' + (1 + 1/t) H H', t = 1e-9
+            shortest, longest = self._norms(mask)
+            squares = (self.length[first] ** 2).sum() * (8.0 * self.accuracy + 1.1e-9)
+            doubt = (squares + 1.1e9 * ((longest - shortest) ** 2).sum()).item()
             norm = gram.diagonal().clamp_min(1e-300).sqrt() * self.noise.size / math.sqrt(self.m)
             x = self.constant[first] / norm
             weight = (self.weight[:, first] ** 2).sum(0) * norm**2 * torch.exp(-0.5 * x * x)
             found = dominating_diagonal(gram, weight, doubt) if len(x) else None
             self.diagonals[mask] = torch.full_like(x, torch.inf) if found is None else found
         return self.diagonals[mask]
+
+    def _norms(self, mask: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
+        """(n0,) bounds on the norms of the first group's units, the split directions left out."""
+        n0 = self.groups[0].stop if self.groups else 0
+        end = torch.where(torch.tensor(mask), 0.0, torch.inf).double()[None]
+        _, shortest, longest, _ = self.over(Boxes(-end, end), self._bare(n0, 1))
+        return shortest[0], longest[0]
+
+    def _bare(self, n0: int, count: int) -> _Rows:
+        """The first n0 units, as they are, over `count` boxes."""
+        one = torch.ones(n0, dtype=torch.float64)
+        empty = torch.zeros(count, n0, 0, dtype=torch.float64)
+        bare = self.constant[:n0].expand(count, -1)
+        return _Rows(bare, bare, torch.zeros_like(bare), empty, empty, torch.arange(n0), one)
 
     @cached_property
     def diagonals(self) -> dict[tuple[bool, ...], Tensor]:
@@ -430,15 +452,19 @@ class _Moments:
         smallest, largest = boxes.radii(local.noise)
         sigma, self.log_kappa = gaussian_comparison(local.noise, n0 + 1, boxes.left(local.m), smallest, largest)
         self.sigma = sigma * local.noise.size
+        ordinary = (self.sigma > 1e-140) & (self.sigma < 1e140)  # squares neither overflow nor underflow
+        self.log_kappa = torch.where(ordinary, self.log_kappa, torch.inf)
         split = boxes.split
-        units = torch.arange(n0)
-        one = torch.ones(n0, dtype=torch.float64)
-        empty = torch.zeros(len(boxes), n0, 0, dtype=torch.float64)
-        bare = local.constant[:n0].expand(len(boxes), -1)
-        rows = _Rows(bare, bare, torch.zeros_like(bare), empty, empty, units, one)
+        rows = local._bare(n0, len(boxes))
         self.centre, self.shortest, self.longest, self.components = local.over_middle(boxes, rows)
         self.half = local.half_widths(boxes)
         self.spread = (self.components.abs() * self.half[:, None]).sum(2)
+        # the centres are rounded, and may have cancelled
+        far = torch.where(split, torch.maximum(boxes.low.abs(), boxes.high.abs()).clamp_max(local.span), 0.0)
+        far = far[:, None] * local.noise.size
+        terms = gamma(boxes.low.shape[1] + 16)
+        rounded = terms * ((self.components.abs() * far).sum(2) + local.constant[:n0].abs())
+        self.spread = self.spread + rounded + 2.0 * local.accuracy * local.length[:n0] * far.sum(2)
         self.deviation = self.longest * self.sigma[:, None]
         self.alpha = torch.special.ndtr(self.centre / self.deviation).clamp(0.0, 1.0)
         # the units with their exact norms differ from those with norms `longest` by this much on G
@@ -477,6 +503,7 @@ class _Moments:
         inner = inner - (components * self.components[box] * boxes.split[:, None]).sum(2)
         spread = linear[:, 0].abs() @ local.length[:n] + local.length[own[:, 0]]
         off = 4.0 * local.accuracy * spread[:, None] * local.length[:n0]
+        off = off + norm * (self.longest - self.shortest)[box]
         return least[:, 0], norm[:, 0], g, inner, off
 
     def _log_moment(
@@ -491,7 +518,7 @@ class _Moments:
         mean = self.centre[box] - moved * inner
         half = (self.spread[box] + moved * off) * (1.0 + gamma(16)) + gamma(16) * (mean.abs() + moved * inner.abs())
         theta = -power * rate[:, None] * g
-        rising = theta > 0
+        rising = g < 0
         first, _ = log_moment(theta, alpha, torch.where(rising, mean - half, mean), deviation)
         second, slope = log_moment(theta, alpha, torch.where(rising, mean + half, mean), deviation)
         value = torch.where(rising, torch.maximum(first, second), second + slope.abs() * half * (1.0 + gamma(16)))

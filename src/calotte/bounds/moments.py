@@ -43,6 +43,8 @@ def dominating_diagonal(gram: Tensor, importance: Tensor, doubt: float, steps: i
     n = len(gram)
     diagonal = gram.diagonal().clamp_min(1e-300)
     correlation = gram / (diagonal.sqrt()[:, None] * diagonal.sqrt())
+    if not correlation.isfinite().all():
+        return None
     share = importance / importance.sum().clamp_min(1e-300) + 1e-3 / n
     d, best, least = torch.ones(n, dtype=torch.float64), None, math.inf
     for _ in range(steps):
@@ -99,7 +101,7 @@ def gaussian_comparison(noise: Noise, n: int, left: Tensor, smallest: Tensor, la
 
 
 def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """log E exp(theta e(mean + deviation g)), g standard normal, rounded up, and its derivative by the mean.
+    """log E exp(theta e(mean + deviation g)), g standard normal, and its absolute derivative by the mean, rounded up.
 
     Convex in the mean for theta > 0, concave for theta < 0 (Prékopa). All arguments broadcast.
     """
@@ -113,6 +115,7 @@ def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) ->
     value = torch.logaddexp(*logs)
     # a part that weighs little may be off by more than the whole: its error counts by its weight
     weights = [(log - value).exp() for log in logs]
-    error = sum(w * (gamma(64) + _LOG_NDTR_ERROR) * s for w, s in zip(weights, sizes, strict=True))
-    derivative = weights[0] * theta * (1.0 - alpha) - weights[1] * theta * alpha
+    error = sum(w * torch.expm1((gamma(64) + _LOG_NDTR_ERROR) * s) for w, s in zip(weights, sizes, strict=True))
+    derivative = (weights[0] * theta * (1.0 - alpha) - weights[1] * theta * alpha).abs()
+    derivative = derivative + theta.abs() * (4.0 * error + gamma(32) * (1.0 + value.abs()))
     return value + error * (1.0 + gamma(8)) + gamma(16) * (1.0 + value.abs()), derivative
