@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.noise import Noise
+from calotte.noise import Noise, quotient_down
 from calotte.rounding import gamma
 from calotte.sphere import Rounding
 
@@ -105,8 +105,7 @@ def log_tail_up(noise: Noise, s: Tensor, smallest: Tensor, largest: Tensor, left
     """
     shape = (-1, *[1] * (s.ndim - 1))
     radius = torch.where(s > 0, largest.reshape(shape), smallest.reshape(shape))
-    height = s / radius
-    height = torch.nextafter(height, torch.full_like(height, -torch.inf))
+    height = quotient_down(s, radius)
     return _grouped(noise, torch.where(s == 0, 0.0, torch.where(height.isnan(), -torch.inf, height)), left, "up")
 
 

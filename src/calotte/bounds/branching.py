@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from calotte.bounds.boxes import Boxes
+from calotte.bounds.concentration import concentration_bound
 from calotte.bounds.ladder import Problem
 from calotte.bounds.local import Evaluation, Local, localise
 from calotte.bounds.union import log_sum_up
@@ -46,7 +47,9 @@ def branching_bound(problem: Problem, sizes: Tensor) -> Tensor:
 def _bound(problem: Problem, size: Tensor) -> float:
     """The bound of one input: with a larger good event G while P(not G) is what limits it."""
     deadline = time.perf_counter() + problem.settings.time_limit
-    best = 0.0
+    best = concentration_bound(problem, size).item()
+    if best <= problem.target:
+        return best
     for goal in _GOALS if math.isinf(problem.target) else (problem.target - 3.5,):
         count = 2.0 * max(1, problem.network.hidden_units)
         log_each = torch.tensor([goal - math.log(count)], dtype=torch.float64)
@@ -129,6 +132,7 @@ def axes(local: Local) -> Tensor:
     near = torch.exp(-0.5 * (value[:n_units] / (2.0 * deviation)) ** 2)
     rows = (near * influence.abs().amax(0))[:, None] * linear[:n_units]
     rows = rows[local.groups[0].stop if len(local.groups) > 1 else 0 :]
+    rows = torch.where(rows.isfinite().all(), rows, torch.zeros_like(rows))
     small = n <= _MOST_AXES
     _, _, directions = torch.linalg.svd(rows, full_matrices=small)
     return directions[: n if small else _AXES].t().contiguous()
