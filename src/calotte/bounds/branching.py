@@ -35,7 +35,7 @@ _AT_ONCE = 6  # leaves that are cut together
 _BATCH = 4_000_000  # entries of the largest tensors
 _CLOSE, _LEAST, _NEGLIGIBLE, _FAR = 1.0, 1e-3, 6.0, 3.0  # differences of log p
 _MOST_AXES = 6  # dimensions up to which all of them are cut
-_AXES = 2  # else
+_AXES = 1  # else
 
 
 def branching_bound(problem: Problem, sizes: Tensor) -> Tensor:
