@@ -18,13 +18,18 @@ from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise
+from calotte.sampling.alore import ALORE
 from calotte.sampling.contradiction import check_radius, check_samples
+from calotte.sampling.estimate import Estimate, Estimator
+from calotte.sampling.importance import IMPORTANCE
 from calotte.sampling.monte_carlo import SAMPLING
 from calotte.sampling.sequential import check_delta
+from calotte.sampling.splitting import SPLITTING
 
-__all__ = ["RUNGS", "Assessment", "assess", "assess_each", "select_rungs"]
+__all__ = ["ESTIMATORS", "RUNGS", "Assessment", "assess", "assess_each", "select_estimators", "select_rungs"]
 
 RUNGS: dict[str, Rung] = {**PROVED_RUNGS, SAMPLING.name: SAMPLING}
+ESTIMATORS: dict[str, Estimator] = {one.method: one for one in (SPLITTING, IMPORTANCE, ALORE)}
 R = TypeVar("R", bound=Rung)
 _MOST = 32  # inputs taken together: more would gain little time and delay the first lines of output
 _LATER = ("isoperimetry",)
@@ -43,6 +48,7 @@ class Assessment:
         certified_radius: no input closer than this is answered differently; proved, None where unlimited.
         witness: the nearest point found that certainly is answered differently, None where none was found.
         bounds: what each rung says about the misclassification probability.
+        estimates: what rare-event methods say about it, or about the probability of leaving the cell; no bounds.
     """
 
     index: int
@@ -60,6 +66,7 @@ class Assessment:
     seed: int
     model_sha256: str | None
     witness: Witness | None = None
+    estimates: tuple[Estimate, ...] = ()
 
     @property
     def correct(self) -> bool | None:
@@ -89,7 +96,7 @@ class Assessment:
             "certified_radius": self.certified_radius,
             "bounds": [bound.to_dict() for bound in self.bounds],
             "best": self.best.rung if self.best else None,
-            "estimates": [],
+            "estimates": [estimate.to_dict() for estimate in self.estimates],
             "adversarial_distance": self.witness.distance if self.witness else None,
             "seed": self.seed,
             "version": version("calotte"),
@@ -114,6 +121,22 @@ def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]
     return [rung for name, rung in known.items() if name in names]
 
 
+def select_estimators(names: Sequence[str]) -> list[Estimator]:
+    """Rare-event methods by name; "all" for all of them, nothing or "none" for none.
+
+    Raises:
+        InvalidInput: a name that is none of them.
+    """
+    if list(names) in ([], ["none"]):
+        return []
+    if list(names) == ["all"]:
+        return list(ESTIMATORS.values())
+    for name in names:
+        if name not in ESTIMATORS:
+            raise InvalidInput(f"estimate '{name}': choose from {', '.join(ESTIMATORS)}, all or none")
+    return [estimator for name, estimator in ESTIMATORS.items() if name in names]
+
+
 def batches(network: Network, rows: int, memory_limit: float) -> Iterator[slice]:
     """Slices of `rows` inputs whose intermediate results fit a quarter of the memory limit."""
     widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
@@ -131,11 +154,12 @@ def assess_each(
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
+    estimates: Sequence[str] = (),
     settings: Settings | None = None,
 ) -> Iterator[Assessment]:
     """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call."""
     settings = settings or Settings()
-    chosen = select_rungs(rungs, RUNGS)
+    chosen, estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
     x = network.inputs(inputs)
     check_settings(settings)
     numbers = check_index(index, len(x))
@@ -198,6 +222,7 @@ def assess_each(
                     seed=settings.seed,
                     model_sha256=network.sha256,
                     witness=witnesses[i],
+                    estimates=tuple(estimator.estimate(problem, i) for estimator in estimators),
                 )
 
     return each()
@@ -211,6 +236,7 @@ def assess(
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
+    estimates: Sequence[str] = (),
     settings: Settings | None = None,
 ) -> list[Assessment]:
     """Bound the misclassification probability of every input under a noise.
@@ -222,6 +248,7 @@ def assess(
         labels: (B,) true classes, if known; they change no bound.
         index: number of each input, for reports and for the seeds of its draws; 0, 1, ... by default.
         rungs: names from RUNGS; None for all.
+        estimates: names from ESTIMATORS, or "all"; by default none.
         settings: budgets and levels.
 
     Returns:
@@ -231,7 +258,8 @@ def assess(
         InvalidInput: anything that does not make sense, before anything is computed.
         Contradiction: two results cannot both be true: a defect of calotte.
     """
-    return list(assess_each(network, inputs, noise, labels=labels, index=index, rungs=rungs, settings=settings))
+    options: dict[str, Any] = {"labels": labels, "index": index, "rungs": rungs, "estimates": estimates}
+    return list(assess_each(network, inputs, noise, **options, settings=settings))
 
 
 def check_settings(settings: Settings) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from calotte.assess import RUNGS, Assessment, assess_each
+from calotte.assess import ESTIMATORS, RUNGS, Assessment, assess_each
 from calotte.bounds import Settings
 from calotte.cell import Cell
 from calotte.errors import CalotteError, Contradiction, InvalidInput
@@ -112,6 +112,9 @@ def assess(
     map: Map = None,
     clip: Clip = None,
     rungs: Rungs = "all",
+    estimates: Annotated[
+        str, typer.Option(help=f"Rare-event estimates, no bounds: {', '.join(ESTIMATORS)}, all or none.")
+    ] = "none",
     index: Index = None,
     decision: Decision_ = None,
     samples: Samples = 10_000,
@@ -145,6 +148,7 @@ def assess(
         labels=data.labels,
         index=data.index,
         rungs=split_rungs(rungs),
+        estimates=split_rungs(estimates),
         settings=settings,
     )
     if out is not None:

@@ -42,6 +42,9 @@ def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table
     for bound in first.bounds:
         level = "proved" if bound.guarantee == "proved" else f"at {bound.confidence or 0:g}"
         table.add_column(f"{bound.rung}\n[dim]{level}[/dim]", justify="right")
+    for estimate in first.estimates:
+        kind = "estimate" if estimate.event == "misclassification" else "leaves cell"
+        table.add_column(f"{estimate.method}\n[dim]{kind}[/dim]", justify="right")
     table.add_column("radius\n[dim]proved[/dim]", justify="right")
     searched = any(one.witness for one in ranked)
     if searched:
@@ -54,6 +57,9 @@ def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table
             text = "-" if bound.skipped else probability_text(bound.log_misclassification)
             text += f" {bound.decision}" if bound.decision else ""
             cells.append(f"[bold]{text}[/bold]" if bound is best else text)
+        for estimate in one.estimates:
+            log_p = estimate.log_probability
+            cells.append("-" if log_p is None else f"≈{probability_text(log_p)}")
         cells.append(lower_text(one.certified_radius))
         if searched:
             cells.append(number(one.witness.distance, "up") if one.witness else "-")

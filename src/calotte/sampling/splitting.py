@@ -22,7 +22,7 @@ from calotte.sampling.latent import Latent, NotAvailable
 __all__ = ["SPLITTING", "Splitting"]
 
 _PILOT, _MAIN = 1, 2  # purposes of random streams
-_LOG_REFERENCE, _GROWTH = math.log(1e-5), 4.5
+_LOG_REFERENCE, _GROWTH = math.log(3e-5), 4.5
 _ACCEPTANCE = 0.4  # share of moves to be accepted
 _LEAST_PROGRESS = 0.02  # share of pilot states that must lie below a plateau to go on from there
 
@@ -44,7 +44,7 @@ class Splitting(Estimator):
         moves: length of each Markov chain, less its first state; all states count ("waste-free").
         pilot: states of the pilot run.
         replicates: independent runs, from whose spread the interval comes.
-        calls: what the replicates spend on probabilities of 1e-5 and above; |log p|^4.5 times that below, which
+        calls: what the replicates spend on probabilities of 3e-5 and above; |log p|^4.5 times that below, which
             keeps the relative error about constant.
         most_calls: what they spend at most.
         most_levels: where the pilot gives up, probability `share ** most_levels`.
