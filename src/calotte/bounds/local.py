@@ -401,7 +401,7 @@ class Local:
     def _norms(self, mask: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
         """(n0,) bounds on the norms of the first group's units, the split directions left out."""
         n0 = self.groups[0].stop if self.groups else 0
-        end = torch.where(torch.tensor(mask), 0.0, torch.inf).double()[None]
+        end = torch.where(torch.tensor(mask, dtype=torch.bool), 0.0, torch.inf).double()[None]
         _, shortest, longest, _ = self.over(Boxes(-end, end), self._bare(n0, 1))
         return shortest[0], longest[0]
 
