@@ -213,9 +213,11 @@ class Tree:
         kept[chosen] = False
         result = leaves[kept.nonzero()[:, 0]]
         ends = counts.cumsum(0).tolist()
+        n, cut_along = self.local.directions.shape
+        least = _LEAST if cut_along < n else -1e-9  # where all axes are cut, only small boxes may help
         for parent, k, begin, end in zip(chosen.tolist(), axis, [0, *ends], ends, strict=False):
             part = children[torch.arange(begin, end)]
-            if torch.logsumexp(part.found.log_bound, 0) < leaves.found.log_bound[parent] - _LEAST:
+            if torch.logsumexp(part.found.log_bound, 0) < leaves.found.log_bound[parent] - least:
                 result = result + part
             else:
                 leaves.found.gain[parent, k] = 0.0
@@ -253,7 +255,8 @@ class Tree:
         if impact is not None and local.units:
             less = impact.flatten(1).amax(1)[:, None, None].clamp_min(1e-300) / impact.clamp_min(1e-300)
             heights = (heights**2 + 2.0 * _UNEVEN * less.log()).sqrt()
-        return (heights * local.sigma / local.noise.size).clamp_max(local.span)
+        heights = heights * local.sigma / local.noise.size
+        return torch.where(heights < local.span, heights, torch.inf)  # the bounds on G go further
 
     def _evaluate(self, boxes: Boxes, heights: Tensor) -> Evaluation:
         self.count += len(boxes)

@@ -198,6 +198,10 @@ class Local:
 
         The half-spaces, paid for with the measure of the box, join G; the result speaks of noise in the box only.
         """
+        one = torch.ones(1, dtype=torch.float64)
+        log_each = log_tail_up(self.noise, height * one, one, one, torch.tensor([self.m]))
+        left = max(int(box.left(self.m)), 1)  # the same price in the dimensions that the box leaves
+        height = (self.noise.standard_quantile(log_each, left, rounding="up") * box.radii(self.noise)[1]).item()
         reach = torch.full((1, 2, self.units), height, dtype=torch.float64)
         units = self._relaxed(box, reach)
         low, high = units.low[0], units.high[0]
