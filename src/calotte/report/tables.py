@@ -42,9 +42,10 @@ def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table
     for bound in first.bounds:
         level = "proved" if bound.guarantee == "proved" else f"at {bound.confidence or 0:g}"
         table.add_column(f"{bound.rung}\n[dim]{level}[/dim]", justify="right")
-    for estimate in first.estimates:
-        kind = "estimate" if estimate.event == "misclassification" else "leaves cell"
-        table.add_column(f"{estimate.method}\n[dim]{kind}[/dim]", justify="right")
+    events = list(dict.fromkeys(estimate.event for estimate in first.estimates))
+    for event in events:
+        what = "p" if event == "misclassification" else "leaves cell"
+        table.add_column(f"{what}\n[dim]estimate[/dim]", justify="right", min_width=8)
     table.add_column("radius\n[dim]proved[/dim]", justify="right")
     searched = any(one.witness for one in ranked)
     if searched:
@@ -57,14 +58,19 @@ def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table
             text = "-" if bound.skipped else probability_text(bound.log_misclassification)
             text += f" {bound.decision}" if bound.decision else ""
             cells.append(f"[bold]{text}[/bold]" if bound is best else text)
-        for estimate in one.estimates:
-            log_p = estimate.log_probability
-            cells.append("-" if log_p is None else f"≈{probability_text(log_p)}")
+        cells += [_sharpest(one, event) for event in events]
         cells.append(lower_text(one.certified_radius))
         if searched:
             cells.append(number(one.witness.distance, "up") if one.witness else "-")
         table.add_row(*cells)
     return table
+
+
+def _sharpest(one: Assessment, event: str) -> str:
+    """The estimate of an event that has the smallest relative error; the others are in the JSON line."""
+    known = [e for e in one.estimates if e.event == event and e.log_probability is not None]
+    best = min(known, key=lambda e: e.relative_error or 0.0, default=None)
+    return "-" if best is None or best.log_probability is None else f"≈{probability_text(best.log_probability)}"
 
 
 def lean_table(title: str, caption: str) -> Table:
