@@ -71,8 +71,8 @@ def relaxed_units(problem: Problem, around: Support, reach: Tensor) -> tuple[Rel
         feeder = node.inputs[0]
         size = math.prod(network.shape(feeder))
         ends = [torch.empty(len(x), size, dtype=torch.float64) for _ in range(4)]
-        for block, rows in relaxation.unit_rows(feeder, problem.settings.memory_limit):
-            linear = relaxation.bounds(feeder, rows)
+        for block in relaxation.blocks(feeder, problem.settings.memory_limit):
+            linear = relaxation.unit_bounds(feeder, block)
             n = block.stop - block.start
             for target, distance in ((ends[:2], whole), (ends[2:], height)):
                 lowest = linear.lowest(distance)

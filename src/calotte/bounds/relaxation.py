@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from calotte.geometry import Geometry, signed_distances
-from calotte.network.affine import Affine
+from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import Enclosure, evaluate, magnitude_pass
 from calotte.network.graph import Relu
 from calotte.normals import row_norms
@@ -131,7 +131,42 @@ class Relaxation:
     def bounds(self, node: int, rows: Tensor) -> LinearBounds:
         """Linear functions below rows . (values of node), rows (B, R, *shape of node)."""
         coefficients, constant, error, _ = self._pull_back(node, rows, {})
-        form = self._at_noise(coefficients, constant, error)
+        return self._enclosed(self._at_noise(coefficients, constant, error))
+
+    def unit_bounds(self, node: int, block: slice) -> LinearBounds:
+        """`bounds` on units of a node, and on their negatives after them: what is one-hot is not multiplied."""
+        begin, step = None, self.network.nodes[node]
+        signs = torch.cat([torch.ones(block.stop - block.start), -torch.ones(block.stop - block.start)]).double()
+        batch = len(self.x)
+        if node == self.stop and self.stop:
+            return self._enclosed(self._first(block, signs))
+        if isinstance(step.op, Dense) and step.op.output_shape == step.op.weight.shape[:1]:
+            rows = signs[:, None] * step.op.weight[block].repeat(2, 1)
+            offset = torch.zeros(len(signs)) if step.op.offset is None else step.op.offset[block].repeat(2)
+            begin = (signs * offset).double().expand(batch, -1)
+            node, rows = step.inputs[0], rows
+        else:
+            hot = torch.zeros(block.stop - block.start, math.prod(self.network.shape(node)), dtype=torch.float64)
+            hot[:, block].fill_diagonal_(1.0)
+            rows = torch.cat([hot, -hot])
+        rows = rows.reshape(1, -1, *self.network.shape(node)).expand(batch, -1, *self.network.shape(node))
+        coefficients, constant, error, _ = self._pull_back(node, rows, {}, begin)
+        return self._enclosed(self._at_noise(coefficients, constant, error))
+
+    def _first(self, block: slice, signs: Tensor) -> Form:
+        """Units of the node `stop` of a chain, and their negatives, as they are."""
+        space, start = self.geometry.space, self.start
+        basis = row_norms(space.rows[block]) * (1.0 + gamma(space.rows.shape[1] + 4))
+        errors = (space.errors[block] + gamma(4) * basis) * self.inflation + NORM_SLACK
+        shape = (len(self.x), len(signs))
+        constant = (signs * start.value[:, block].repeat(1, 2)).expand(shape)
+        normal = (signs[:, None] * space.rows[block].repeat(2, 1)).expand(*shape, -1)
+        accuracy = gamma(space.rows.shape[1] + 4) + space.stretch
+        doubt = start.error[:, block].repeat(1, 2) + VALUE_SLACK
+        return Form(constant, doubt * self.inflation, normal, errors.repeat(2).expand(shape), accuracy, {})
+
+    def _enclosed(self, form: Form) -> LinearBounds:
+        """A form's constant rounded down, and the norm of its normal."""
         lower = form.constant - form.error
         lower = lower - 2 * UNIT_ROUNDOFF * lower.abs()
         norm = row_norms(form.normal.flatten(0, 1)).reshape(lower.shape)
@@ -151,13 +186,13 @@ class Relaxation:
         return replace(form, activations=activations)
 
     def _pull_back(
-        self, node: int, rows: Tensor, kept: Mapping[int, Tensor]
+        self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constant: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, dict[int, Tensor]]:
         """Coefficients of the node `stop`, the constant, its error, and coefficients of kept activations."""
         batch, count = rows.shape[:2]
         cotangents = {node: rows}
         activations: dict[int, Tensor] = {}
-        constant = torch.zeros(batch, count, dtype=torch.float64)
+        constant = torch.zeros(batch, count, dtype=torch.float64) if constant is None else constant
         error = torch.full((batch, count), VALUE_SLACK, dtype=torch.float64)
         for i in range(node, self.stop, -1):
             if i not in cotangents:
@@ -168,29 +203,27 @@ class Relaxation:
                     activations[i] = here[:, :, kept[i]]
                     here = torch.where(kept[i], 0.0, here)
                 below_slope, above_slope, intercept = (t[:, None] for t in self.lines[i])
-                positive, negative = here.clamp_min(0.0), here.clamp_max(0.0)
-                below: tuple[Tensor, ...] = (positive * below_slope + negative * above_slope,)
-                constant = constant + total(negative * intercept)
+                below: tuple[Tensor, ...] = (here * torch.where(here > 0, below_slope, above_slope),)
+                constant = constant + dot(here.clamp_max(0.0), intercept[:, 0])
                 n = math.prod(self.network.shape(i))
-                feeder = step.inputs[0]
-                spread = negative.abs() * intercept * gamma(n + 4) + here.abs() * self.magnitude[feeder][
-                    :, None
-                ] * gamma(4)
-                error = error + total(spread)
+                size = intercept[:, 0] * gamma(n + 4) + self.magnitude[step.inputs[0]] * gamma(4)
+                error = error + dot(here.abs(), size)
             else:
                 op = step.op
                 assert isinstance(op, Affine)
                 flat = op.adjoint(here.flatten(0, 1))
                 below = tuple(t.reshape(batch, count, *t.shape[1:]) for t in flat)
-                error = error + gamma(op.adjoint_terms + op.terms + 2) * total(here.abs() * self.products[i][:, None])
+                size = self.products[i] * gamma(op.adjoint_terms + op.terms + 2)
                 if op.offset is not None:
-                    constant = constant + total(here * op.offset)
                     n = math.prod(op.output_shape)
-                    error = error + gamma(n + 4) * total(here.abs() * op.offset.abs())
+                    offset = op.offset.expand(op.output_shape)
+                    constant = constant + dot(here, offset.expand(batch, *op.output_shape))
+                    size = size + gamma(n + 4) * offset.abs()
+                error = error + dot(here.abs(), size)
             for j, cotangent in zip(step.inputs, below, strict=True):
                 if j in cotangents:
                     cotangent = cotangents[j] + cotangent
-                    error = error + gamma(2) * total(cotangent.abs() * self.magnitude[j][:, None])
+                    error = error + gamma(2) * dot(cotangent.abs(), self.magnitude[j])
                 cotangents[j] = cotangent
             error = error + VALUE_SLACK * sum(self.magnitude[j].flatten(1).sum(1)[:, None] for j in step.inputs)
             error = (error + gamma(4) * constant.abs()) * self.inflation
@@ -220,18 +253,13 @@ class Relaxation:
         errors = (flat.abs() @ each) * self.inflation + NORM_SLACK
         return Form(c, error, normals.reshape(*c.shape, -1), errors.reshape(c.shape), accuracy, {})
 
-    def unit_rows(self, node: int, memory_limit: float) -> Iterator[tuple[slice, Tensor]]:
-        """Rows +-1 for the units of a node, in blocks: (slice of units, (B, 2 n, *shape)), +1 first, then -1."""
-        shape = self.network.shape(node)
-        size = math.prod(shape)
+    def blocks(self, node: int, memory_limit: float) -> Iterator[slice]:
+        """The units of a node in blocks for which `unit_bounds` takes no more than so many bytes."""
+        size = math.prod(self.network.shape(node))
         widest = max(math.prod(self.network.shape(i)) for i in range(len(self.network.nodes)))
         block = max(1, min(size, int(memory_limit / (8 * 16 * widest * len(self.x)))))
         for begin in range(0, size, block):
-            n = min(block, size - begin)
-            hot = torch.zeros(n, size, dtype=torch.float64)
-            hot[torch.arange(n), torch.arange(begin, begin + n)] = 1.0
-            rows = torch.cat([hot, -hot]).reshape(2 * n, *shape)
-            yield slice(begin, begin + n), rows.expand(len(self.x), *rows.shape)
+            yield slice(begin, min(begin + block, size))
 
 
 def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -250,6 +278,6 @@ def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return below, above, constant
 
 
-def total(t: Tensor) -> Tensor:
-    """Sum over all but the first two axes."""
-    return t.flatten(2).sum(2)
+def dot(rows: Tensor, values: Tensor) -> Tensor:
+    """Sums (B, R) of the products of rows (B, R, ...) with values (B, ...)."""
+    return (rows.flatten(2) @ values.flatten(1)[:, :, None])[:, :, 0]
