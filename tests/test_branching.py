@@ -1,0 +1,248 @@
+"""Rung branching: the local network is the network, its bounds hold over boxes, boxes converge to the truth."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from test_soundness import share_of_circle
+from torch import Tensor
+from zoo import dense, gaussian_layers, network, points, random_dense, residual, tensor
+
+from calotte.bounds import Problem, Settings
+from calotte.bounds.boxes import Boxes
+from calotte.bounds.branching import axes, branching_bound
+from calotte.bounds.concentration import concentration_bound
+from calotte.bounds.local import Local, localise
+from calotte.bounds.tails import Moments
+from calotte.bounds.relaxation import Relaxation, relaxed_lines
+from calotte.geometry import Geometry
+from calotte.network.affine import Dense, Diagonal, Sum
+from calotte.network.graph import Network, Relu
+from calotte.noise import Ball, Gaussian, Noise, Sphere
+
+DRAWS = 20_000
+W, V = torch.randn(8, 6, generator=torch.Generator().manual_seed(1)).double(), points(3, 8, 2)
+SPREAD = torch.linspace(0.2, 3.0, 6).double()
+NORMALISED = network(
+    (6,), Diagonal((6,), None, -points(1, 6, 3)[0]), Diagonal((6,), SPREAD, None, divide=True),
+    Dense(W, None), Relu((8,)), Dense(V, None),
+)  # fmt: skip
+DEAD = dense(
+    (
+        torch.cat([W, W[:2], 0.0 * W[:2]]),
+        torch.cat([points(1, 8, 4)[0], points(1, 8, 4)[0, :2], tensor([-1.0, 0.0])]),
+    ),
+    (points(6, 12, 5) * tensor([0.0, 1.0, 1.0, 1.0, 1.0, 1.0])[:, None], None),
+    (points(3, 6, 6), None),
+)  # duplicated units, units and rows of zeros
+NETWORKS = {
+    "one layer": random_dense((6, 9, 3), 1),
+    "three layers": random_dense((12, 9, 8, 7, 3), 2, bias=0.3),
+    "narrow": random_dense((3, 20, 20, 2), 3),
+    "sign": random_dense((20, 10, 10, 1), 4),
+    "relu after the logits": random_dense((7, 9, 3), 5, final_relu=True),
+    "residual": residual(5, 3, 6),
+    "normalised": NORMALISED,
+    "dead and duplicated": DEAD,
+    "scales": dense(
+        *[(w * s, b * s) for (w, b), s in zip(gaussian_layers((8, 9, 9, 3), 7), (1e60, 1e-90, 1e40), strict=True)]
+    ),
+}
+LAWS = {"sphere": Sphere(1.2), "ball": Ball(1.2), "gaussian": Gaussian(0.35)}
+
+
+def problem(net: Network, x: Tensor, law: Noise, boxes: int = 100) -> Problem:
+    return Problem(Geometry(net, law.map), x, [0], law, Settings(boxes=boxes))
+
+
+def bound(net: Network, x: Tensor, law: Noise, boxes: int = 100) -> float:
+    case = problem(net, x, law, boxes)
+    return branching_bound(case, case.sizes).item()
+
+
+def near(net: Network, law: Noise, seed: int = 9, height: float = 3.6) -> tuple[Problem, Local]:
+    case = problem(net, points(1, net.d, seed), law)
+    unit = law.sigma(case.m) / law.size
+    local = localise(case, case.sizes, height * unit, 8.0)
+    assert local is not None
+    return case, local.along(axes(local), 6.0 * unit)
+
+
+def coordinates(case: Problem, u: Tensor) -> Tensor:
+    """Draws u in the system of the local forms: of a chain, those of the first layer's row space."""
+    chain = case.geometry.chain
+    if chain is None:
+        return u
+    return torch.linalg.lstsq(case.geometry.space.rows, chain.weights[0] @ u.t()).solution.t()
+
+
+def values(local: Local, q: Tensor) -> Tensor:
+    """All units and margins of the local network, forward."""
+    z = q @ local.normal.t() + local.constant
+    for group in [*local.groups, slice(local.units, len(local.constant))]:
+        before = min(group.start, local.units)
+        z[:, group] += z[:, :before].clamp_min(0.0) @ local.weight[group, :before].t()
+    return z
+
+
+def margins(case: Problem, y: Tensor) -> Tensor:
+    return case.network.forward(y) @ case.network.decision.comparison(case.predicted)[0].t()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_the_local_network_is_the_network(name: str, law: Noise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its units and margins, up to the error it states; off the event G only, and that is as rare as it says."""
+    net, ends = NETWORKS[name], {}
+    settle = Relaxation.settle
+
+    def watched(self: Relaxation, relu: int, *found: Tensor) -> None:
+        settle(self, relu, *found)
+        ends[net.nodes[relu].inputs[0]] = self.intervals[relu]
+
+    monkeypatch.setattr(Relaxation, "settle", watched)
+    case, local = near(net, law)
+    u = law.sample(DRAWS, case.m, torch.Generator().manual_seed(10))
+    y = case.x + u
+    good, unstable = torch.ones(DRAWS, dtype=torch.bool), []
+    for node, z in net.values(y):
+        if node in ends:
+            low, high = (t.flatten(1) for t in ends[node])
+            good &= ((z.flatten(1) >= low) & (z.flatten(1) <= high)).all(1)
+            unstable.append(z.flatten(1)[:, ((low < 0) & (high > 0))[0]])
+    missed = 1.0 - good.double().mean()
+    assert missed - 4 * (missed / DRAWS).sqrt() <= math.exp(local.log_missed)
+    assert missed < 0.5
+    truth, found = torch.cat([*unstable, margins(case, y)], 1)[good], values(local, coordinates(case, u))[good]
+    size = truth.abs().amax(0) + local.magnitude
+    assert ((truth - found).abs() <= local.error + 1e-12 * size).all()
+    assert (local.error <= 1e-9 * size).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_bounds_over_boxes(name: str, law: Noise) -> None:
+    """P(error in the box, G) by draws; with what G misses it is never above the bound. Restricted to the box too."""
+    case, local = near(NETWORKS[name], law)
+    u = law.sample(DRAWS, case.m, torch.Generator().manual_seed(11))
+    wrong = (margins(case, case.x + u) <= 0).any(1)
+    t = coordinates(case, u) @ local.directions / law.size
+    unit, k = law.sigma(case.m) / law.size, local.directions.shape[1]
+    boxes = Boxes.whole(k).repeated(6)
+    ends = tensor([[-0.5, 0.5], [0.3, 1.0], [-math.inf, -0.4], [0.9, math.inf], [-1.5, -0.2]]) * unit
+    boxes.low[1:, 0], boxes.high[1:, 0] = ends.t()
+    boxes.low[4:, -1], boxes.high[4:, -1] = -0.3 * unit, 0.8 * unit
+    for level in (1.5, 3.0, 4.5):
+        reach = torch.full((6, 2, local.units), level * unit, dtype=torch.float64)
+        found = local.evaluate(boxes, reach).log_bound.exp() + math.exp(local.log_missed)
+        share = (((t[:, None] >= boxes.low) & (t[:, None] <= boxes.high)).all(2) & wrong[:, None]).double().mean(0)
+        assert (found >= share - 4 * (share / DRAWS).sqrt()).all()
+        inner = local.restricted(boxes[torch.tensor([1])], local.span)
+        again = inner.evaluate(boxes[torch.tensor([1])], reach[1:2, :, : inner.units]).log_bound.exp()
+        again = again + math.exp(inner.log_missed) + math.exp(local.log_missed)
+        assert again >= share[1] - 4 * (share[1] / DRAWS).sqrt()
+
+
+@pytest.mark.parametrize("law", [Sphere(2.0), Ball(2.0), Gaussian(0.25)])
+def test_levels_and_tails_by_moments(law: Noise) -> None:
+    """Of forms of many dimensions: levels fail as rarely as promised, tails hold, and neither is empty."""
+    sharp = 0
+    for seed in range(4):
+        case, local = near(random_dense((80, 8, 12, 2), seed, bias=0.3), law, seed + 30)
+        u = law.sample(DRAWS, case.m, torch.Generator().manual_seed(12))
+        q = coordinates(case, u)
+        t, unit = (q @ local.directions)[:, 0] / law.size, law.sigma(case.m) / law.size
+        lines = torch.stack(relaxed_lines(local.low, local.high))[:, None].repeat(1, 2, 1)
+        for part in (local.groups[1], slice(local.units, len(local.constant))):
+            own = torch.arange(part.start, part.stop).repeat(2)
+            sign = torch.ones(len(own)).double()
+            sign[len(own) // 2 :] = -1.0
+            rows = local._pull_back(own, sign, lines)
+            boxes = Boxes.whole(local.directions.shape[1]).repeated(2)
+            boxes.low[1, 0], boxes.high[1, 0] = -0.2 * unit, 0.4 * unit
+            moments = Moments(local, boxes)
+            low, high = (end.expand(2, -1) for end in (local.low, local.high))
+            log_each = torch.full((2, len(own)), math.log(0.02), dtype=torch.float64)
+            box, row = torch.ones(2, len(own), dtype=torch.bool).nonzero(as_tuple=True)
+            levels = moments.levels(rows, box, row, low, high, log_each).reshape(2, -1)
+            tails = moments.tails(rows, low, high).exp()
+            z = (sign * values(local, q)[:, own])[:, None]
+            inside = torch.stack([t == t, (t >= boxes.low[1, 0]) & (t <= boxes.high[1, 0])], 1)[:, :, None]
+            for event, most in ((z < levels, log_each.exp()), (z <= 0, tails)):
+                share = (event & inside).double().sum(0) / inside.double().sum(0)
+                error = 4 * (share.clamp_min(1e-3) / inside.double().sum(0)).sqrt()
+                assert (share - error <= most + math.exp(local.log_missed)).all()
+                sharp += int((share > most / 30).sum())
+    assert sharp >= 40
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_boxes_converge_in_the_plane(seed: int) -> None:
+    net = random_dense((2, 5, 3) if seed % 2 else (2, 4, 4, 2), seed)
+    x = points(1, 2, seed + 40)
+    eps = 150 * Geometry(net).distances(x).rho.item()
+    truth = math.log(share_of_circle(net, x[0], None, eps))
+    found = [bound(net, x, Sphere(eps), n) for n in (30, 300, 1500)]
+    assert truth - 1e-9 <= found[2] <= found[1] <= found[0]
+    assert found[2] <= truth + math.log(1.3)
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_never_above_concentration_and_no_worse_with_more_boxes(law: Noise) -> None:
+    gained = 0
+    for name in ("one layer", "dead and duplicated"):
+        net = NETWORKS[name]
+        x = points(1, net.d, 50)
+        case = problem(net, x, law)
+        without = concentration_bound(case, case.sizes).item()
+        few, more = (bound(net, x, law, n) for n in (10, 80))
+        assert more <= few <= without
+        gained += more < without - 0.1
+    assert gained >= 1
+
+
+def test_inputs_on_a_boundary() -> None:
+    """x on hyperplanes, outputs tied: p is one half or more, or what an unstable unit at 0 makes of it."""
+    tie = dense(([[1.0, 2.0, -1.0]], [0.0]))
+    kink = dense(([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]], [0.0, 0.0]), ([[1.0, 1.0], [0.0, 0.0]], [0.0, 0.5]))
+    zero = torch.zeros(1, 3, dtype=torch.float64)
+    for law in (Sphere(1.0), Ball(1.0), Gaussian(1.0)):
+        assert bound(tie, zero, law) >= math.log(0.5)
+        two_caps = math.log(2) + law.log_tail(tensor([0.5]), 3).item()
+        assert two_caps <= bound(kink, zero, law, 200) <= min(two_caps + 0.5, 0.0)
+
+
+def test_scales_that_overflow_or_underflow_prove_nothing_false() -> None:
+    """1 - c |u_1| / eps and steeper, in weights and sizes from 1e-300 to 1e300: p is known."""
+    for size in (1e-300, 1e-170, 1.0, 1e170):
+        for first in (1e-300, 1e-150, 1.0, 1e150):
+            for law in (Sphere(size), Gaussian(size)):
+                second = 2.0 / size / first
+                if not 1e-300 < second < 1e300:
+                    continue
+                net = dense(([[first, 0.0], [-first, 0.0]], [0.0, 0.0]), ([[-second, -second]], [1.0]))
+                found = bound(net, torch.zeros(1, 2, dtype=torch.float64), law, 10)
+                truth = math.log(2) + law.log_tail(tensor([0.5 * size]), 2).item()
+                assert found >= truth - 1e-9, (size, first, law)
+
+
+def test_features_left_out_of_the_noise_are_no_directions() -> None:
+    """A graph that is no chain, with zeros in the scale: components along these features are not random."""
+    net = residual(4, 3, 2)
+    scale = tensor([0.0, 1.0, 0.0, 2.0])
+    case = Problem(Geometry(net, scale), points(1, 4, 3), [0], Sphere(1.0, scale), Settings())
+    local = localise(case, case.sizes, 1.0, 8.0)
+    assert local is not None
+    assert local.normal.shape[1] == case.m == 2
+
+
+def test_skips_are_taken_along() -> None:
+    """x + relu(x) - relu(-x) = 2 x, seen through two ReLUs and a sum: one half-space in truth."""
+    step = Dense(-torch.eye(3, dtype=torch.float64), None)
+    ops = Relu((3,)), (step, (0,)), Relu((3,)), (Sum((3,), (1, 1, -1)), (0, 1, 3))
+    net = network((3,), *ops, Dense(tensor([[1.0, 0.0, 0.0]]), None))
+    x = tensor([[0.3, 0.0, 0.0]])
+    truth = Sphere(1.0).log_tail(tensor([0.3]), 3).item()
+    assert truth <= bound(net, x, Sphere(1.0), 400) <= truth + 0.05
