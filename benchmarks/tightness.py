@@ -2,9 +2,10 @@
 
     python benchmarks/tightness.py [NETWORK ...] [--images 20] [--deltas 1e-3 1e-6 1e-9] [--boxes 300]
 
-The first test images that are classified correctly, sphere noise. Truth: 100,000 samples along fixed directions (10,000
-on networks that are no chain of dense layers), bisection on eps until p = 1e-3. Before a network's lines are printed
-every bound is evaluated again at two sizes and held against the lower confidence limit (level 1e-6) of the sampled p.
+The first test images that are classified correctly, sphere noise. Truth: 100,000 samples along fixed directions
+(10,000 on networks that are no chain of dense layers), bisection on eps until p = 1e-3. Before a network's lines are
+printed every bound is evaluated again at two sizes and held against the lower confidence limit (level 1e-6) of the
+sampled p.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def check(network: Network, x: torch.Tensor, directions: Directions, eps: float,
     (one,) = assess(network, x, Sphere(eps), rungs=list(PROVED_RUNGS), settings=settings)
     for bound in one.bounds:
         if math.exp(bound.log_misclassification) < lower:
-            sys.exit(f"{bound.rung} claims log p <= {bound.log_misclassification} at eps {eps}: {wrong} samples differ")
+            sys.exit(
+                f"{bound.rung} claims log p <= {bound.log_misclassification} at eps {eps}: {wrong} samples differ"
+            )
 
 
 def inputs(name: str, network: Network, count: int) -> torch.Tensor:
@@ -111,8 +114,8 @@ def measure(name: str, count: int, deltas: list[float], settings: Settings) -> N
         for eps in (reached[rungs[-1], deltas[0]][-1], truths[-1]):
             check(network, x[i], directions, eps, settings)
     print(
-        f"{name}: {len(x)} images, p = 1e-3 by sampling at eps {statistics.median(truths):.3g}; one search over eps, all "
-        f"rungs: {statistics.median(seconds):.2g} s, at most {max(seconds):.2g} s"
+        f"{name}: {len(x)} images, p = 1e-3 by sampling at eps {statistics.median(truths):.3g}; one search over eps, "
+        f"all rungs: {statistics.median(seconds):.2g} s, at most {max(seconds):.2g} s"
     )
     for rung in rungs:
         first = reached[rung, deltas[0]]

@@ -171,7 +171,9 @@ def _largest_sizes(rung: ProvedRung, problem: Problem, start: Tensor) -> Tensor:
         return rung.log_bound(problem, sizes) <= problem.target
 
     rho = problem.distances.rho
-    low = torch.where((start > 0) & torch.isfinite(start), start, torch.where((rho > 0) & torch.isfinite(rho), rho, 1.0))
+    low = torch.where(
+        (start > 0) & torch.isfinite(start), start, torch.where((rho > 0) & torch.isfinite(rho), rho, 1.0)
+    )
     proved = holds(low)
     for _ in range(20):
         if proved.all():

@@ -82,7 +82,9 @@ class Boxes:
             return one, one
         split = self.split
         far = torch.where(split, torch.maximum(self.low.abs(), self.high.abs()).clamp_max(1.0), 0.0)
-        near = torch.where(split & ((self.low > 0) | (self.high < 0)), torch.minimum(self.low.abs(), self.high.abs()), 0.0)
+        near = torch.where(
+            split & ((self.low > 0) | (self.high < 0)), torch.minimum(self.low.abs(), self.high.abs()), 0.0
+        )
         slack = gamma(2 * self.low.shape[1] + 8)
         smallest = ((1.0 - (far * far).sum(1)) - slack).clamp_min(0.0).sqrt() * (1.0 - gamma(4))
         largest = ((1.0 - (near * near).sum(1)) + slack).clamp_min(0.0).sqrt() * (1.0 + gamma(4))
@@ -120,7 +122,7 @@ def log_tail_down(noise: Noise, s: Tensor, smallest: Tensor, left: Tensor) -> Te
 def _grouped(noise: Noise, heights: Tensor, left: Tensor, rounding: Rounding) -> Tensor:
     """`standard_log_tail` where the dimension differs along the first axis."""
     logs = torch.where(heights > 0, -torch.inf, 0.0).to(torch.float64)  # nothing is left: v = 0
-    for d in left.unique().tolist():
+    for d in sorted(set(left.tolist())):
         if d > 0:
             rows = left == d
             logs[rows] = noise.standard_log_tail(heights[rows], int(d), rounding=rounding)

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from calotte.bounds.boxes import Boxes
 from calotte.bounds.concentration import concentration_bound
+from calotte.bounds.evaluation import Evaluation
 from calotte.bounds.ladder import Problem
-from calotte.bounds.local import Evaluation, Local, localise
+from calotte.bounds.local import Local, localise
 from calotte.bounds.union import log_sum_up
 
 __all__ = ["branching_bound"]
@@ -134,7 +135,7 @@ def axes(local: Local) -> Tensor:
     rows = rows[local.groups[0].stop if len(local.groups) > 1 else 0 :]
     rows = torch.where(rows.isfinite().all(), rows, torch.zeros_like(rows))
     small = n <= _MOST_AXES
-    _, _, directions = torch.linalg.svd(rows, full_matrices=small)
+    directions: Tensor = torch.linalg.svd(rows, full_matrices=small)[2]
     return directions[: n if small else _AXES].t().contiguous()
 
 
@@ -255,10 +256,9 @@ class Tree:
         if impact is not None and local.units:
             less = impact.flatten(1).amax(1)[:, None, None].clamp_min(1e-300) / impact.clamp_min(1e-300)
             heights = (heights**2 + 2.0 * _UNEVEN * less.log()).sqrt()
-        heights = heights * local.sigma / local.noise.size
-        return torch.where(heights < local.span, heights, torch.inf)  # the bounds on G go further
+        return (heights * local.sigma / local.noise.size).clamp_max(local.span)
 
     def _evaluate(self, boxes: Boxes, heights: Tensor) -> Evaluation:
         self.count += len(boxes)
-        rows = torch.arange(len(boxes)).split(max(1, _BATCH // (2 * self.local.units**2 + 1)))
+        rows = torch.split(torch.arange(len(boxes)), max(1, _BATCH // (2 * self.local.units**2 + 1)))
         return joined([self.local.evaluate(boxes[part], heights[part]) for part in rows])

@@ -3,14 +3,15 @@
 Units of a first layer, z_j = a_j.u + c_j, are jointly Gaussian. With relu(z) = alpha z + e(z), e(z) = (1 - alpha) z
 for z > 0 and -alpha z otherwise, a form F = a.u + c + sum_j g_j e_j(z_j) has, for every lambda > 0,
 
-    log E exp(-lambda F) <= -lambda c + lambda^2 sigma^2 ||a||^2 / 2 + sum_j log E exp(-p_j lambda g_j e_j(z_j')) / p_j
+    log E exp(-lambda F)
+        <= -lambda c + lambda^2 sigma^2 ||a||^2 / 2 + sum_j log E exp(-p_j lambda g_j e_j(z_j')) / p_j
 
-for all p with diag(p_j ||a_j||^2) >= (a_i.a_j) as matrices, z_j' being z_j with its mean moved by -lambda sigma^2 a.a_j
-(the linear part is a change of measure; the rest is the Gaussian Hölder inequality of Chen, Dafnis and Paouris, "Improved
-Hölder and reverse Hölder inequalities for Gaussian random vectors", arXiv:1306.2410). Independent units have p = 1; a
-relaxation by chords, which lets all units be at their worst at once, can be far above it.
+for all p with diag(p_j ||a_j||^2) >= (a_i.a_j) as matrices, z_j' being z_j with its mean moved by
+-lambda sigma^2 a.a_j (the linear part is a change of measure; the rest is the Gaussian Hölder inequality of Chen,
+Dafnis and Paouris, "Improved Hölder and reverse Hölder inequalities for Gaussian random vectors", arXiv:1306.2410).
+Independent units have p = 1; a relaxation by chords, which lets all units be at their worst, can be far above.
 
-A sphere is no Gaussian, but what depends on few of its coordinates nearly is one: the ratio of the densities is bounded.
+A sphere is no Gaussian, but what depends on few of its coordinates nearly is: the ratio of densities is bounded.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def dominating_diagonal(gram: Tensor, importance: Tensor, doubt: float, steps: i
     return total if info.item() == 0 and total.isfinite().all() else None
 
 
-def gaussian_comparison(noise: Noise, n: int, left: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
+def gaussian_comparison(
+    noise: Noise, n: int, left: Tensor, smallest: Tensor, largest: Tensor
+) -> tuple[Tensor, Tensor]:
     """A Gaussian that dominates n coordinates of the noise: its sigma and log kappa, P <= kappa P_gauss.
 
     n coordinates of a point on the sphere of radius rho in R^M have the density
