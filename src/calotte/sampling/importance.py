@@ -30,7 +30,7 @@ _TEMPER = 0.25  # power of the weights that errors have in an average of normals
 _MARGIN = 0.1  # of the logarithm of a measure
 _HALVINGS = 12
 _WELL_SPREAD = 0.08  # effective sample size of a pilot run, per draw, that is good enough
-_LEAST_SIZE, _MOST_LOG_SHARE = 100.0, math.log(0.1)  # to report anything: effective size, share of the largest weight
+_LEAST_SIZE, _MOST_SHARE = 100.0, 0.1  # to report anything: effective size, share of the largest weight
 _NORMAL = 1.959964  # 97.5 % quantile
 
 
@@ -227,11 +227,12 @@ def _weighed(log_weights: Tensor, n: int) -> Measured:
     if not len(log_weights):
         raise NotAvailable("no errors among the draws that were to be weighed")
     total, size = log_weights.logsumexp(0).item(), _effective_size(log_weights)
-    if size < _LEAST_SIZE or log_weights.max().item() - total > _MOST_LOG_SHARE:
+    largest = math.exp(log_weights.max().item() - total)
+    if size < _LEAST_SIZE or largest > _MOST_SHARE:
         raise NotAvailable(f"weights degenerate: effective sample size {size:.0f} of {n} draws")
     error = math.sqrt(max(1.0 / size - 1.0 / n, 0.0) * n / (n - 1))
     log_p = total - math.log(n)
-    half = _NORMAL * error
+    half = _NORMAL * error + largest  # one heaviest draw more or less: the sum is skewed
     return Measured(min(log_p, 0.0), (log_p - half, min(log_p + half, 0.0)), error)
 
 

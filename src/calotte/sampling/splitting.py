@@ -55,7 +55,7 @@ class Splitting(Estimator):
     pilot: int = 256
     replicates: int = 8
     calls: int = 12_000
-    most_calls: int = 400_000
+    most_calls: int = 200_000
     most_levels: int = 64
 
     @property
