@@ -22,17 +22,18 @@ from calotte.sampling.alore import ALORE
 from calotte.sampling.contradiction import check_radius, check_samples
 from calotte.sampling.estimate import Estimate, Estimator
 from calotte.sampling.importance import IMPORTANCE
+from calotte.sampling.isoperimetry import ISOPERIMETRY
 from calotte.sampling.monte_carlo import SAMPLING
 from calotte.sampling.sequential import check_delta
 from calotte.sampling.splitting import SPLITTING
 
 __all__ = ["ESTIMATORS", "RUNGS", "Assessment", "assess", "assess_each", "select_estimators", "select_rungs"]
 
-RUNGS: dict[str, Rung] = {**PROVED_RUNGS, SAMPLING.name: SAMPLING}
+RUNGS: dict[str, Rung] = {**PROVED_RUNGS, ISOPERIMETRY.name: ISOPERIMETRY, SAMPLING.name: SAMPLING}
 ESTIMATORS: dict[str, Estimator] = {one.method: one for one in (SPLITTING, IMPORTANCE, ALORE)}
 R = TypeVar("R", bound=Rung)
 _MOST = 32  # inputs taken together: more would gain little time and delay the first lines of output
-_LATER = ("isoperimetry",)
+_OPT_IN = ("isoperimetry",)  # rungs that are taken where they are named, or all of them, only
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,18 @@ class Assessment:
 
 
 def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]:
-    """Rungs by name in the ladder's order; None for all.
+    """Rungs by name in the ladder's order; "all" for all of them, None or "default" for all but those to opt in to.
 
     Raises:
         InvalidInput: a name that is none of them, or no name.
     """
-    if names is None or list(names) == ["all"]:
+    if names is None or list(names) == ["default"]:
+        return [rung for name, rung in known.items() if name not in _OPT_IN]
+    if list(names) == ["all"]:
         return list(known.values())
     for name in names:
         if name not in known:
-            why = "not built yet" if name in _LATER else "no rung" if name not in RUNGS else "not available here"
+            why = "no rung" if name not in RUNGS else "not available here"
             raise InvalidInput(f"rung '{name}': {why}; choose from {', '.join(known)}, or all")
     if not names:
         raise InvalidInput(f"no rungs asked for; choose from {', '.join(known)}, or all")
@@ -247,7 +250,7 @@ def assess(
         noise: Sphere, Ball or Gaussian, optionally through a map.
         labels: (B,) true classes, if known; they change no bound.
         index: number of each input, for reports and for the seeds of its draws; 0, 1, ... by default.
-        rungs: names from RUNGS; None for all.
+        rungs: names from RUNGS, or "all"; None for all but `isoperimetry`.
         estimates: names from ESTIMATORS, or "all"; by default none.
         settings: budgets and levels.
 

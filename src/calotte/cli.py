@@ -87,7 +87,7 @@ Clip = Annotated[
     tuple[float, float] | None,
     typer.Option("--clip", help="LO HI: the noisy input is clipped to this range before the network sees it."),
 ]
-Rungs = Annotated[str, typer.Option(help=f"Rungs of the ladder: {', '.join(RUNGS)}, or all.")]
+Rungs = Annotated[str, typer.Option(help=f"Rungs of the ladder: {', '.join(RUNGS)}, all, or default (not isoperimetry).")]
 Index = Annotated[str | None, typer.Option(help="Which inputs: 3, 0:20, 5:, or a list 1,4,7. Default: all.")]
 Decision_ = Annotated[
     DecisionName | None,
@@ -111,7 +111,7 @@ def assess(
     noise: Noise_ = NoiseName.sphere,
     map: Map = None,
     clip: Clip = None,
-    rungs: Rungs = "all",
+    rungs: Rungs = "default",
     estimates: Annotated[
         str, typer.Option(help=f"Rare-event estimates, no bounds: {', '.join(ESTIMATORS)}, all or none.")
     ] = "none",

@@ -62,7 +62,9 @@ class Bound:
         entry["log_misclassification"] = None if self.certain else self.log_misclassification
         entry["certain"] = self.certain
         if self.samples is not None:
-            entry["samples"], entry["misclassified"] = self.samples, self.misclassified
+            entry["samples"] = self.samples
+        if self.misclassified is not None:
+            entry["misclassified"] = self.misclassified
         if self.decision is not None:
             entry["delta"], entry["decision"] = self.delta, self.decision
         return entry | {"seconds": round(self.seconds, 6)}

@@ -1,0 +1,201 @@
+"""Isoperimetry: most noise is far from every error, so errors are far rarer than samples could show.
+
+A is the set of points whose balls of radius t hold no error within the good event G (`calotte.bounds.balls`). Sampling
+shows P(A) >= q, and errors in G are further than t away from all of A. No set of measure q has a smaller neighbourhood
+than a cap on the sphere (Lévy 1922) or a half-space under a Gaussian (Borell; Sudakov and Tsirelson, 1974-75). With
+alpha the angle of the cap of measure q, theta = 2 arcsin(t / (2 eps)) and T(cos phi) the measure of a cap of angle phi,
+
+    p <= P(not G) + T(cos(pi - alpha - theta)),    Gaussian:  p <= P(not G) + Phi(-Phi^-1(q) - t / sigma),
+
+with confidence, q being a Clopper-Pearson bound. A ball is the projection of the sphere in two more dimensions, which
+moves no two points apart. G and t are chosen on draws of their own. The proof is in docs/ladder.md.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotte.bounds.balls import free_within
+from calotte.bounds.ladder import Bound, Problem, Rung
+from calotte.bounds.local import Local, localise
+from calotte.bounds.union import log_sum_up
+from calotte.noise import Ball, Gaussian, Noise
+from calotte.rounding import UNIT_ROUNDOFF, gamma
+from calotte.sampling.monte_carlo import CHUNK, chunk_generator, clopper_pearson
+from calotte.sphere import cap_angle, log_cap_angle
+
+__all__ = ["ISOPERIMETRY", "log_far"]
+
+_STREAM = 5  # of draws: none that another method makes
+_HEIGHTS = 6  # good events tried
+_SCOUTS = 96  # draws that each of them is tried on
+_HALVINGS = 8  # of the distance of one draw
+_MOST_CHOOSING = 512
+_MOST_UNITS = 4000  # on graphs that are no chain, as for the proved rungs
+_MOST_UNSTABLE = 800  # units beyond which an event is too large to be of use
+_BLOCK = 2e6  # entries of a block of coefficients
+
+
+def log_far(noise: Noise, m: int, log_missed: float, distance: float) -> float:
+    """log of the largest measure of points further than `distance` from a set, given its measure; rounded up.
+
+    Args:
+        noise: Sphere (m >= 2), Ball or Gaussian in R^m.
+        log_missed: log of an upper bound on the probability of not being in the set.
+        distance: Euclidean, in the units of the noise, at least 0.
+    """
+    if isinstance(noise, Gaussian):
+        log_p = torch.tensor([log_missed], dtype=torch.float64)
+        height = noise.standard_quantile(log_p, m, rounding="down") + distance / noise.size * (1.0 - gamma(4))
+        height = height - gamma(4) * height.abs().nan_to_num(0.0, 0.0, 0.0)
+        return min(0.0, noise.standard_log_tail(height, m, rounding="up").item())
+    d = m + 2 if isinstance(noise, Ball) else m
+    chord = min(1.0, distance / (2.0 * noise.size) * (1.0 - gamma(4)))
+    turn = 2.0 * math.asin(chord) * (1.0 - gamma(8))
+    left = cap_angle(log_missed, d, rounding="up") + 4.0 * UNIT_ROUNDOFF * math.pi - turn
+    return log_cap_angle(min(left, math.pi), d, rounding="up") if left > 0 else -math.inf
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A good event, a distance, and the bound that they promise."""
+
+    local: Local
+    distance: float
+    log_bound: float
+
+
+class _Search:
+    """Good events and distances for one input of a problem, tried on draws that are used for nothing else."""
+
+    def __init__(self, problem: Problem, points: Tensor, estimating: int) -> None:
+        self.problem, self.points, self.estimating = problem, points, estimating
+
+    def event(self, log_budget: float) -> Local | None:
+        """The network on a good event that fails with a probability of about exp(log_budget)."""
+        problem = self.problem
+        units = max(1, 2 * problem.network.hidden_units)
+        share = torch.tensor([log_budget - math.log(units)], dtype=torch.float64)
+        height = problem.noise.standard_quantile(share, problem.m, rounding="up").item()
+        local = localise(problem, problem.sizes, height, math.sqrt(-2.0 * log_budget))
+        return local if local is not None and local.units <= _MOST_UNSTABLE else None
+
+    def distance(self, local: Local, points: Tensor) -> tuple[float, float]:
+        """The distance that promises the smallest measure of errors within the good event, and its logarithm."""
+        noise, confidence = self.problem.noise, self.problem.settings.confidence
+        low = torch.zeros(len(points), dtype=torch.float64)
+        high = torch.full_like(low, 2.0 * noise.eps(self.problem.m))
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            free = free_of_errors(local, points, middle)
+            low, high = torch.where(free, middle, low), torch.where(free, high, middle)
+        reached = low.sort().values.tolist()
+        best = (0.0, 0.0)
+        for k in sorted({min(int(2 ** (i / 2)) - 1, len(points) - 1) for i in range(2 * len(points).bit_length())}):
+            missed = math.ceil(k / len(points) * self.estimating)
+            log_missed = clopper_pearson(missed, self.estimating, confidence)
+            best = min(best, (log_far(noise, self.problem.m, log_missed, reached[k]), reached[k]))
+        return best[1], best[0]
+
+    def best(self, deadline: float) -> Choice | None:
+        """The best good event and distance found; None where none promises anything."""
+        found: Choice | None = None
+        low, high = math.log(0.5), math.log(800.0)  # of log(-log budget)
+        for _ in range(_HEIGHTS):
+            middle = (low + high) / 2
+            local = self.event(-math.exp(middle))
+            wanting = True
+            if local is not None:
+                distance, log_errors = self.distance(local, self.points[:_SCOUTS])
+                log_bound = total(log_errors, local.log_missed)
+                if found is None or log_bound < found.log_bound:
+                    found = Choice(local, distance, log_bound)
+                wanting = log_errors > local.log_missed
+            low, high = (low, middle) if wanting else (middle, high)
+            if time.perf_counter() > deadline:
+                break
+        if found is None or found.log_bound >= 0.0:
+            return None
+        distance, log_errors = self.distance(found.local, self.points)
+        return Choice(found.local, distance, total(log_errors, found.local.log_missed))
+
+
+def total(*logs: float) -> float:
+    """log of a sum of probabilities given as logarithms, rounded up."""
+    return log_sum_up(torch.tensor([logs], dtype=torch.float64)).item()
+
+
+def free_of_errors(local: Local, points: Tensor, distance: Tensor) -> Tensor:
+    """`free_within`, block by block."""
+    widest = max([len(local.margins), *(2 * (group.stop - group.start) for group in local.groups)])
+    block = max(1, int(_BLOCK / (widest * max(1, local.units))))
+    parts = zip(points.split(block), distance.split(block), strict=True)
+    return torch.cat([free_within(local, *part) for part in parts])
+
+
+def drawn(problem: Problem, count: int) -> Tensor:
+    """The first `count` draws for the one input of a problem: coordinates (count, n) in the system of its normals."""
+    chain, m = problem.geometry.chain, problem.m
+    n = m if chain is None else problem.geometry.space.rows.shape[1]
+    chunks = []
+    for chunk in range(math.ceil(count / CHUNK)):
+        generator = chunk_generator(problem.settings.seed, problem.index[0], chunk, stream=_STREAM)
+        chunks.append(problem.noise.project(CHUNK, n, m, generator))
+    return torch.cat(chunks)[:count]
+
+
+@dataclass(frozen=True)
+class Isoperimetry(Rung):
+    """Rung `isoperimetry`: sampling beyond what samples can see."""
+
+    def bound(self, problem: Problem) -> list[Bound]:
+        return [self.bound_one(problem.alone(i)) for i in range(len(problem.x))]
+
+    def bound_one(self, problem: Problem) -> Bound:
+        """The bound for a problem of one input."""
+        settings, start = problem.settings, time.perf_counter()
+        deadline = start + settings.time_limit
+        reason = self.refuses(problem)
+        if reason is not None:
+            return Bound(self.name, "confidence", 0.0, skipped=reason)
+        choosing = min(settings.samples // 4, _MOST_CHOOSING)
+        points = drawn(problem, settings.samples)
+        choice = _Search(problem, points[:choosing], settings.samples - choosing).best(deadline)
+        log_p = 0.0
+        if choice is not None:
+            rest = points[choosing:]
+            free = 0
+            for part in rest.split(CHUNK):
+                distance = torch.full((len(part),), choice.distance, dtype=torch.float64)
+                free += int(free_of_errors(choice.local, part, distance).sum())
+                if time.perf_counter() > deadline:
+                    reason = f"time limit of {settings.time_limit:g} s reached before {settings.samples} samples"
+                    return Bound(self.name, "confidence", 0.0, skipped=reason)
+            log_missed = clopper_pearson(len(rest) - free, len(rest), settings.confidence)
+            errors = log_far(problem.noise, problem.m, log_missed, choice.distance)
+            log_p = total(errors, choice.local.log_missed)
+        seconds = time.perf_counter() - start
+        return Bound(self.name, "confidence", log_p, seconds, settings.confidence, settings.samples, None)
+
+    def refuses(self, problem: Problem) -> str | None:
+        """Why the rung does not apply, or None."""
+        if problem.m < 2 and problem.noise.kind == "sphere":
+            return f"needs dimension d >= 2, the noise has {problem.m}"
+        if problem.settings.samples < 8:
+            return f"needs at least 8 samples, came {problem.settings.samples}"
+        units = problem.network.hidden_units
+        if problem.geometry.chain is None and units > _MOST_UNITS:
+            return f"too slow so far on a graph of {units} hidden units that is no chain of dense layers"
+        return None
+
+
+ISOPERIMETRY = Isoperimetry(
+    "isoperimetry",
+    "p is below P(not G) plus the largest measure that can lie so far from the noise that samples show to be safe",
+    "Lévy 1922; Borell, Invent. Math. 30 (1975); derived in docs/ladder.md",
+)
