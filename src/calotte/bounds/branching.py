@@ -27,7 +27,8 @@ from calotte.bounds.union import log_sum_up
 
 __all__ = ["branching_bound"]
 
-_GOALS = (-14.0, -40.0, -200.0)  # log P(not G) aimed at, in turn, while it is what limits the bound
+_ROOM = 3.5  # P(not G) lies e^-_ROOM below the bound aimed at
+_GOALS = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))  # bounds aimed at, in turn, where none is given
 _SLABS = 16  # of the first cut, up to _SPREAD standard deviations
 _SPREAD = 3.2
 _LEVELS = (1.6, 2.4, 3.0, 3.5, 4.0, 4.4, 4.8, 5.3)  # heights tried first, in standard deviations
@@ -49,25 +50,25 @@ def _bound(problem: Problem, size: Tensor) -> float:
     """The bound of one input: with a larger good event G while P(not G) is what limits it."""
     deadline = time.perf_counter() + problem.settings.time_limit
     best = concentration_bound(problem, size).item()
-    if best <= problem.target:
-        return best
-    for goal in _GOALS if math.isinf(problem.target) else (problem.target - 3.5,):
+    for goal in _GOALS if math.isinf(problem.target) else (problem.target,):
+        if best <= goal:
+            continue
+        log_missed = goal - _ROOM
         count = 2.0 * max(1, problem.network.hidden_units)
-        log_each = torch.tensor([goal - math.log(count)], dtype=torch.float64)
+        log_each = torch.tensor([log_missed - math.log(count)], dtype=torch.float64)
         height = problem.noise.standard_quantile(log_each, problem.m, rounding="up").item()
-        local = localise(problem, size, height, math.sqrt(-2.0 * goal))
+        local = localise(problem, size, height, math.sqrt(-2.0 * log_missed))
         if local is None:
             break
-        best = min(best, _sum(local.along(axes(local), height), problem, deadline))
-        if best <= problem.target or best > goal + 2.0:
+        best = min(best, _sum(local.along(axes(local), height), problem, goal, deadline))
+        if best > goal:
             break
     return best
 
 
-def _sum(local: Local, problem: Problem, deadline: float) -> float:
+def _sum(local: Local, problem: Problem, target: float, deadline: float) -> float:
     """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up."""
     n, k = local.directions.shape
-    target = problem.target
     whole = Tree(local, Boxes.whole(k))
     best = whole.log_bound
     if best <= target or k == 0:
@@ -78,7 +79,7 @@ def _sum(local: Local, problem: Problem, deadline: float) -> float:
         parts = torch.tensor([local.log_missed, *(tree.log_bound for tree in trees)], dtype=torch.float64)
         best = min(best, log_sum_up(parts).item())
         # cuts along few directions will hardly take it to where it is wanted, or below 1/2
-        hopeless = k < n and best > max(target + _FAR, -math.log(2.0))
+        hopeless = k < n and best > (-math.log(2.0) if math.isinf(problem.target) else target + _FAR)
         used = whole.count + sum(tree.count for tree in trees)
         if best <= target or hopeless or used >= problem.settings.boxes or time.perf_counter() > deadline:
             return best
