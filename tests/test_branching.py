@@ -15,8 +15,8 @@ from calotte.bounds.boxes import Boxes
 from calotte.bounds.branching import axes, branching_bound
 from calotte.bounds.concentration import concentration_bound
 from calotte.bounds.local import Local, localise
-from calotte.bounds.tails import Moments
 from calotte.bounds.relaxation import Relaxation, relaxed_lines
+from calotte.bounds.tails import Moments
 from calotte.geometry import Geometry
 from calotte.network.affine import Dense, Diagonal, Sum
 from calotte.network.graph import Network, Relu
