@@ -577,7 +577,21 @@ def with_less(kind: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda patch: patch.setattr(kind, name, lambda *given: right(*given) - math.log(1000))
 
 
+def near_sighted(patch: pytest.MonkeyPatch) -> None:
+    """No mutant: a good event that is missed more often than the truth happens, and no other rung to lean on."""
+    patch.setattr(branching, "_GOALS", (-30.0,))
+    patch.setattr(branching, "_ROOM", -16.0)
+    patch.setattr(branching, "concentration_bound", lambda problem, sizes: torch.zeros_like(sizes))
+
+
+def test_what_the_good_event_leaves_out_is_paid_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    near_sighted(monkeypatch)
+    some = [case for case in table() if case.name.startswith("far")]
+    assert violations(some, answers(some, "branching")) == []
+
+
 def without_price(patch: pytest.MonkeyPatch) -> None:
+    near_sighted(patch)
     right = branching.localise
 
     def wrong(*given: object) -> object:
@@ -588,6 +602,7 @@ def without_price(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_span(patch: pytest.MonkeyPatch) -> None:
+    near_sighted(patch)
     right = Local.along
     patch.setattr(Local, "along", lambda self, *given: replace(right(self, *given), log_missed=self.log_missed))
 
