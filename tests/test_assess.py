@@ -225,7 +225,8 @@ def test_shapes_of_inputs() -> None:
 def test_rungs_by_name() -> None:
     default = [name for name in RUNGS if name != "isoperimetry"]
     assert [r.name for r in select_rungs(["all"], RUNGS)] == list(RUNGS)
-    assert [r.name for r in select_rungs(None, RUNGS)] == [r.name for r in select_rungs(["default"], RUNGS)] == default
+    for names in (None, ["default"]):
+        assert [r.name for r in select_rungs(names, RUNGS)] == default
     assert [r.name for r in select_rungs(["sampling", "theorem"], RUNGS)] == ["theorem", "sampling"]
 
 

@@ -1,9 +1,9 @@
 """Balls around points of noise: where the margins stay positive within a distance of each, for a batch of points.
 
-On the good event G of a `Local` the network is that of its unstable units. Around a point y the linear part of unit i
-lies within t ||a_i|| of its value at y, whatever else is known, so that back-substitution through the few unstable units,
-with bounds on them that hold in G and within t of y, says whether an error in G can be so near. Nothing is assumed of y
-itself: it need not lie in G.
+On the good event G of a `Local` the network is that of its unstable units. Around a point y the linear part of unit
+i lies within t ||a_i|| of its value at y, whatever else is known, so that back-substitution through the few unstable
+units, with bounds on them that hold in G and within t of y, says whether an error in G can be so near. Nothing is
+assumed of y itself: it need not lie in G.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Isoperimetry: most noise is far from every error, so errors are far rarer than samples could show.
 
-A is the set of points whose balls of radius t hold no error within the good event G (`calotte.bounds.balls`). Sampling
-shows P(A) >= q, and errors in G are further than t away from all of A. No set of measure q has a smaller neighbourhood
-than a cap on the sphere (Lévy 1922) or a half-space under a Gaussian (Borell; Sudakov and Tsirelson, 1974-75). With
-alpha the angle of the cap of measure q, theta = 2 arcsin(t / (2 eps)) and T(cos phi) the measure of a cap of angle phi,
+A is the set of points whose balls of radius t hold no error within the good event G (`calotte.bounds.balls`).
+Sampling shows P(A) >= q, and errors in G are further than t away from all of A. No set of measure q has a smaller
+neighbourhood than a cap on the sphere (Lévy 1922) or a half-space under a Gaussian (Borell; Sudakov and Tsirelson,
+1974-75). With alpha the angle of the cap of measure q, theta = 2 arcsin(t / (2 eps)) and T(cos phi) the measure of a
+cap of angle phi,
 
     p <= P(not G) + T(cos(pi - alpha - theta)),    Gaussian:  p <= P(not G) + Phi(-Phi^-1(q) - t / sigma),
 
@@ -34,6 +35,7 @@ __all__ = ["ISOPERIMETRY", "log_far"]
 _STREAM = 5  # of draws: none that another method makes
 _HEIGHTS = 6  # good events tried
 _SCOUTS = 96  # draws that each of them is tried on
+_PILOTS = 16  # draws that show where distances lie
 _HALVINGS = 8  # of the distance of one draw
 _MOST_CHOOSING = 512
 _MOST_UNITS = 4000  # on graphs that are no chain, as for the proved rungs
@@ -88,19 +90,29 @@ class _Search:
     def distance(self, local: Local, points: Tensor) -> tuple[float, float]:
         """The distance that promises the smallest measure of errors within the good event, and its logarithm."""
         noise, confidence = self.problem.noise, self.problem.settings.confidence
-        low = torch.zeros(len(points), dtype=torch.float64)
-        high = torch.full_like(low, 2.0 * noise.eps(self.problem.m))
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            free = free_of_errors(local, points, middle)
-            low, high = torch.where(free, middle, low), torch.where(free, high, middle)
-        reached = low.sort().values.tolist()
+        longest = 2.0 * noise.eps(self.problem.m)
+        reached = self._reached(local, points[:_PILOTS], 0.0, longest)
+        low, high = 0.5 * reached.min().item(), min(longest, 1.5 * reached.max().item() + longest * 2.0**-_HALVINGS)
+        reached = self._reached(local, points, low, high).sort().values.tolist()
         best = (0.0, 0.0)
-        for k in sorted({min(int(2 ** (i / 2)) - 1, len(points) - 1) for i in range(2 * len(points).bit_length())}):
-            missed = math.ceil(k / len(points) * self.estimating)
+        # the luckiest of many is no better than others: each counts one standard deviation worse than it looks
+        for k in sorted({int(2.0 ** (i / 2)) - 1 for i in range(2 * (len(points) // 2).bit_length())}):
+            share = min(1.0, (k + 1 + math.sqrt(k + 1)) / len(points))
+            missed = math.ceil(share * self.estimating)
             log_missed = clopper_pearson(missed, self.estimating, confidence)
             best = min(best, (log_far(noise, self.problem.m, log_missed, reached[k]), reached[k]))
         return best[1], best[0]
+
+    def _reached(self, local: Local, points: Tensor, low: float, high: float) -> Tensor:
+        """Distances between two bounds within which there is no error around points; 0 below the lower one."""
+        reached = torch.zeros(len(points), dtype=torch.float64)
+        lows, highs = torch.full_like(reached, low), torch.full_like(reached, high)
+        for _ in range(_HALVINGS):
+            middle = (lows + highs) / 2
+            free = free_of_errors(local, points, middle)
+            reached = torch.where(free, middle, reached)
+            lows, highs = torch.where(free, middle, lows), torch.where(free, highs, middle)
+        return reached
 
     def best(self, deadline: float) -> Choice | None:
         """The best good event and distance found; None where none promises anything."""
@@ -117,8 +129,8 @@ class _Search:
                     found = Choice(local, distance, log_bound)
                 wanting = log_errors > local.log_missed
             low, high = (low, middle) if wanting else (middle, high)
-            if time.perf_counter() > deadline:
-                break
+            if (local is not None and local.log_missed == -math.inf) or time.perf_counter() > deadline:
+                break  # no half-space was used: no event leaves more stable
         if found is None or found.log_bound >= 0.0:
             return None
         distance, log_errors = self.distance(found.local, self.points)
