@@ -39,7 +39,7 @@ _PILOTS = 16  # draws that show where distances lie
 _HALVINGS = 8  # of the distance of one draw
 _MOST_CHOOSING = 512
 _MOST_UNITS = 4000  # on graphs that are no chain, as for the proved rungs
-_MOST_UNSTABLE = 800  # units beyond which an event is too large to be of use
+_MOST_UNSTABLE = 400  # units beyond which an event is too large to be of use
 _BLOCK = 2e6  # entries of a block of coefficients
 
 
@@ -91,9 +91,9 @@ class _Search:
         """The distance that promises the smallest measure of errors within the good event, and its logarithm."""
         noise, confidence = self.problem.noise, self.problem.settings.confidence
         longest = 2.0 * noise.eps(self.problem.m)
-        reached = self._reached(local, points[:_PILOTS], 0.0, longest)
-        low, high = 0.5 * reached.min().item(), min(longest, 1.5 * reached.max().item() + longest * 2.0**-_HALVINGS)
-        reached = self._reached(local, points, low, high).sort().values.tolist()
+        pilots = self._reached(local, points[:_PILOTS], 0.0, longest)
+        low, high = 0.5 * pilots.min().item(), min(longest, 1.5 * pilots.max().item() + longest * 2.0**-_HALVINGS)
+        reached: list[float] = self._reached(local, points, low, high).sort().values.tolist()
         best = (0.0, 0.0)
         # the luckiest of many is no better than others: each counts one standard deviation worse than it looks
         for k in sorted({int(2.0 ** (i / 2)) - 1 for i in range(2 * (len(points) // 2).bit_length())}):
@@ -146,7 +146,7 @@ def free_of_errors(local: Local, points: Tensor, distance: Tensor) -> Tensor:
     """`free_within`, block by block."""
     widest = max([len(local.margins), *(2 * (group.stop - group.start) for group in local.groups)])
     block = max(1, int(_BLOCK / (widest * max(1, local.units))))
-    parts = zip(points.split(block), distance.split(block), strict=True)
+    parts = zip(torch.split(points, block), torch.split(distance, block), strict=True)
     return torch.cat([free_within(local, *part) for part in parts])
 
 
@@ -182,7 +182,7 @@ class Isoperimetry(Rung):
         if choice is not None:
             rest = points[choosing:]
             free = 0
-            for part in rest.split(CHUNK):
+            for part in torch.split(rest, CHUNK):
                 distance = torch.full((len(part),), choice.distance, dtype=torch.float64)
                 free += int(free_of_errors(choice.local, part, distance).sum())
                 if time.perf_counter() > deadline:
