@@ -28,7 +28,7 @@ NETWORKS = {
     "clipped": clipped(random_dense((3, 6, 3), 5), -0.5, 0.5),
 }
 NOISES = [Sphere, Ball, Gaussian]
-FAST = Settings(samples=50)
+FAST = Settings(samples=50, boxes=1)
 
 
 def bound_of(network: Network, x, noise: Noise, rung: str) -> float:
@@ -151,7 +151,7 @@ def test_the_public_form(kind) -> None:
     net, x = NETWORKS["d <= n"], points(3, 2, 40)
     labels = [(int(net.predict(x[:1])) + 1) % 3, *net.predict(x[1:]).tolist()]
     noise = kind(0.05)
-    found = assess(net, x, noise, labels=labels, index=[5, 2, 9], settings=Settings(samples=70, seed=4))
+    found = assess(net, x, noise, labels=labels, index=[5, 2, 9], settings=Settings(samples=70, seed=4, boxes=1))
     for k, result in enumerate(found):
         entry = json.loads(json.dumps(result.to_dict(), allow_nan=False))
         assert set(entry) >= CONTRACT
@@ -280,7 +280,7 @@ def test_a_real_network_on_real_images(data) -> None:
     raw = gzip.decompress((data / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes())
     images = torch.from_numpy(np.frombuffer(raw, np.uint8, 5 * 784, 16).reshape(5, 784) / 255.0)
     for noise in (Sphere(0.1), Gaussian(0.1 / 28)):
-        for result, x in zip(assess(net, images, noise, settings=Settings(samples=1000)), images, strict=True):
+        for result, x in zip(assess(net, images, noise, settings=Settings(samples=1000, boxes=1)), images, strict=True):
             near = surroundings(result, x, points(1, 784, 70) / 28, 71)
             assert (net.predict(near) == result.predicted).all()
             theorem, cell, sampling = (b for b in result.bounds if b.rung in ("theorem", "cell", "sampling"))

@@ -13,7 +13,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ _BATCH = 4_000_000  # entries of the largest tensors
 _CLOSE, _LEAST, _NEGLIGIBLE, _FAR = 1.0, 1e-3, 6.0, 3.0  # differences of log p
 _MOST_AXES = 6  # dimensions up to which all of them are cut
 _AXES = 1  # else
+_SMALL = 64  # units up to which slabs are not given networks of their own
 
 
 def branching_bound(problem: Problem, sizes: Tensor) -> Tensor:
@@ -71,10 +72,14 @@ def _sum(local: Local, problem: Problem, target: float, deadline: float) -> floa
     n, k = local.directions.shape
     whole = Tree(local, Boxes.whole(k))
     best = whole.log_bound
-    if best <= target or k == 0:
+    if best <= target or k == 0 or whole.count >= problem.settings.boxes:
         return best
     slabs = cut(whole.leaves.boxes, 0, local, _SLABS)
-    trees = [Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab) for slab in slabs]
+    if local.units <= _SMALL:
+        ends = (torch.cat([getattr(slab, end) for slab in slabs]) for end in ("low", "high"))
+        trees = [Tree(replace(local, log_missed=-math.inf), Boxes(*ends))]  # P(not G) is counted below
+    else:
+        trees = [Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab) for slab in slabs]
     while True:
         parts = torch.tensor([local.log_missed, *(tree.log_bound for tree in trees)], dtype=torch.float64)
         best = min(best, log_sum_up(parts).item())
@@ -175,22 +180,22 @@ def joined(parts: list[Evaluation]) -> Evaluation:
 
 
 class Tree:
-    """A box cut into leaves, best first.
+    """Boxes cut into leaves, best first.
 
     Args:
-        local: the network near the input, in the box at least, with the axes to cut along.
+        local: the network near the input, in the boxes at least, with the axes to cut along.
     """
 
-    def __init__(self, local: Local, box: Boxes) -> None:
+    def __init__(self, local: Local, boxes: Boxes) -> None:
         self.local, self.count = local, 0
-        self.log_box = box.log_measure(local.noise, local.m)
-        self.leaves = self._search(box, None)
+        self.log_measure = log_sum_up(boxes.log_measure(local.noise, local.m)).item()
+        self.leaves = self._search(boxes, None)
 
     @property
     def log_bound(self) -> float:
-        """log P(error, u in the box), at most, but for the G that the local network was given."""
+        """log P(error, u in the boxes), at most, but for the G that the local network was given."""
         missed = torch.tensor([self.local.log_missed], dtype=torch.float64)
-        return min(log_sum_up(torch.cat([self.leaves.found.log_bound, missed])).item(), self.log_box.item())
+        return min(log_sum_up(torch.cat([self.leaves.found.log_bound, missed])).item(), self.log_measure)
 
     @property
     def worth(self) -> float:
