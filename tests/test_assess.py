@@ -280,7 +280,9 @@ def test_a_real_network_on_real_images(data) -> None:
     raw = gzip.decompress((data / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes())
     images = torch.from_numpy(np.frombuffer(raw, np.uint8, 5 * 784, 16).reshape(5, 784) / 255.0)
     for noise in (Sphere(0.1), Gaussian(0.1 / 28)):
-        for result, x in zip(assess(net, images, noise, settings=Settings(samples=1000, boxes=1)), images, strict=True):
+        for result, x in zip(
+            assess(net, images, noise, settings=Settings(samples=1000, boxes=1)), images, strict=True
+        ):
             near = surroundings(result, x, points(1, 784, 70) / 28, 71)
             assert (net.predict(near) == result.predicted).all()
             theorem, cell, sampling = (b for b in result.bounds if b.rung in ("theorem", "cell", "sampling"))

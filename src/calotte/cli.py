@@ -87,7 +87,9 @@ Clip = Annotated[
     tuple[float, float] | None,
     typer.Option("--clip", help="LO HI: the noisy input is clipped to this range before the network sees it."),
 ]
-Rungs = Annotated[str, typer.Option(help=f"Rungs of the ladder: {', '.join(RUNGS)}, all, or default (not isoperimetry).")]
+Rungs = Annotated[
+    str, typer.Option(help=f"Rungs of the ladder: {', '.join(RUNGS)}, all, or default (not isoperimetry).")
+]
 Index = Annotated[str | None, typer.Option(help="Which inputs: 3, 0:20, 5:, or a list 1,4,7. Default: all.")]
 Decision_ = Annotated[
     DecisionName | None,
