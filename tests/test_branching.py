@@ -159,7 +159,7 @@ def test_levels_and_tails_by_moments(law: Noise) -> None:
             own = torch.arange(part.start, part.stop).repeat(2)
             sign = torch.ones(len(own)).double()
             sign[len(own) // 2 :] = -1.0
-            rows = local._pull_back(own, sign, lines)
+            rows = local.pull_back(own, sign, lines)
             boxes = Boxes.whole(local.directions.shape[1]).repeated(2)
             boxes.low[1, 0], boxes.high[1, 0] = -0.2 * unit, 0.4 * unit
             moments = Moments(local, boxes)

@@ -23,9 +23,8 @@ from calotte.theorems import log_target
 
 __all__ = ["Plan", "plan", "plan_each"]
 
-_STEPS = {True: 50, False: 12}  # of bisection, for rungs that are monotone in eps and others
+_STEPS = {True: 50, False: 12}  # of bisection of log eps, for rungs that are monotone in eps and others
 _FEW = 5  # for rungs that take the inputs one by one
-"""Halvings of the interval of log eps, of a factor 4 at first: for rungs that cost little, and for the others."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,8 @@ def plan_each(
             distances = plain.distances(x[part]) if plain is not geometry else problem.distances
             largest: dict[str, Tensor] = {}
             for rung in chosen:
-                start = torch.stack(list(largest.values())).amax(0) if largest else torch.zeros(len(problem.x))
-                largest[rung.name] = _largest_sizes(rung, problem, start.double())
+                reached = torch.stack([torch.zeros(len(problem.x), dtype=torch.float64), *largest.values()]).amax(0)
+                largest[rung.name] = _largest_sizes(rung, problem, reached)
             for i, number in enumerate(numbers[part]):
                 rho = distances.rho[i].item()
                 sizes = {name: values[i].item() for name, values in largest.items()}

@@ -8,6 +8,7 @@ ball is the projection of a sphere in R^(m+2), so that the law of t follows from
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,11 @@ class Boxes:
         """The whole space, as one box."""
         end = torch.full((1, directions), torch.inf, dtype=torch.float64)
         return Boxes(-end, end)
+
+    @staticmethod
+    def joined(parts: Sequence[Boxes]) -> Boxes:
+        """Boxes one after the other."""
+        return Boxes(torch.cat([part.low for part in parts]), torch.cat([part.high for part in parts]))
 
     @property
     def split(self) -> Tensor:

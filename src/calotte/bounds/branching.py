@@ -43,14 +43,14 @@ _SMALL = 64  # units up to which slabs are not given networks of their own
 
 def branching_bound(problem: Problem, sizes: Tensor) -> Tensor:
     """Rung `branching`: (B,) upper bounds on log p; -inf where p = 0 is proved."""
-    bounds = [_bound(problem.alone(i), sizes[i : i + 1]) for i in range(len(problem.x))]
+    start = concentration_bound(problem, sizes).tolist()
+    bounds = [_bound(problem.alone(i), sizes[i : i + 1], best) for i, best in enumerate(start)]
     return torch.tensor(bounds, dtype=torch.float64)
 
 
-def _bound(problem: Problem, size: Tensor) -> float:
-    """The bound of one input: with a larger good event G while P(not G) is what limits it."""
+def _bound(problem: Problem, size: Tensor, best: float) -> float:
+    """The bound of one input, `best` or less: with a larger good event G while P(not G) is what limits it."""
     deadline = time.perf_counter() + problem.settings.time_limit
-    best = concentration_bound(problem, size).item()
     for goal in _GOALS if math.isinf(problem.target) else (problem.target,):
         if best <= goal:
             continue
@@ -76,8 +76,7 @@ def _sum(local: Local, problem: Problem, target: float, deadline: float) -> floa
         return best
     slabs = cut(whole.leaves.boxes, 0, local, _SLABS)
     if local.units <= _SMALL:
-        ends = (torch.cat([getattr(slab, end) for slab in slabs]) for end in ("low", "high"))
-        trees = [Tree(replace(local, log_missed=-math.inf), Boxes(*ends))]  # P(not G) is counted below
+        trees = [Tree(replace(local, log_missed=-math.inf), Boxes.joined(slabs))]  # P(not G) is counted below
     else:
         trees = [Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab) for slab in slabs]
     while True:
@@ -160,7 +159,7 @@ class Leaves:
         return Leaves(self.boxes[rows], pick(self.found, rows), self.level[rows])
 
     def __add__(self, other: Leaves) -> Leaves:
-        boxes = Boxes(*(torch.cat([getattr(x.boxes, e) for x in (self, other)]) for e in ("low", "high")))
+        boxes = Boxes.joined([self.boxes, other.boxes])
         return Leaves(boxes, joined([self.found, other.found]), torch.cat([self.level, other.level]))
 
     def better(self, other: Leaves) -> Leaves:
@@ -214,7 +213,7 @@ class Tree:
         axis = leaves.found.gain[chosen].argmax(1).tolist()
         pieces = [cut(leaves.boxes[chosen[[i]]], k, self.local, 4) for i, k in enumerate(axis)]
         counts = torch.tensor([len(part) for part in pieces])
-        boxes = Boxes(*(torch.cat([getattr(b, e) for part in pieces for b in part]) for e in ("low", "high")))
+        boxes = Boxes.joined([box for part in pieces for box in part])
         children = self._search(boxes, leaves[chosen.repeat_interleave(counts)])
         kept = torch.ones(len(leaves), dtype=torch.bool)
         kept[chosen] = False

@@ -80,6 +80,7 @@ class Settings:
         seed: of all draws; the same seed gives the same numbers whatever the batch size or order.
         time_limit: seconds for each input; a rung that would go on beyond it is skipped.
         memory_limit: bytes for blocks of intermediate results.
+        boxes: of noise that rung `branching` may bound for each input.
         delta: sampling stops as soon as it can say whether p <= delta; None: it draws all samples.
         search: whether the nearest misclassified point is searched for.
     """

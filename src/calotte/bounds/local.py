@@ -114,7 +114,7 @@ class Local:
                 of the noise's size, for the part of the noise that the box leaves free; inf for none.
         """
         units = self._relaxed(boxes, reach)
-        rows = self._pull_back(self.margins, torch.ones(len(self.margins), dtype=torch.float64), units.lines)
+        rows = self.pull_back(self.margins, torch.ones(len(self.margins), dtype=torch.float64), units.lines)
         log_box = boxes.log_measure(self.noise, self.m)
         over = self.over(boxes, rows)
         inside = log_box[:, None] + self._log_tail(*over[:3], *boxes.radii(self.noise), boxes.left(self.m))
@@ -147,7 +147,7 @@ class Local:
         parts = [part for part in parts if len(part)]
         forms = []
         for own in [*parts, self.margins]:
-            rows = self._pull_back(own, torch.ones(len(own), dtype=torch.float64), lines)
+            rows = self.pull_back(own, torch.ones(len(own), dtype=torch.float64), lines)
             n = rows.linear.shape[2]
             linear = rows.linear[0]
             spread = linear.abs() @ self.length[:n] + self.length[own]
@@ -156,7 +156,7 @@ class Local:
             doubt = rows.doubt[0] + gamma(n + 8) * spread * self.radius * (1.0 + gamma(n + 8))
             forms.append((linear @ self.normal[:n] + self.normal[own], rows.middle[0], doubt, weight[:, kept]))
         counts = [len(part) for part in parts]
-        groups = tuple(slice(end - n, end) for n, end in zip(counts, itertools.accumulate(counts), strict=True))
+        groups = consecutive(counts)
         normal, constant, error, weight = (torch.cat(t) for t in zip(*forms, strict=True))
         missed = units.log_price(box.log_measure(self.noise, self.m)).item()
         return replace(
@@ -192,7 +192,7 @@ class Local:
         for group in self.groups:
             own = torch.arange(group.start, group.stop)
             n = len(own)
-            rows = self._pull_back(own.repeat(2), torch.tensor([1.0, -1.0]).double().repeat_interleave(n), lines)
+            rows = self.pull_back(own.repeat(2), torch.tensor([1.0, -1.0]).double().repeat_interleave(n), lines)
             least, _, norm, components = self.over(boxes, rows)
             forms.append((-rows.read.clamp_max(0.0), components[:, :n], norm[:, :n]))
             least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n) * size * (1.0 + gamma(4))
@@ -215,7 +215,7 @@ class Local:
             lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))
         return Units(low, high, lines, price.flatten(1), moments, forms)
 
-    def _pull_back(self, own: Tensor, sign: Tensor, lines: Tensor) -> Rows:
+    def pull_back(self, own: Tensor, sign: Tensor, lines: Tensor) -> Rows:
         """Linear functions below sign * z_own (R,), given the lines (3, L, N) of the units before them.
 
         Rounding: coefficients are taken as the exact floats that were computed. What that is off, times what they
@@ -276,10 +276,7 @@ class Local:
         largest = torch.where(squared.isfinite(), largest, torch.inf)
         smallest = (squared - 4.0 * error).clamp_min(0.0).sqrt() * (1.0 - 4 * UNIT_ROUNDOFF) - NORM_SLACK
         smallest = torch.where(squared.isfinite(), smallest.clamp_min(0.0), 0.0)
-        a, b = (
-            torch.where(boxes.split, t.clamp(-self.span, self.span), 0.0)[:, None] for t in (boxes.low, boxes.high)
-        )
-        a, b = a * size, b * size
+        a, b = (t[:, None] * size for t in self.ends(boxes))
         moved = torch.minimum(components * a, components * b)
         far = torch.maximum(a.abs(), b.abs())
         slack = self.accuracy * spread * far.sum(2) + gamma(boxes.low.shape[1] + 8) * (components.abs() * far).sum(2)
@@ -288,21 +285,22 @@ class Local:
         constant = constant - 2.0 * slack - gamma(8) * (rows.constant.abs() + constant.abs()) - VALUE_SLACK
         return torch.where(constant.isnan(), -torch.inf, constant), smallest, largest, components
 
+    def ends(self, boxes: Boxes) -> tuple[Tensor, Tensor]:
+        """The lower and upper ends (L, K) of boxes on G, in units of the noise's size; 0 where not split."""
+        low, high = (torch.where(boxes.split, t.clamp(-self.span, self.span), 0.0) for t in (boxes.low, boxes.high))
+        return low, high
+
     def half_widths(self, boxes: Boxes) -> Tensor:
         """(L, K) half of the boxes' widths, in real units; 0 where not split."""
-        a, b = (torch.where(boxes.split, t.clamp(-self.span, self.span), 0.0) for t in (boxes.low, boxes.high))
+        a, b = self.ends(boxes)
         return (b - a) / 2 * self.noise.size * (1.0 + gamma(8))
 
     def over_middle(self, boxes: Boxes, rows: Rows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `over`, but the constant at the middle of the boxes, not rounded."""
         _, shortest, longest, components = self.over(boxes, rows)
-        a, b = (torch.where(boxes.split, t.clamp(-self.span, self.span), 0.0) for t in (boxes.low, boxes.high))
-        return (
-            rows.constant + (components * ((a + b) / 2 * self.noise.size)[:, None]).sum(2),
-            shortest,
-            longest,
-            components,
-        )
+        a, b = self.ends(boxes)
+        moved = (components * ((a + b) / 2 * self.noise.size)[:, None]).sum(2)
+        return rows.constant + moved, shortest, longest, components
 
     @cached_property
     def diagonals(self) -> dict[tuple[bool, ...], Tensor]:
@@ -348,7 +346,7 @@ def localise(problem: Problem, size: Tensor, height: float, t: float) -> Local |
     kept = {i: mask[0] for i, mask in unstable.items() if mask.any()}
     counts = [int(mask.sum()) for mask in kept.values()]
     total = sum(counts)
-    groups = tuple(slice(end - n, end) for n, end in zip(counts, itertools.accumulate(counts), strict=True))
+    groups = consecutive(counts)
     place = dict(zip(kept, groups, strict=True))
     forms = []
     for i, mask in kept.items():
@@ -387,3 +385,8 @@ def localise(problem: Problem, size: Tensor, height: float, t: float) -> Local |
     )
     known = all(t.isfinite().all() for t in (local.magnitude, local.gram, local.length))
     return local if known else None
+
+
+def consecutive(counts: list[int]) -> tuple[slice, ...]:
+    """Slices of these lengths, one after the other."""
+    return tuple(slice(end - n, end) for n, end in zip(counts, itertools.accumulate(counts), strict=True))

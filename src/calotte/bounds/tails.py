@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,14 +54,15 @@ class Moments:
             self.diagonal[[i for i, other in enumerate(masks) if other == mask]] = diagonal(local, mask)
         self.power = self.diagonal / (self.longest * self.longest) * (1.0 + gamma(8))
 
-    def _variance(self) -> Tensor:
-        """(L, n0) variances of e_j(z_j), about."""
+    @cached_property
+    def bends(self) -> tuple[Tensor, Tensor]:
+        """(L, n0) means and variances of e_j(z_j), about."""
         x = self.centre / self.deviation
         density = torch.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
         cdf = torch.special.ndtr(x)
         mean = x * cdf + density
-        share = (x * x + 1.0) * cdf + x * density - mean * mean - self.alpha**2
-        return torch.clamp_min(share, 0.0) * self.deviation**2
+        variance = (x * x + 1.0) * cdf + x * density - mean * mean - self.alpha**2
+        return self.deviation * mean - self.alpha * self.centre, variance.clamp_min(0.0) * self.deviation**2
 
     def _form(self, rows: Rows, box: Tensor, row: Tensor) -> tuple[Tensor, ...]:
         """The forms of (box, row) pairs (Q,): constants, norms, coefficients g (Q, n0), inner products with units."""
@@ -124,7 +126,7 @@ class Moments:
     def _deviation(self, form: tuple[Tensor, ...], box: Tensor) -> Tensor:
         """Standard deviations (Q,) of forms, about."""
         _, norm, g, _, _ = form
-        noise = (g * g * self.power[box] * self._variance()[box]).sum(1)
+        noise = (g * g * self.power[box] * self.bends[1][box]).sum(1)
         return (norm * norm * self.sigma[box] ** 2 + noise).sqrt().clamp_min(1e-290)
 
     def tails(self, rows: Rows, low: Tensor, high: Tensor) -> Tensor:
@@ -134,12 +136,7 @@ class Moments:
         form = self._form(rows, box, row)
         deviation = self._deviation(form, box)
         least, _, g, _, _ = form
-        x = self.centre / self.deviation
-        mean_e = (
-            self.deviation * (x * torch.special.ndtr(x) + torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
-            - self.alpha * self.centre
-        )
-        mean = least + (g * mean_e[box]).sum(1)
+        mean = least + (g * self.bends[0][box]).sum(1)
         best = torch.zeros_like(deviation)
         for factor in (0.5, 0.7, 0.85, 1.0):
             rate = factor * mean.clamp_min(1e-9 * deviation) / deviation**2

@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 import time
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from calotte.bounds.ladder import Problem
 from calotte.noise import Gaussian
+from calotte.sampling.monte_carlo import chunk_generator
 
 __all__ = ["Latent", "NotAvailable"]
 
@@ -56,8 +56,7 @@ class Latent:
 
     def generator(self, chunk: int, purpose: int) -> torch.Generator:
         """The generator of one chunk of draws; purposes (from 1 on) have streams of their own."""
-        state = np.random.SeedSequence([self._seed, self._index, chunk, purpose]).generate_state(1, np.uint64)[0]
-        return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+        return chunk_generator(self._seed, self._index, chunk, purpose)
 
     def normals(self, n: int, generator: torch.Generator) -> Tensor:
         """n independent states (n, k + 1)."""
