@@ -16,7 +16,7 @@ from torch import Tensor
 
 from calotte.network.chain import RowSpace, chain_of, row_space
 from calotte.network.enclosure import Enclosure, evaluate, normal_errors
-from calotte.network.graph import Network
+from calotte.network.graph import Network, Relu
 from calotte.normals import Packing, pack, pull_back, row_norms
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 
@@ -218,20 +218,55 @@ class Geometry:
         """Norms of all normals by packed transposed products, input by input, in blocks within the memory limit."""
         network = self.network
         batch, last = len(comparison), len(network.nodes) - 1
-        widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
-        size = max(1, int(self.memory_limit / (8 * (6 * widest + 4 * network.d))))
         norms = {i: torch.empty(batch, *network.shape(i), dtype=torch.float64) for i in self.packings}
         output_norms = torch.empty(comparison.shape[:2], dtype=torch.float64)
         for b in range(batch):
             own = {i: mask[b] for i, mask in masks.items()}
-            for i, packing in self.packings.items():
-                out = norms[i][b].view(packing.channels, -1)
-                for channel, group, cotangents in packing.blocks(size):
-                    rows = pull_back(network, own, i, cotangents.reshape(-1, *network.shape(i)))
-                    packing.norms(channel, group, self.scaled(rows), out)
+            for i, norm in norms.items():
+                norm[b] = self._packed_norms(i, own)
             rows = pull_back(network, own, last, comparison[b].reshape(-1, *network.shape(last)))
             output_norms[b] = row_norms(self.scaled(rows))
-        return norms, output_norms, gamma(2 * max(network.d, self.m) + 4)
+        return norms, output_norms, self._accuracy
+
+    def _packed_norms(self, node: int, masks: Mapping[int, Tensor]) -> Tensor:
+        """Norms (*shape) of the normals of a node's units on one cell."""
+        network, packing = self.network, self.packings[node]
+        widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
+        size = max(1, int(self.memory_limit / (8 * (6 * widest + 4 * network.d))))
+        norms = torch.empty(network.shape(node), dtype=torch.float64)
+        for channel, group, cotangents in packing.blocks(size):
+            rows = pull_back(network, masks, node, cotangents.reshape(-1, *network.shape(node)))
+            packing.norms(channel, group, self.scaled(rows), norms.view(packing.channels, -1))
+        return norms
+
+    @property
+    def _accuracy(self) -> float:
+        """Relative accuracy of norms that are found by transposed products."""
+        return gamma(2 * max(self.network.d, self.m) + 4)
+
+    @cached_property
+    def first_nodes(self) -> list[int]:
+        """The first layer: the nodes that feed a ReLU and have none before them."""
+        after = {0: False}
+        for i, node in enumerate(self.network.nodes[1:], start=1):
+            after[i] = isinstance(node.op, Relu) or any(after[j] for j in node.inputs)
+        feeders = {self.network.nodes[i].inputs[0] for i in self.network.relus}
+        return sorted(i for i in feeders if not after[i])
+
+    @property
+    def deep_units(self) -> int:
+        """Number of hidden units behind the first layer."""
+        return self.network.hidden_units - sum(math.prod(self.network.shape(i)) for i in self.first_nodes)
+
+    @cached_property
+    def first_norms(self) -> dict[int, tuple[Tensor, Tensor, float]]:
+        """Node of the first layer -> norms (n,) of its units' normals on every cell, errors (n,), accuracy."""
+        network = self.network
+        norms = {i: self._packed_norms(i, {}) for i in self.first_nodes}
+        masks = {i: torch.ones(1, *network.shape(i), dtype=torch.bool) for i in network.relus}
+        above = {i: norm[None] * (1.0 + self._accuracy) for i, norm in norms.items()}
+        errors = normal_errors(network, masks, above, self.coordinates, extra_terms=len(network.nodes))
+        return {i: (norms[i].flatten(), errors[i].flatten(), self._accuracy) for i in norms}
 
     @cached_property
     def packings(self) -> dict[int, Packing]:

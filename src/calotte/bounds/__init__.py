@@ -13,7 +13,7 @@ from calotte.noise import quotient_down
 
 __all__ = ["PROVED_RUNGS", "Bound", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings", "relaxed_radius"]
 
-_MOST_UNITS = 4000
+_MOST_UNITS = 6000
 
 
 def _theorem(problem: Problem, sizes: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ __all__ = ["concentration_bound", "relaxation_bound", "relaxed_radius"]
 
 _TAILS = (6.0, 12.0, 40.0)  # Gaussian: ||u|| <= sigma (sqrt(m) + t) fails with probability below exp(-t^2 / 2)
 _STEPS = 7  # bisection steps for the failure budget of the good event
+_ROOM = 0.5  # the price of a good event lies e^-_ROOM below the bound aimed at
 
 
 @dataclass(frozen=True)
@@ -114,26 +115,51 @@ def relaxation_bound(problem: Problem, sizes: Tensor) -> Tensor:
 
 
 def concentration_bound(problem: Problem, sizes: Tensor) -> Tensor:
-    """Rung `concentration`: (B,) upper bounds on log p, the smallest over the budgets tried."""
-    noise, m = problem.noise, problem.m
-    around = support(problem, sizes, _TAILS[-1])
+    """Rung `concentration`: (B,) upper bounds on log p, the smallest over the budgets tried.
+
+    Where the problem names a bound that is wanted, that says what the good event may cost.
+    """
+    if not math.isinf(problem.target):
+        return bound_aimed_at(problem, sizes, problem.target)
     best = relaxation_bound(problem, sizes)
     low = torch.full_like(best, math.log(0.5))  # of log(-log budget)
     high = torch.full_like(best, math.log(0.5 * _TAILS[-1] ** 2))
-    units = max(1, 2 * problem.network.hidden_units)
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        s = noise.standard_quantile(-middle.exp() - math.log(units), m, rounding="up")
-        reach = torch.minimum(s * sizes * (1.0 + gamma(4)), around.radius)
-        margins, used = relaxed_margins(problem, around, reach)
-        # the half-spaces used have height reach / size: pay for what that is, rounded down
-        each = noise.standard_log_tail(quotient_down(reach, sizes), m, rounding="up")
-        budget = torch.where(used > 0, each + used.log() + gamma(8) * (1.0 + each.abs()), -torch.inf)
-        missed = torch.full_like(best, around.log_missed)
-        best = torch.minimum(best, paid_for(problem, margins, sizes, [budget, missed]))
-        wanting = paid_for(problem, margins, sizes, []) > budget  # margins cost more than the event: give it more
+        found, price, margins = bound_on_event(problem, sizes, -middle.exp(), _TAILS[-1])
+        best, wanting = torch.minimum(best, found), margins > price
         low, high = torch.where(wanting, low, middle), torch.where(wanting, middle, high)
     return best
+
+
+def bound_aimed_at(problem: Problem, sizes: Tensor, target: float) -> Tensor:
+    """As `concentration_bound`, in one pass where that takes log p to the target."""
+    t = math.sqrt(2.0 * (_ROOM - target))
+    log_budget = torch.full((len(problem.x),), target, dtype=torch.float64)  # if all half-spaces were used
+    best, price, _ = bound_on_event(problem, sizes, log_budget, t)
+    if (best > target).any():
+        unused = torch.where(price.isfinite(), target - price, 0.0)
+        better, *_ = bound_on_event(problem, sizes, (log_budget + unused - _ROOM).clamp_max(0.0), t)
+        best = torch.minimum(torch.minimum(best, better), relaxation_bound(problem, sizes))
+    return best
+
+
+def bound_on_event(problem: Problem, sizes: Tensor, log_budget: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The bound (B,) with a good event that fails with probability exp(log_budget) (B,) at most; t: of `support`.
+
+    Returns:
+        also what the good event costs, and what the margins do: the two parts of the bound.
+    """
+    noise, m = problem.noise, problem.m
+    around = support(problem, sizes, t)
+    s = noise.standard_quantile(log_budget - math.log(max(1, 2 * problem.network.hidden_units)), m, rounding="up")
+    reach = torch.minimum(s * sizes * (1.0 + gamma(4)), around.radius)
+    margins, used = relaxed_margins(problem, around, reach)
+    # the half-spaces used have height reach / size: pay for what that is, rounded down
+    each = noise.standard_log_tail(quotient_down(reach, sizes), m, rounding="up")
+    price = torch.where(used > 0, each + used.log() + gamma(8) * (1.0 + each.abs()), -torch.inf)
+    missed = torch.full_like(price, around.log_missed)
+    return paid_for(problem, margins, sizes, [price, missed]), price, paid_for(problem, margins, sizes, [])
 
 
 def relaxed_radius(geometry: Geometry, x: Tensor, steps: int = 12) -> Tensor:

@@ -171,7 +171,8 @@ class ProvedRung(Rung):
             eps (sigma) `sizes[i]`.
         monotone: whether a larger eps never gives a smaller bound.
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
-        most_units: hidden units up to which it is tried on graphs that are no chain of dense layers.
+        most_units: hidden units behind the first layer up to which it is tried on graphs that are no chain of dense
+            layers.
         one_by_one: whether it takes the inputs of a batch one after the other.
     """
 
@@ -185,9 +186,9 @@ class ProvedRung(Rung):
         """Why the rung does not apply, or None."""
         if self.needs_plane and problem.m < 2 and problem.noise.kind != "gaussian":
             return f"needs dimension d >= 2, the noise has {problem.m}"
-        units = problem.network.hidden_units
+        units = problem.geometry.deep_units
         if problem.geometry.chain is None and units > self.most_units:
-            return f"too slow so far on a graph of {units} hidden units that is no chain of dense layers"
+            return f"too slow so far on a graph of {units} hidden units behind the first layer"
         return None
 
     def bound(self, problem: Problem) -> list[Bound]:

@@ -10,13 +10,16 @@ constant down. So the coefficients that arrive are exact, and
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from calotte.bounds.dense import Layer, Lines, lines_of, through
 from calotte.geometry import Geometry, signed_distances
 from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import Enclosure, evaluate, magnitude_pass
@@ -82,7 +85,6 @@ class Relaxation:
     def __init__(self, geometry: Geometry, x: Tensor, radius: Tensor) -> None:
         self.geometry, self.network, self.x = geometry, geometry.network, x
         self.stop = geometry.chain.ends[0] if geometry.chain is not None else 0
-        self.start = self._start()
         widest = max(math.prod(self.network.shape(i)) for i in range(len(self.network.nodes)))
         self.inflation = 1.0 + 4.0 * gamma(widest + 16)  # sums of bounds on errors are rounded too
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
@@ -94,12 +96,17 @@ class Relaxation:
         first = (x.abs() + torch.where(sizes == 0, 0.0, moved)) * (1.0 + gamma(4))
         self.magnitude[0] = first.reshape(-1, *self.network.input_shape)
 
-    def _start(self) -> Enclosure:
+    @cached_property
+    def at_x(self) -> dict[int, Enclosure]:
+        """Values at x of the nodes that feed a ReLU, and of the outputs as node -1."""
+        return evaluate(self.network, self.x)
+
+    @cached_property
+    def start(self) -> Enclosure:
         """Values at x of the node where back-substitution ends."""
         if self.stop == 0:
             return Enclosure(self.x, torch.zeros_like(self.x))
-        found = evaluate(self.network, self.x)
-        here = found[self.stop if self.stop in found else -1]
+        here = self.at_x[self.stop if self.stop in self.at_x else -1]
         return Enclosure(here.value.flatten(1), here.error.flatten(1))
 
     def bound_magnitude(self, i: int) -> None:
@@ -130,16 +137,15 @@ class Relaxation:
 
     def bounds(self, node: int, rows: Tensor) -> LinearBounds:
         """Linear functions below rows . (values of node), rows (B, R, *shape of node)."""
-        coefficients, constant, error, _ = self._pull_back(node, rows, {})
-        return self._enclosed(self._at_noise(coefficients, constant, error))
+        return self._enclosed(self._form(node, rows, {}))
 
     def unit_bounds(self, node: int, block: slice) -> LinearBounds:
         """`bounds` on units of a node, and on their negatives after them: what is one-hot is not multiplied."""
         begin, step = None, self.network.nodes[node]
         signs = torch.cat([torch.ones(block.stop - block.start), -torch.ones(block.stop - block.start)]).double()
         batch = len(self.x)
-        if node == self.stop and self.stop:
-            return self._enclosed(self._first(block, signs))
+        if node in self.first:
+            return self._first(node, block, signs)
         if isinstance(step.op, Dense) and step.op.output_shape == step.op.weight.shape[:1]:
             rows = signs[:, None] * step.op.weight[block].repeat(2, 1)
             offset = torch.zeros(len(signs)) if step.op.offset is None else step.op.offset[block].repeat(2)
@@ -150,28 +156,37 @@ class Relaxation:
             hot[:, block].fill_diagonal_(1.0)
             rows = torch.cat([hot, -hot])
         rows = rows.reshape(1, -1, *self.network.shape(node)).expand(batch, -1, *self.network.shape(node))
-        coefficients, constant, error, _ = self._pull_back(node, rows, {}, begin)
-        return self._enclosed(self._at_noise(coefficients, constant, error))
+        return self._enclosed(self._form(node, rows, {}, begin, mirrored=True))
 
-    def _first(self, block: slice, signs: Tensor) -> Form:
-        """Units of the node `stop` of a chain, and their negatives, as they are."""
-        space, start = self.geometry.space, self.start
-        basis = row_norms(space.rows[block]) * (1.0 + gamma(space.rows.shape[1] + 4))
-        errors = (space.errors[block] + gamma(4) * basis) * self.inflation + NORM_SLACK
-        shape = (len(self.x), len(signs))
-        constant = (signs * start.value[:, block].repeat(1, 2)).expand(shape)
-        normal = (signs[:, None] * space.rows[block].repeat(2, 1)).expand(*shape, -1)
-        accuracy = gamma(space.rows.shape[1] + 4) + space.stretch
-        doubt = start.error[:, block].repeat(1, 2) + VALUE_SLACK
-        return Form(constant, doubt * self.inflation, normal, errors.repeat(2).expand(shape), accuracy, {})
+    def _first(self, node: int, block: slice, signs: Tensor) -> LinearBounds:
+        """Units of the first layer, and their negatives, as they are."""
+        norms, errors, accuracy = self.first[node]
+        here = self.at_x[node]
+        value, error = (t.flatten(1)[:, block].repeat(1, 2) for t in (here.value, here.error))
+        norm, doubt = (t[block].repeat(2).expand(value.shape) for t in (norms, errors))
+        doubt = doubt * self.inflation + NORM_SLACK
+        return self._rounded(signs * value, (error + VALUE_SLACK) * self.inflation, norm, doubt, accuracy)
+
+    @cached_property
+    def first(self) -> dict[int, tuple[Tensor, Tensor, float]]:
+        """As `Geometry.first_norms`."""
+        if self.stop == 0:
+            return self.geometry.first_norms
+        return {self.stop: (row_norms(self.geometry.space.rows), self.row_errors, self.accuracy)}
 
     def _enclosed(self, form: Form) -> LinearBounds:
         """A form's constant rounded down, and the norm of its normal."""
-        lower = form.constant - form.error
+        norm = row_norms(form.normal.flatten(0, 1)).reshape(form.constant.shape)
+        return self._rounded(form.constant, form.error, norm, form.normal_error, form.accuracy)
+
+    def _rounded(
+        self, constant: Tensor, error: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float
+    ) -> LinearBounds:
+        """Bounds with their constant rounded down."""
+        lower = constant - error
         lower = lower - 2 * UNIT_ROUNDOFF * lower.abs()
-        norm = row_norms(form.normal.flatten(0, 1)).reshape(lower.shape)
-        known = lower.isfinite() & norm.isfinite() & form.normal_error.isfinite()  # overflow: nothing is known
-        return LinearBounds(torch.where(known, lower, -torch.inf), norm, form.normal_error, form.accuracy)
+        known = lower.isfinite() & norm.isfinite() & norm_error.isfinite()  # overflow: nothing is known
+        return LinearBounds(torch.where(known, lower, -torch.inf), norm, norm_error, accuracy)
 
     def forms(self, node: int, rows: Tensor, kept: Mapping[int, Tensor]) -> Form:
         """rows . (values of node) as an affine function of the noise and of some units' activations, enclosed.
@@ -181,9 +196,97 @@ class Relaxation:
             kept: ReLU node -> bool (*shape): the units whose activations stay in the form. All others on the way
                 must be stable.
         """
-        coefficients, constant, error, activations = self._pull_back(node, rows, kept)
-        form = self._at_noise(coefficients, constant, error)
-        return replace(form, activations=activations)
+        return self._form(node, rows, kept)
+
+    def _form(
+        self,
+        node: int,
+        rows: Tensor,
+        kept: Mapping[int, Tensor],
+        constant: Tensor | None = None,
+        mirrored: bool = False,
+    ) -> Form:
+        """rows . (values of node) + constant; `mirrored`: the second half of the rows is minus the first."""
+        if self.plain and node > self.stop:
+            return self._dense_form(node, rows, kept, constant, mirrored)
+        coefficients, constant, error, activations = self._pull_back(node, rows, kept, constant)
+        return replace(self._at_noise(coefficients, constant, error), activations=activations)
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether this is a chain, and all after the node `stop` are single matrices with ReLUs between them."""
+        ops = [node.op for node in self.network.nodes[self.stop :]]
+        pairs = itertools.pairwise(ops)
+        return self.stop > 0 and all(
+            isinstance(b, Relu) or (isinstance(a, Relu) and isinstance(b, Dense)) for a, b in pairs
+        )
+
+    def _dense_form(
+        self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constant: Tensor | None, mirrored: bool
+    ) -> Form:
+        """`_form` for a plain chain."""
+        batch, count = len(self.x), rows.shape[1]
+        here = list(rows)
+        c = torch.zeros(batch, count, dtype=torch.float64) if constant is None else constant
+        error = torch.full((batch, count), VALUE_SLACK, dtype=torch.float64)
+        activations: dict[int, Tensor] = {}
+        while True:
+            op, feeder = self.network.nodes[node].op, node
+            if isinstance(op, Relu):
+                feeder = self.network.nodes[node].inputs[0]
+                below, above, intercept = self.lines[node]
+                bent = intercept * gamma(below.shape[1] + 4) + self.magnitude[feeder] * gamma(4)
+                if node in kept:
+                    activations[node] = torch.stack([h[:, kept[node]] for h in here])
+                every = zip(below, above, intercept, bent, strict=True)
+                lines = [lines_of(*line, kept.get(node)) for line in every]
+            else:
+                lines = [Lines.none(self.network.shape(node)[0])] * batch
+            given = zip(here, lines, self._layers(feeder), strict=True)
+            steps = [through(h, line, layer, mirrored) for h, line, layer in given]
+            bend = torch.stack([step.bend for step in steps])
+            moved = torch.stack([step.moved for step in steps])
+            doubts = torch.stack([step.doubts for step in steps])
+            here, mirrored = [step.rows for step in steps], False
+            before, c = c + bend, c + bend + moved
+            error = error + doubts[:, :, 0] + gamma(4) * (before.abs() + c.abs())
+            lost = VALUE_SLACK * self.magnitude[feeder].sum(1, keepdim=True)
+            if feeder == self.stop:
+                error = (error + lost) * self.inflation
+                normal_error = doubts[:, :, 1] * self.inflation + NORM_SLACK
+                return Form(c, error, torch.stack(here), normal_error, self.accuracy, activations)
+            node = self.network.nodes[feeder].inputs[0]
+            lost = lost + VALUE_SLACK * self.magnitude[node].sum(1, keepdim=True)
+            error = (error + lost) * self.inflation
+
+    def _layers(self, feeder: int) -> list[Layer]:
+        """The matrix that ends in a node of a plain chain, for each input; from the noise for the node `stop`."""
+        if feeder == self.stop:
+            n = self.start.value.shape[1]
+            doubts = self.start.error + gamma(n + 4) * self.start.value.abs()
+            return [
+                Layer(self.geometry.space.rows, value, torch.stack([doubt, self.row_errors], 1))
+                for value, doubt in zip(self.start.value, doubts, strict=True)
+            ]
+        op = self.network.nodes[feeder].op
+        assert isinstance(op, Dense)
+        doubts = self.products[feeder] * gamma(op.adjoint_terms + op.terms + 2)
+        offset = torch.zeros(len(op.weight), dtype=torch.float64) if op.offset is None else op.offset
+        doubts = doubts + gamma(len(op.weight) + 4) * offset.abs()
+        return [Layer(op.weight, offset, doubt[:, None]) for doubt in doubts]
+
+    @cached_property
+    def row_errors(self) -> Tensor:
+        """What rows of the chain's first matrix in coordinates of their span, and products with them, are off."""
+        space = self.geometry.space
+        norms = row_norms(space.rows) * (1.0 + gamma(space.rows.shape[1] + 4))
+        return space.errors + gamma(len(space.rows) + 4) * norms
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Relative accuracy of norms in coordinates of the span."""
+        space = self.geometry.space
+        return gamma(space.rows.shape[1] + 4) + space.stretch
 
     def _pull_back(
         self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constant: Tensor | None = None
@@ -203,8 +306,9 @@ class Relaxation:
                     activations[i] = here[:, :, kept[i]]
                     here = torch.where(kept[i], 0.0, here)
                 below_slope, above_slope, intercept = (t[:, None] for t in self.lines[i])
-                below: tuple[Tensor, ...] = (here * torch.where(here > 0, below_slope, above_slope),)
-                constant = constant + dot(here.clamp_max(0.0), intercept[:, 0])
+                negative = here.clamp_max(0.0)
+                below: tuple[Tensor, ...] = (torch.addcmul(negative * above_slope, here.clamp_min(0.0), below_slope),)
+                constant = constant + dot(negative, intercept[:, 0])
                 n = math.prod(self.network.shape(i))
                 size = intercept[:, 0] * gamma(n + 4) + self.magnitude[step.inputs[0]] * gamma(4)
                 error = error + dot(here.abs(), size)
@@ -241,11 +345,7 @@ class Relaxation:
         error = (error + gamma(4) * (constant.abs() + c.abs())) * self.inflation
         flat = rows.flatten(0, 1)
         if self.stop:
-            space = self.geometry.space
-            basis = row_norms(space.rows) * (1.0 + gamma(space.rows.shape[1] + 4))
-            normals = flat @ space.rows
-            each = space.errors + gamma(n + 4) * basis
-            accuracy = gamma(space.rows.shape[1] + 4) + space.stretch
+            normals, each, accuracy = flat @ self.geometry.space.rows, self.row_errors, self.accuracy
         else:
             normals = self.geometry.mapped(flat)
             each = self.geometry.coordinates.error
