@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -29,10 +28,12 @@ __all__ = ["branching_bound"]
 
 _ROOM = 3.5  # P(not G) lies e^-_ROOM below the bound aimed at
 _GOALS = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))  # bounds aimed at, in turn, where none is given
-_SLABS = 16  # of the first cut, up to _SPREAD standard deviations
-_SPREAD = 3.2
-_LEVELS = (1.6, 2.4, 3.0, 3.5, 4.0, 4.4, 4.8, 5.3)  # heights tried first, in standard deviations
-_UNEVEN = 0.7  # exponent of a half-space's impact in its share of the budget; 1 if impacts were exact
+_SLABS = 18  # of the first cut; the two outer ones lie e^-_BEYOND below the bound aimed at, and are given up
+_BEYOND = 2.5
+_SPREAD = 1.6  # standard deviations where leaves are cut along another axis
+_LEVELS = (2.4, 3.2, 4.0, 4.8)  # heights tried first, in standard deviations
+_THIRDS = 2  # how often the interval of heights is cut to a third
+_UNEVEN = 0.5  # exponent of a half-space's impact in its share of the budget; 1 if impacts were exact
 _AT_ONCE = 6  # leaves that are cut together
 _BATCH = 4_000_000  # entries of the largest tensors
 _CLOSE, _LEAST, _NEGLIGIBLE, _FAR = 1.0, 1e-3, 6.0, 3.0  # differences of log p
@@ -74,13 +75,18 @@ def _sum(local: Local, problem: Problem, target: float, deadline: float) -> floa
     best = whole.log_bound
     if best <= target or k == 0 or whole.count >= problem.settings.boxes:
         return best
-    slabs = cut(whole.leaves.boxes, 0, local, _SLABS)
+    log_each = torch.tensor([target - _BEYOND], dtype=torch.float64)
+    reach = local.noise.standard_quantile(log_each, local.m).item()
+    slabs = cut(whole.leaves.boxes, 0, local, _SLABS, reach)
+    beyond = torch.cat([slab.log_measure(local.noise, local.m) for slab in (slabs[0], slabs[-1])])
+    slabs = slabs[1:-1]
     if local.units <= _SMALL:
         trees = [Tree(replace(local, log_missed=-math.inf), Boxes.joined(slabs))]  # P(not G) is counted below
     else:
         trees = [Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab) for slab in slabs]
     while True:
-        parts = torch.tensor([local.log_missed, *(tree.log_bound for tree in trees)], dtype=torch.float64)
+        parts = torch.tensor([tree.log_bound for tree in trees], dtype=torch.float64)
+        parts = torch.cat([parts, beyond, torch.tensor([local.log_missed], dtype=torch.float64)])
         best = min(best, log_sum_up(parts).item())
         # cuts along few directions will hardly take it to where it is wanted, or below 1/2
         hopeless = k < n and best > (-math.log(2.0) if math.isinf(problem.target) else target + _FAR)
@@ -100,14 +106,14 @@ def _height(local: Local, slab: Boxes, slabs: int) -> float:
     return min(height, local.span)
 
 
-def cut(box: Boxes, axis: int, local: Local, slabs: int) -> list[Boxes]:
-    """One box in two along an axis, or in slabs where it was not cut along that axis yet."""
+def cut(box: Boxes, axis: int, local: Local, slabs: int, reach: float) -> list[Boxes]:
+    """One box in two along an axis, or in slabs up to `reach` (in units of the noise's size) where it was not cut
+    along that axis yet."""
     a, b = box.low[0, axis].item(), box.high[0, axis].item()
     if math.isfinite(a) or math.isfinite(b):
         inner = [(max(a, -local.span) + min(b, local.span)) / 2]
     else:
-        spread = _SPREAD if slabs > 4 else _SPREAD / 2
-        inner = [(2 * j / (slabs - 2) - 1) * spread * local.sigma / local.noise.size for j in range(slabs - 1)]
+        inner = [(2 * j / (slabs - 2) - 1) * reach for j in range(slabs - 1)]
         inner = [t for t in inner if abs(t) < local.span]
     pieces = []
     for low, high in itertools.pairwise([a, *inner, b]):
@@ -162,6 +168,11 @@ class Leaves:
         boxes = Boxes.joined([self.boxes, other.boxes])
         return Leaves(boxes, joined([self.found, other.found]), torch.cat([self.level, other.level]))
 
+    def best(self, boxes: int) -> Leaves:
+        """The best of the evaluations of each of so many boxes, which stand one after the other."""
+        n = len(self) // boxes
+        return self[torch.arange(boxes) * n + self.found.log_bound.reshape(boxes, n).argmin(1)]
+
     def better(self, other: Leaves) -> Leaves:
         """For each box the better of two evaluations."""
         first = self.found.log_bound <= other.found.log_bound
@@ -211,7 +222,8 @@ class Tree:
         chosen = worth.topk(min(_AT_ONCE, len(leaves))).indices
         chosen = chosen[worth[chosen] > worth.max() - _CLOSE]
         axis = leaves.found.gain[chosen].argmax(1).tolist()
-        pieces = [cut(leaves.boxes[chosen[[i]]], k, self.local, 4) for i, k in enumerate(axis)]
+        reach = _SPREAD * self.local.sigma / self.local.noise.size
+        pieces = [cut(leaves.boxes[chosen[[i]]], k, self.local, 4, reach) for i, k in enumerate(axis)]
         counts = torch.tensor([len(part) for part in pieces])
         boxes = Boxes.joined([box for part in pieces for box in part])
         children = self._search(boxes, leaves[chosen.repeat_interleave(counts)])
@@ -231,24 +243,38 @@ class Tree:
         self.leaves = result
 
     def _search(self, boxes: Boxes, parents: Leaves | None) -> Leaves:
-        """Evaluations with the best heights found: first one for all units, then by their impacts."""
+        """Evaluations with the best heights found: by the impacts of the units, at the level that pays best."""
         if parents is None:
-            level = torch.zeros(len(boxes), dtype=torch.float64)
-            found = self._best(boxes, level, None, _LEVELS)
-            found = found.better(self._best(boxes, found.level, found.found.impact, (-1.3, -0.9, -0.5, -0.1, 0.3)))
+            found = self._tried(boxes, torch.tensor(_LEVELS, dtype=torch.float64).expand(len(boxes), -1), None)
+            best = found.best(len(boxes))
+            best = self._between(boxes, best, (-1.6, 0.4), best)
         else:
-            found = self._best(boxes, parents.level, parents.found.impact, (-1.0, -0.6, -0.3, 0.0, 0.3, 0.7))
-        return found.better(self._best(boxes, found.level, found.found.impact, (-0.2, 0.0, 0.2)))
+            best = self._between(boxes, parents, (-0.8, 0.6), None)
+        return self._between(boxes, best, (-0.2, 0.2), best)
 
-    def _best(self, boxes: Boxes, level: Tensor, impact: Tensor | None, steps: Sequence[float]) -> Leaves:
-        """The best of the evaluations at level + step."""
-        n = len(steps)
-        levels = (level[:, None] + torch.tensor(steps, dtype=torch.float64)).flatten()
+    def _between(self, boxes: Boxes, source: Leaves, ends: tuple[float, float], best: Leaves | None) -> Leaves:
+        """The best of `best` and of levels between two ends around those of `source`, with its impacts.
+
+        Higher levels cost less, and widen what bounds the margins: it pays best where both parts are about equal.
+        """
+        low, high = (source.level + end for end in ends)
+        for _ in range(_THIRDS):
+            levels = torch.stack([low + (high - low) / 3, high - (high - low) / 3], 1)
+            tried = self._tried(boxes, levels, source.found.impact)
+            first, second = (tried.found.log_price > tried.found.log_margins).reshape(-1, 2).unbind(1)
+            low = torch.where(second, levels[:, 1], torch.where(first, levels[:, 0], low))
+            high = torch.where(second, high, torch.where(first, levels[:, 1], levels[:, 0]))
+            found = tried.best(len(boxes))
+            best = found if best is None else best.better(found)
+        assert best is not None
+        return best
+
+    def _tried(self, boxes: Boxes, levels: Tensor, impact: Tensor | None) -> Leaves:
+        """Evaluations of each box at each of its levels (L, n), one box after the other."""
+        n = levels.shape[1]
+        many, level = boxes.repeated(n), levels.flatten()
         impact = None if impact is None else impact.repeat_interleave(n, 0)
-        many = boxes.repeated(n)
-        found = self._evaluate(many, self._heights(levels, impact))
-        best = torch.arange(len(boxes)) * n + found.log_bound.reshape(-1, n).argmin(1)
-        return Leaves(many, found, levels)[best]
+        return Leaves(many, self._evaluate(many, self._heights(level, impact)), level)
 
     def _heights(self, level: Tensor, impact: Tensor | None) -> Tensor:
         """(L, 2, N) heights: `level` deviations for the half-space of most impact, more for the others.

@@ -31,6 +31,8 @@ from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
 __all__ = ["Local", "localise"]
 
+_EAGER = 0.5  # how much more of log p the sign of a unit may cost than two bounds on it
+
 
 @dataclass(frozen=True)
 class Local:
@@ -179,11 +181,11 @@ class Local:
     def _relaxed(self, boxes: Boxes, reach: Tensor) -> Units:
         """Bounds on all units over boxes, on their good events."""
         count, n_units, size = len(boxes), self.units, self.noise.size
-        smallest, largest = boxes.radii(self.noise)
+        (smallest, largest), left = boxes.radii(self.noise), boxes.left(self.m)
         whole = largest if not math.isinf(self.noise.radius) else torch.full_like(largest, torch.inf)
         whole = whole[:, None, None]
         height = torch.minimum(reach, whole)
-        log_each = log_tail_up(self.noise, height, smallest, largest, boxes.left(self.m))
+        log_each = log_tail_up(self.noise, height, smallest, largest, left)
         low, high = (t.expand(count, -1).clone() for t in (self.low, self.high))
         lines = torch.zeros(3, count, n_units, dtype=torch.float64)
         price = torch.full((count, 2, n_units), -torch.inf, dtype=torch.float64)
@@ -193,24 +195,31 @@ class Local:
             own = torch.arange(group.start, group.stop)
             n = len(own)
             rows = self.pull_back(own.repeat(2), torch.tensor([1.0, -1.0]).double().repeat_interleave(n), lines)
-            least, _, norm, components = self.over(boxes, rows)
+            least, shortest, norm, components = self.over(boxes, rows)
             forms.append((-rows.read.clamp_max(0.0), components[:, :n], norm[:, :n]))
+            log_sign = self._log_tail(least, shortest, norm, smallest, largest, left).reshape(count, 2, n)
             least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n) * size * (1.0 + gamma(4))
             free = torch.stack([low[:, group], -high[:, group]], 1)
             free = torch.maximum(free, lowest(least, norm, whole))
             paid = torch.maximum(free, lowest(least, norm, height[:, :, group]))
-            if group.start:
-                undecided = (paid < 0).all(1) & (height[:, :, group] < whole).any(1)
-                box, row = undecided.repeat(1, 2).nonzero(as_tuple=True)
-                better = torch.full((count, 2 * n), -torch.inf, dtype=torch.float64)
-                better[box, row] = moments.levels(rows, box, row, low, high, log_each[:, :, group].flatten(1))
-                paid = torch.maximum(paid, better.reshape(count, 2, n))
+            each = log_each[:, :, group]
             stable = (free >= 0).any(1, keepdim=True)
-            active = ~stable & (paid[:, :1] >= 0)
-            inactive = ~stable & (paid[:, 1:] >= 0) & ~active
-            use = (paid > free) & ~stable & torch.cat([~inactive, ~active], 1)
-            ends = torch.where(use, paid, free)
-            price[:, :, group] = torch.where(use, log_each[:, :, group], -torch.inf)
+            # a sign costs what its half-space does: it is worth about what bounds on both sides would cost
+            worth = torch.logsumexp(each, 1, keepdim=True) + _EAGER
+            if group.start:
+                undecided = (~stable & (log_sign > worth)).all(1) & (height[:, :, group] < whole).any(1)
+                box, row = undecided.repeat(1, 2).nonzero(as_tuple=True)
+                levels, logs = moments.levels(rows, box, row, low, high, each.flatten(1))
+                paid, log_sign = paid.flatten(1), log_sign.flatten(1)
+                paid[box, row] = torch.maximum(paid[box, row], levels)
+                log_sign[box, row] = torch.minimum(log_sign[box, row], logs)
+                paid, log_sign = paid.reshape(free.shape), log_sign.reshape(free.shape)
+            cheap = ~stable & (log_sign <= worth)
+            active = cheap[:, :1] & (log_sign[:, :1] <= log_sign[:, 1:])
+            signs = torch.cat([active, cheap[:, 1:] & ~active], 1)
+            use = (paid > free) & ~stable & ~signs.any(1, keepdim=True)
+            ends = torch.where(signs, free.clamp_min(0.0), torch.where(use, paid, free))
+            price[:, :, group] = torch.where(signs, log_sign, torch.where(use, each, -torch.inf))
             low[:, group], high[:, group] = ends[:, 0], -ends[:, 1]
             lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))
         return Units(low, high, lines, price.flatten(1), moments, forms)

@@ -109,19 +109,23 @@ class Moments:
         total = linear + value.sum(1) + self.log_kappa[box] + gamma(n0 + 32) * (size + 1.0)
         return torch.where(total.isnan(), torch.inf, total)
 
-    def levels(self, rows: Rows, box: Tensor, row: Tensor, low: Tensor, high: Tensor, log_each: Tensor) -> Tensor:
-        """Lower bounds (Q,) on forms, each failing with probability at most `log_each` (L, R)."""
+    def levels(
+        self, rows: Rows, box: Tensor, row: Tensor, low: Tensor, high: Tensor, log_each: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Lower bounds (Q,) on forms that fail with probability at most `log_each` (L, R), and bounds on
+        log P(form <= 0)."""
         form = self._form(rows, box, row)
         log_each = log_each[box, row]
         deviation = self._deviation(form, box)
-        best = torch.full_like(deviation, -torch.inf)
+        best, log_sign = torch.full_like(deviation, -torch.inf), torch.zeros_like(deviation)
         for factor in (0.75, 1.0):
             rate = factor * (-2.0 * log_each).sqrt() / deviation
             moment = self._log_moment(form, box, rate, low, high)
             level = (log_each - moment) / rate
             level = level - gamma(8) * ((log_each.abs() + moment.abs()) / rate) - VALUE_SLACK
             best = torch.maximum(best, torch.where(level.isnan(), -torch.inf, level))
-        return best
+            log_sign = torch.minimum(log_sign, moment)
+        return best, log_sign
 
     def _deviation(self, form: tuple[Tensor, ...], box: Tensor) -> Tensor:
         """Standard deviations (Q,) of forms, about."""
