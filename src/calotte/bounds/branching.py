@@ -32,6 +32,7 @@ _SLABS = 18  # of the first cut; the two outer ones lie e^-_BEYOND below the bou
 _BEYOND = 2.5
 _SPREAD = 1.6  # standard deviations where leaves are cut along another axis
 _LEVELS = (2.4, 3.2, 4.0, 4.8)  # heights tried first, in standard deviations
+_FIRST = 0.4  # deviations more for the first layer, whose relaxation moments mostly replace
 _THIRDS = 2  # how often the interval of heights is cut to a third
 _UNEVEN = 0.5  # exponent of a half-space's impact in its share of the budget; 1 if impacts were exact
 _AT_ONCE = 6  # leaves that are cut together
@@ -287,6 +288,7 @@ class Tree:
         if impact is not None and local.units:
             less = impact.flatten(1).amax(1)[:, None, None].clamp_min(1e-300) / impact.clamp_min(1e-300)
             heights = (heights**2 + 2.0 * _UNEVEN * less.log()).sqrt()
+            heights[:, :, local.groups[0]] += _FIRST
         return (heights * local.sigma / local.noise.size).clamp_max(local.span)
 
     def _evaluate(self, boxes: Boxes, heights: Tensor) -> Evaluation:
