@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from calotte.bounds import Problem, Settings
 from calotte.bounds.boxes import Boxes
 from calotte.bounds.branching import axes, branching_bound
 from calotte.bounds.concentration import concentration_bound
-from calotte.bounds.local import Local, localise
+from calotte.bounds.local import Local
+from calotte.bounds.localise import localise
 from calotte.bounds.relaxation import Relaxation, relaxed_lines
 from calotte.bounds.tails import Moments
 from calotte.geometry import Geometry
@@ -146,6 +148,18 @@ def test_bounds_over_boxes(name: str, law: Noise) -> None:
 
 
 @pytest.mark.parametrize("law", [Sphere(2.0), Ball(2.0), Gaussian(0.25)])
+def test_the_span_of_the_axes_is_paid_for(law: Noise) -> None:
+    case, local = near(random_dense((40, 8, 3), 1), law)
+    plain = replace(local, log_missed=-math.inf)
+    height = 1.5 * law.sigma(case.m) / law.size
+    spanned = plain.along(torch.eye(local.normal.shape[1], dtype=torch.float64)[:, :3], height)
+    u = law.sample(DRAWS, case.m, torch.Generator().manual_seed(4))
+    beyond = (coordinates(case, u)[:, :3].abs() > height * law.size).any(1).double().mean()
+    assert beyond > 0.2
+    assert beyond - 4 * (beyond / DRAWS).sqrt() <= math.exp(spanned.log_missed) <= 2 * beyond
+
+
+@pytest.mark.parametrize("law", [Sphere(2.0), Ball(2.0), Gaussian(0.25)])
 def test_levels_and_tails_by_moments(law: Noise) -> None:
     """Of forms of many dimensions: levels fail as rarely as promised, tails hold, and neither is empty."""
     sharp = 0
@@ -166,11 +180,11 @@ def test_levels_and_tails_by_moments(law: Noise) -> None:
             low, high = (end.expand(2, -1) for end in (local.low, local.high))
             log_each = torch.full((2, len(own)), math.log(0.02), dtype=torch.float64)
             box, row = torch.ones(2, len(own), dtype=torch.bool).nonzero(as_tuple=True)
-            levels = moments.levels(rows, box, row, low, high, log_each).reshape(2, -1)
+            levels, signs = (found.reshape(2, -1) for found in moments.levels(rows, box, row, low, high, log_each))
             tails = moments.tails(rows, low, high).exp()
             z = (sign * values(local, q)[:, own])[:, None]
             inside = torch.stack([t == t, (t >= boxes.low[1, 0]) & (t <= boxes.high[1, 0])], 1)[:, :, None]
-            for event, most in ((z < levels, log_each.exp()), (z <= 0, tails)):
+            for event, most in ((z < levels, log_each.exp()), (z <= 0, signs.exp()), (z <= 0, tails)):
                 share = (event & inside).double().sum(0) / inside.double().sum(0)
                 error = 4 * (share.clamp_min(1e-3) / inside.double().sum(0)).sqrt()
                 assert (share - error <= most + math.exp(local.log_missed)).all()

@@ -60,8 +60,8 @@ def test_bounds_on_the_support_contain_all_samples(name: str, eps: float) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Relaxation, "settle", watched)
-        margins, used = relaxed_margins(case, Support(radius, -math.inf), radius)
-    assert (used == 0).all()
+        margins, price = relaxed_margins(case, Support(radius, -math.inf), radius)
+    assert (price == -torch.inf).all()
     lowest = margins.lowest(radius[:, None])
     generator = torch.Generator().manual_seed(9)
     for i in range(4):
@@ -137,8 +137,8 @@ def test_a_unit_kept_off_by_the_good_event_is_paid_for(
     free = concentration.relaxed_margins
 
     def unpaid(*arguments: object) -> tuple[object, Tensor]:
-        margins, used = free(*arguments)  # type: ignore[arg-type]
-        return margins, torch.zeros_like(used)
+        margins, price = free(*arguments)  # type: ignore[arg-type]
+        return margins, torch.full_like(price, -torch.inf)
 
     monkeypatch.setattr(concentration, "relaxed_margins", unpaid)
     assert concentration_bound(case, case.sizes)[0] < exact[0], "a bound that does not pay is not noticed"

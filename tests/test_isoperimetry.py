@@ -19,7 +19,8 @@ from calotte.assess import assess
 from calotte.bounds import Problem, Settings
 from calotte.bounds.balls import free_within
 from calotte.bounds.concentration import concentration_bound
-from calotte.bounds.local import Local, localise
+from calotte.bounds.local import Local
+from calotte.bounds.localise import localise
 from calotte.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere

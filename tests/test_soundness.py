@@ -537,11 +537,31 @@ def with_used(share: float) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant that pays for some of the half-spaces of the good event only."""
     right = concentration.relaxed_margins
 
-    def wrong(problem: Problem, around: Support, reach: Tensor) -> tuple[LinearBounds, Tensor]:
-        margins, used = right(problem, around, reach)
-        return margins, share * used
+    def wrong(
+        problem: Problem, around: Support, reach: Tensor, sizes: Tensor | None = None
+    ) -> tuple[LinearBounds, Tensor]:
+        margins, price = right(problem, around, reach, sizes)
+        return margins, price + (math.log(share) if share else -math.inf)
 
     return lambda patch: patch.setattr(concentration, "relaxed_margins", wrong)
+
+
+def with_cheap_signs(patch: pytest.MonkeyPatch) -> None:
+    """A mutant that pays for a half-space further out than where the unit changes sign."""
+    right = concentration.log_below_zero
+    patch.setattr(concentration, "log_below_zero", lambda problem, linear, sizes: right(problem, linear, sizes / 2))
+
+
+def with_cheap_box_signs(patch: pytest.MonkeyPatch) -> None:
+    """The same for rung `branching`; what margins cost is left as it is."""
+    right, relaxed = Local._log_tail, Local._relaxed
+
+    def wrong(self: Local, boxes: Boxes, reach: Tensor) -> Units:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Local, "_log_tail", lambda self, *arguments: 4.0 * right(self, *arguments))
+            return relaxed(self, boxes, reach)
+
+    patch.setattr(Local, "_relaxed", wrong)
 
 
 def with_support(change: Callable[[Support], Support]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -601,12 +621,6 @@ def without_price(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(branching, "localise", wrong)
 
 
-def without_span(patch: pytest.MonkeyPatch) -> None:
-    near_sighted(patch)
-    right = Local.along
-    patch.setattr(Local, "along", lambda self, *given: replace(right(self, *given), log_missed=self.log_missed))
-
-
 def with_measure(change: Callable[[Tensor], Tensor]) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant that gets the probabilities of boxes wrong."""
     right = Boxes.log_measure
@@ -659,6 +673,8 @@ MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]]
     "the budget dropped": (("concentration",), with_used(0.0)),
     "one event in two not counted": (("concentration",), with_used(0.5)),
     "the good event smaller than paid for": (("concentration",), with_reach(0.8)),
+    "signs cheaper than they are": (("concentration",), with_cheap_signs),
+    "signs in boxes cheaper than they are": (("branching",), with_cheap_box_signs),
     "the support smaller than it is": (LINEAR, with_reach(0.7)),
     "the Gaussian's support not paid for": (
         LINEAR,
@@ -675,7 +691,6 @@ MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]]
     "the margins' tails clamped at 0": (LINEAR, without_negative_margins),
     "the good events of boxes not paid for": (("branching",), with_missing(Units, "log_price")),
     "the good event of branching not paid for": (("branching",), without_price),
-    "the span of the axes not paid for": (("branching",), without_span),
     "half of the measure of boxes": (("branching",), with_measure(lambda log_p: log_p - math.log(2))),
     "the measure of boxes squared": (("branching",), with_measure(lambda log_p: 2 * log_p)),
     "boxes leave nothing": (("branching",), with_radii(lambda smallest, largest: (0 * smallest, 0.5 * largest))),

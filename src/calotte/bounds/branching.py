@@ -21,7 +21,8 @@ from calotte.bounds.boxes import Boxes
 from calotte.bounds.concentration import concentration_bound
 from calotte.bounds.evaluation import Evaluation
 from calotte.bounds.ladder import Problem
-from calotte.bounds.local import Local, localise
+from calotte.bounds.local import Local
+from calotte.bounds.localise import localise
 from calotte.bounds.union import log_sum_up
 
 __all__ = ["branching_bound"]
@@ -245,7 +246,7 @@ class Tree:
 
     def _search(self, boxes: Boxes, parents: Leaves | None) -> Leaves:
         """Evaluations with the best heights found: by the impacts of the units, at the level that pays best."""
-        if parents is None:
+        if parents is None:  # which impacts matter is not known yet
             found = self._tried(boxes, torch.tensor(_LEVELS, dtype=torch.float64).expand(len(boxes), -1), None)
             best = found.best(len(boxes))
             best = self._between(boxes, best, (-1.6, 0.4), best)

@@ -4,12 +4,13 @@ Relaxation bounds the pre-activations over all noise of the support. Concentrati
 only: unit j is taken to satisfy a_j.r >= -s eps ||a_j|| for its lower and upper linear bounds, which each fail with
 probability T(s) and shrink the interval from eps ||a_j|| to s eps ||a_j||. Every half-space used is paid for once:
 
-    p <= (number of half-spaces used) T(s) + sum_k T(c_k / (eps ||a_k||)),
+    p <= (sum of the half-spaces used) + sum_k T(c_k / (eps ||a_k||)),
 
 for on the intersection of the good half-spaces all bounds hold, layer by layer, and outside of it one of them is
 violated. A unit that is stable over the whole support, given the earlier layers' good half-spaces, is free; one that
-is made active or inactive by one of its two half-spaces pays for that one only. The height s is chosen by bisection,
-for each input, and the smallest of the bounds found is the answer: each of them is proved by itself.
+is active or inactive up to about the height s pays for the one half-space where it changes sign, z > 0 or z < 0, with
+what that one costs. The height s is chosen by bisection, for each input, and the smallest of the bounds found is the
+answer: each of them is proved by itself.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = ["concentration_bound", "relaxation_bound", "relaxed_radius"]
 
 _TAILS = (6.0, 12.0, 40.0)  # Gaussian: ||u|| <= sigma (sqrt(m) + t) fails with probability below exp(-t^2 / 2)
 _STEPS = 7  # bisection steps for the failure budget of the good event
+EAGER = 0.5  # how much more of log p the sign of a unit may cost than two bounds on it
 _ROOM = 0.5  # the price of a good event lies e^-_ROOM below the bound aimed at
 
 
@@ -54,16 +56,24 @@ def support(problem: Problem, sizes: Tensor, t: float) -> Support:
     return Support(sizes, -math.inf)
 
 
-def relaxed_units(problem: Problem, around: Support, reach: Tensor) -> tuple[Relaxation, Tensor]:
-    """Bounds on all units on the good event of half-spaces of height `reach` (B,), and the number of half-spaces.
+def relaxed_units(
+    problem: Problem, around: Support, reach: Tensor, sizes: Tensor | None = None
+) -> tuple[Relaxation, Tensor]:
+    """Bounds on all units on a good event of half-spaces, and the logarithm (B,) of what these cost, rounded up.
 
-    Where `reach` is the radius of a bounded support no half-space is used.
+    Args:
+        reach: (B,) distance of the half-spaces that bound a unit.
+        sizes: (B,) of the noise; None where `reach` is the radius of the support, and nothing is to be paid.
     """
     network, x = problem.network, problem.x
     relaxation = Relaxation(problem.geometry, x, around.radius)
     whole, height = around.radius[:, None], reach[:, None]
-    used = torch.zeros(len(x), dtype=torch.float64)
-    paid = reach < around.radius
+    log_each = torch.full_like(whole, -torch.inf)
+    if sizes is not None:
+        log_each = problem.noise.standard_log_tail(quotient_down(reach, sizes), problem.m, rounding="up")[:, None]
+        log_each = torch.where(height < whole, log_each, -torch.inf)
+    worth = log_each + (math.log(2.0) + EAGER)
+    halves, signs = torch.zeros_like(whole), [log_each]
     for i, node in enumerate(network.nodes):
         if i:
             relaxation.bound_magnitude(i)
@@ -71,30 +81,47 @@ def relaxed_units(problem: Problem, around: Support, reach: Tensor) -> tuple[Rel
             continue
         feeder = node.inputs[0]
         size = math.prod(network.shape(feeder))
-        ends = [torch.empty(len(x), size, dtype=torch.float64) for _ in range(4)]
+        least, most, low, high = (torch.empty(len(x), size, dtype=torch.float64) for _ in range(4))
+        log_sign = torch.full((len(x), 2, size), torch.inf, dtype=torch.float64)
         for block in relaxation.blocks(feeder, problem.settings.memory_limit):
             linear = relaxation.unit_bounds(feeder, block)
             n = block.stop - block.start
-            for target, distance in ((ends[:2], whole), (ends[2:], height)):
+            for lower, upper, distance in ((least, most, whole), (low, high, height)):
                 lowest = linear.lowest(distance)
-                target[0][:, block], target[1][:, block] = lowest[:, :n], -lowest[:, n:]
-        least, most, low, high = ends
+                lower[:, block], upper[:, block] = lowest[:, :n], -lowest[:, n:]
+            if sizes is not None:
+                log_sign[:, :, block] = log_below_zero(problem, linear, sizes).reshape(len(x), 2, n)
         free = (least >= 0) | (most <= 0)
-        active, inactive = ~free & (low >= 0), ~free & (high <= 0)
-        count = (~free).sum(1) * 2 - active.sum(1) - (inactive & ~active).sum(1)
-        used = used + torch.where(paid, count.to(torch.float64), 0.0)
+        cheap = ~free & (log_sign.amin(1) <= worth)
+        active = cheap & (log_sign[:, 0] <= log_sign[:, 1])
+        both = ~free & ~cheap
+        halves = halves + 2.0 * both.sum(1, keepdim=True)
+        signs.append(torch.where(cheap, log_sign.amin(1), -torch.inf))
         # a half-space that is not paid for is not used: the bound over the whole support stands in for it
-        low = torch.where(free | (inactive & ~active), least, low)
-        high = torch.where(free | active, most, high)
+        low = torch.where(both, low, torch.where(active, least.clamp_min(0.0), least))
+        high = torch.where(both, high, torch.where(cheap & ~active, most.clamp_max(0.0), most))
         shape = (-1, *network.shape(feeder))
         relaxation.settle(i, low.reshape(shape), high.reshape(shape), least.reshape(shape), most.reshape(shape))
-    return relaxation, used
+    total = log_each + halves.log() + gamma(8) * (1.0 + log_each.abs())
+    signs[0] = torch.where((halves > 0) & log_each.isfinite(), total, -torch.inf)
+    return relaxation, log_sum_up(torch.cat(signs, 1))
 
 
-def relaxed_margins(problem: Problem, around: Support, reach: Tensor) -> tuple[LinearBounds, Tensor]:
-    """Linear lower bounds on the margins on the good event of `relaxed_units`, and its number of half-spaces."""
-    relaxation, used = relaxed_units(problem, around, reach)
-    return relaxation.bounds(*margin_rows(problem)), used
+def log_below_zero(problem: Problem, linear: LinearBounds, sizes: Tensor) -> Tensor:
+    """Upper bounds (B, R) on log P(value < 0) for values with such linear bounds; 0 where that is likely."""
+    heights = quotient_down(linear.distances(), sizes[:, None])
+    logs = torch.zeros_like(heights)
+    unlikely = heights > 0
+    logs[unlikely] = problem.noise.standard_log_tail(heights[unlikely], problem.m, rounding="up")
+    return logs
+
+
+def relaxed_margins(
+    problem: Problem, around: Support, reach: Tensor, sizes: Tensor | None = None
+) -> tuple[LinearBounds, Tensor]:
+    """Linear lower bounds on the margins on the good event of `relaxed_units`, and what that costs."""
+    relaxation, price = relaxed_units(problem, around, reach, sizes)
+    return relaxation.bounds(*margin_rows(problem)), price
 
 
 def margin_rows(problem: Problem) -> tuple[int, Tensor]:
@@ -154,10 +181,7 @@ def bound_on_event(problem: Problem, sizes: Tensor, log_budget: Tensor, t: float
     around = support(problem, sizes, t)
     s = noise.standard_quantile(log_budget - math.log(max(1, 2 * problem.network.hidden_units)), m, rounding="up")
     reach = torch.minimum(s * sizes * (1.0 + gamma(4)), around.radius)
-    margins, used = relaxed_margins(problem, around, reach)
-    # the half-spaces used have height reach / size: pay for what that is, rounded down
-    each = noise.standard_log_tail(quotient_down(reach, sizes), m, rounding="up")
-    price = torch.where(used > 0, each + used.log() + gamma(8) * (1.0 + each.abs()), -torch.inf)
+    margins, price = relaxed_margins(problem, around, reach, sizes)
     missed = torch.full_like(price, around.log_missed)
     return paid_for(problem, margins, sizes, [price, missed]), price, paid_for(problem, margins, sizes, [])
 

@@ -20,18 +20,15 @@ import torch
 from torch import Tensor
 
 from calotte.bounds.boxes import Boxes, log_tail_up
-from calotte.bounds.concentration import margin_rows, relaxed_units, support
+from calotte.bounds.concentration import EAGER
 from calotte.bounds.evaluation import Evaluation, Rows, Units, hints, lowest
-from calotte.bounds.ladder import Problem
 from calotte.bounds.relaxation import relaxed_lines
 from calotte.bounds.tails import Moments
 from calotte.bounds.union import log_sum_up
-from calotte.noise import Noise, quotient_down
+from calotte.noise import Noise
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
-__all__ = ["Local", "localise"]
-
-_EAGER = 0.5  # how much more of log p the sign of a unit may cost than two bounds on it
+__all__ = ["Local", "consecutive"]
 
 
 @dataclass(frozen=True)
@@ -186,6 +183,7 @@ class Local:
         whole = whole[:, None, None]
         height = torch.minimum(reach, whole)
         log_each = log_tail_up(self.noise, height, smallest, largest, left)
+        log_each = torch.where(height < whole, log_each, -torch.inf)  # what nothing lies beyond is not paid for
         low, high = (t.expand(count, -1).clone() for t in (self.low, self.high))
         lines = torch.zeros(3, count, n_units, dtype=torch.float64)
         price = torch.full((count, 2, n_units), -torch.inf, dtype=torch.float64)
@@ -205,7 +203,7 @@ class Local:
             each = log_each[:, :, group]
             stable = (free >= 0).any(1, keepdim=True)
             # a sign costs what its half-space does: it is worth about what bounds on both sides would cost
-            worth = torch.logsumexp(each, 1, keepdim=True) + _EAGER
+            worth = torch.logsumexp(each, 1, keepdim=True) + EAGER
             if group.start:
                 undecided = (~stable & (log_sign > worth)).all(1) & (height[:, :, group] < whole).any(1)
                 box, row = undecided.repeat(1, 2).nonzero(as_tuple=True)
@@ -332,68 +330,6 @@ class Local:
         price = log_tail_up(self.noise, ends, one, one, torch.tensor([self.m]))
         missed = log_sum_up(torch.cat([price, torch.tensor([[self.log_missed]], dtype=torch.float64)], 1)).item()
         return replace(self, directions=directions, span=height * (1.0 + gamma(4)), log_missed=missed)
-
-
-def localise(problem: Problem, size: Tensor, height: float, t: float) -> Local | None:
-    """The network near one input, on the event that the units' linear bounds hold up to a height.
-
-    Args:
-        problem: of one input; size: (1,) eps or sigma.
-        height: in units of the size; t: of the Gaussian's support.
-
-    Returns:
-        None where the bounds overflow.
-    """
-    noise, network = problem.noise.resized(size.item()), problem.network
-    around = support(problem, size, t)
-    reach = torch.minimum(height * size * (1.0 + gamma(4)), around.radius)
-    relaxation, used = relaxed_units(problem, around, reach)
-    price = noise.standard_log_tail(quotient_down(reach, size), problem.m, rounding="up") + used.log()
-    price = torch.where((used > 0) & price.isfinite(), price + gamma(8) * (1.0 + price.abs()), -torch.inf)
-    missed = log_sum_up(torch.stack([price, torch.full_like(price, around.log_missed)], 1)).item()
-    unstable = {i: (low < 0) & (high > 0) for i, (low, high) in relaxation.intervals.items()}
-    kept = {i: mask[0] for i, mask in unstable.items() if mask.any()}
-    counts = [int(mask.sum()) for mask in kept.values()]
-    total = sum(counts)
-    groups = consecutive(counts)
-    place = dict(zip(kept, groups, strict=True))
-    forms = []
-    for i, mask in kept.items():
-        feeder = network.nodes[i].inputs[0]
-        rows = torch.eye(mask.numel(), dtype=torch.float64)[mask.flatten()]
-        forms.append(relaxation.forms(feeder, rows.reshape(1, -1, *network.shape(feeder)), kept))
-    forms.append(relaxation.forms(*margin_rows(problem), kept))
-    weight = torch.zeros(total + forms[-1].constant.shape[1], total, dtype=torch.float64)
-    for form, position in zip(forms, [*groups, slice(total, len(weight))], strict=True):
-        for i, coefficients in form.activations.items():
-            weight[position, place[i]] = coefficients[0]
-    normal = torch.cat([form.normal[0] for form in forms])
-    constant, error, normal_error = (
-        torch.cat([getattr(form, name)[0] for form in forms]) for name in ("constant", "error", "normal_error")
-    )
-    accuracy = max(form.accuracy for form in forms)
-    length = normal.norm(dim=1) * (1.0 + gamma(normal.shape[1] + 4))
-    radius = around.radius.item()
-    ends = [torch.zeros(0, dtype=torch.float64)] * 2
-    if kept:
-        ends = [torch.cat([relaxation.intervals[i][k][0][mask] for i, mask in kept.items()]) for k in (0, 1)]
-    local = Local(
-        noise=noise,
-        m=problem.m,
-        groups=groups,
-        normal=normal,
-        constant=constant,
-        error=(error + (normal_error + accuracy * length) * radius) * (1.0 + gamma(8)),
-        weight=weight,
-        low=ends[0],
-        high=ends[1],
-        radius=radius,
-        log_missed=missed,
-        directions=torch.zeros(normal.shape[1], 0, dtype=torch.float64),
-        span=0.0,
-    )
-    known = all(t.isfinite().all() for t in (local.magnitude, local.gram, local.length))
-    return local if known else None
 
 
 def consecutive(counts: list[int]) -> tuple[slice, ...]:

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from calotte.bounds.balls import free_within
 from calotte.bounds.ladder import Bound, Problem, Rung
-from calotte.bounds.local import Local, localise
+from calotte.bounds.local import Local
+from calotte.bounds.localise import localise
 from calotte.bounds.union import log_sum_up
 from calotte.noise import Ball, Gaussian, Noise
 from calotte.rounding import UNIT_ROUNDOFF, gamma

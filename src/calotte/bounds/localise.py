@@ -1,0 +1,79 @@
+"""Localise: from a network and one input to the small network of the units that noise may switch there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from calotte.bounds.concentration import margin_rows, relaxed_units, support
+from calotte.bounds.ladder import Problem
+from calotte.bounds.local import Local, consecutive
+from calotte.bounds.union import log_sum_up
+from calotte.rounding import gamma
+
+__all__ = ["localise"]
+
+_MOST_UNITS = 2000  # unstable ones
+
+
+def localise(problem: Problem, size: Tensor, height: float, t: float) -> Local | None:
+    """The network near one input, on the event that the units' linear bounds hold up to a height.
+
+    Args:
+        problem: of one input; size: (1,) eps or sigma.
+        height: in units of the size; t: of the Gaussian's support.
+
+    Returns:
+        None where too many units are left, or the bounds overflow.
+    """
+    noise, network = problem.noise.resized(size.item()), problem.network
+    around = support(problem, size, t)
+    reach = torch.minimum(height * size * (1.0 + gamma(4)), around.radius)
+    relaxation, price = relaxed_units(problem, around, reach, size)
+    missed = log_sum_up(torch.stack([price, torch.full_like(price, around.log_missed)], 1)).item()
+    unstable = {i: (low < 0) & (high > 0) for i, (low, high) in relaxation.intervals.items()}
+    kept = {i: mask[0] for i, mask in unstable.items() if mask.any()}
+    counts = [int(mask.sum()) for mask in kept.values()]
+    total = sum(counts)
+    if total > _MOST_UNITS:
+        return None
+    groups = consecutive(counts)
+    place = dict(zip(kept, groups, strict=True))
+    forms = []
+    for i, mask in kept.items():
+        feeder = network.nodes[i].inputs[0]
+        rows = torch.zeros(int(mask.sum()), mask.numel(), dtype=torch.float64)
+        rows[torch.arange(len(rows)), mask.flatten().nonzero()[:, 0]] = 1.0
+        forms.append(relaxation.forms(feeder, rows.reshape(1, -1, *network.shape(feeder)), kept))
+    forms.append(relaxation.forms(*margin_rows(problem), kept))
+    weight = torch.zeros(total + forms[-1].constant.shape[1], total, dtype=torch.float64)
+    for form, position in zip(forms, [*groups, slice(total, len(weight))], strict=True):
+        for i, coefficients in form.activations.items():
+            weight[position, place[i]] = coefficients[0]
+    normal = torch.cat([form.normal[0] for form in forms])
+    constant, error, normal_error = (
+        torch.cat([getattr(form, name)[0] for form in forms]) for name in ("constant", "error", "normal_error")
+    )
+    accuracy = max(form.accuracy for form in forms)
+    length = normal.norm(dim=1) * (1.0 + gamma(normal.shape[1] + 4))
+    radius = around.radius.item()
+    ends = [torch.zeros(0, dtype=torch.float64)] * 2
+    if kept:
+        ends = [torch.cat([relaxation.intervals[i][k][0][mask] for i, mask in kept.items()]) for k in (0, 1)]
+    local = Local(
+        noise=noise,
+        m=problem.m,
+        groups=groups,
+        normal=normal,
+        constant=constant,
+        error=(error + (normal_error + accuracy * length) * radius) * (1.0 + gamma(8)),
+        weight=weight,
+        low=ends[0],
+        high=ends[1],
+        radius=radius,
+        log_missed=missed,
+        directions=torch.zeros(normal.shape[1], 0, dtype=torch.float64),
+        span=0.0,
+    )
+    known = all(t.isfinite().all() for t in (local.magnitude, local.gram, local.length))
+    return local if known else None
