@@ -82,10 +82,14 @@ def _sum(local: Local, problem: Problem, target: float, deadline: float) -> floa
     slabs = cut(whole.leaves.boxes, 0, local, _SLABS, reach)
     beyond = torch.cat([slab.log_measure(local.noise, local.m) for slab in (slabs[0], slabs[-1])])
     slabs = slabs[1:-1]
-    if local.units <= _SMALL:
-        trees = [Tree(replace(local, log_missed=-math.inf), Boxes.joined(slabs))]  # P(not G) is counted below
-    else:
-        trees = [Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab) for slab in slabs]
+    trees = []
+    if local.units <= _SMALL and slabs:
+        trees.append(Tree(replace(local, log_missed=-math.inf), Boxes.joined(slabs)))  # P(not G) is counted below
+        slabs = []
+    for slab in slabs:
+        if time.perf_counter() > deadline:
+            return best
+        trees.append(Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab))
     while True:
         parts = torch.tensor([tree.log_bound for tree in trees], dtype=torch.float64)
         parts = torch.cat([parts, beyond, torch.tensor([local.log_missed], dtype=torch.float64)])
@@ -93,7 +97,8 @@ def _sum(local: Local, problem: Problem, target: float, deadline: float) -> floa
         # cuts along few directions will hardly take it to where it is wanted, or below 1/2
         hopeless = k < n and best > (-math.log(2.0) if math.isinf(problem.target) else target + _FAR)
         used = whole.count + sum(tree.count for tree in trees)
-        if best <= target or hopeless or used >= problem.settings.boxes or time.perf_counter() > deadline:
+        over = used >= problem.settings.boxes or time.perf_counter() > deadline
+        if best <= target or hopeless or over or not trees:
             return best
         worst = max(trees, key=lambda tree: tree.worth)
         if worst.worth < best - _NEGLIGIBLE:
