@@ -1,6 +1,6 @@
 """The largest eps with p <= delta: what each proved rung reaches, beside where Monte Carlo finds p = delta.
 
-    python benchmarks/tightness.py [NETWORK ...] [--images 20] [--deltas 1e-3 1e-6 1e-9] [--boxes 300]
+    python benchmarks/tightness.py [NETWORK ...] [--images 20] [--deltas 1e-3 1e-6 1e-9] [--boxes 400]
 
 The first test images that are classified correctly, sphere noise. Truth: 100,000 samples along fixed directions
 (10,000 on networks that are no chain of dense layers), bisection on eps until p = 1e-3. Before a network's lines are

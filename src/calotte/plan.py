@@ -24,7 +24,8 @@ from calotte.theorems import log_target
 __all__ = ["Plan", "plan", "plan_each"]
 
 _STEPS = {True: 50, False: 12}  # of bisection of log eps, for rungs that are monotone in eps and others
-_FEW = 5  # for rungs that take the inputs one by one
+_CLOSE, _MOST = 1.015, 8  # where rungs that take the inputs one by one stop: ratio of the ends, evaluations
+_STEEPNESS, _AIM = 20.0, 0.1  # of log p over log eps, until two bounds tell; how far below the target to aim
 
 
 @dataclass(frozen=True)
@@ -166,31 +167,55 @@ def _largest_sizes(rung: ProvedRung, problem: Problem, start: Tensor) -> Tensor:
         return torch.cat(each)
     growth = 1.5 if rung.one_by_one else 4.0
 
-    def holds(sizes: Tensor) -> Tensor:
-        return rung.log_bound(problem, sizes) <= problem.target
+    def excess(sizes: Tensor) -> Tensor:
+        return rung.log_bound(problem, sizes) - problem.target
 
     rho = problem.distances.rho
     low = torch.where(
         (start > 0) & torch.isfinite(start), start, torch.where((rho > 0) & torch.isfinite(rho), rho, 1.0)
     )
-    proved = holds(low)
+    proved = excess(low) <= 0
     for _ in range(20):
         if proved.all():
             break
         low = torch.where(proved, low, low / 2)
-        proved = holds(low)
+        proved = excess(low) <= 0
     high = low * min(2.0, growth)
     more = proved
     for _ in range(100):
-        more = holds(high) & proved
+        above = excess(high)
+        more = (above <= 0) & proved
         if not more.any():
             break
         low, high = torch.where(more, high, low), torch.where(more, high * growth, high)
-    for _ in range(_FEW if rung.one_by_one else _STEPS[rung.monotone]):
+    if rung.one_by_one and proved and not more:
+        return _closed_in(excess, low, high, above.item())
+    for _ in range(_STEPS[rung.monotone]):
         middle = (low * high).sqrt()
-        fine = holds(middle)
+        fine = excess(middle) <= 0
         low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
     return torch.where(more, torch.inf, torch.where(proved, low, 0.0))
+
+
+def _closed_in(excess: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, above: float) -> Tensor:
+    """The largest size found, (1,), with excess <= 0: as at `low`, unlike at `high`, where it is `above`.
+
+    In few evaluations: each is meant to hit, from the last that failed and the slope between the last two.
+    """
+    steepness = _STEEPNESS
+    for _ in range(_MOST):
+        width = math.log(high / low)
+        if width <= math.log(_CLOSE):
+            break
+        step = min(max((above + _AIM) / steepness, 0.15 * width), 0.85 * width)
+        middle = high * math.exp(-step)
+        found = excess(middle).item()
+        if found <= 0.0:
+            low = middle
+        else:
+            steepness = max((above - found) / step, 1.0)
+            high, above = middle, found
+    return low
 
 
 def _rounded(noise: Noise, sizes: dict[str, float], measure: Callable[[Noise], float]) -> dict[str, float | None]:
