@@ -141,16 +141,15 @@ class Relaxation:
 
     def unit_bounds(self, node: int, block: slice) -> LinearBounds:
         """`bounds` on units of a node, and on their negatives after them: what is one-hot is not multiplied."""
-        begin, step = None, self.network.nodes[node]
-        signs = torch.cat([torch.ones(block.stop - block.start), -torch.ones(block.stop - block.start)]).double()
-        batch = len(self.x)
+        begin, step, batch = None, self.network.nodes[node], len(self.x)
+        signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat_interleave(block.stop - block.start)
         if node in self.first:
             return self._first(node, block, signs)
         if isinstance(step.op, Dense) and step.op.output_shape == step.op.weight.shape[:1]:
             rows = signs[:, None] * step.op.weight[block].repeat(2, 1)
-            offset = torch.zeros(len(signs)) if step.op.offset is None else step.op.offset[block].repeat(2)
-            begin = (signs * offset).double().expand(batch, -1)
-            node, rows = step.inputs[0], rows
+            offset = step.op.offset
+            begin = (signs * (0.0 if offset is None else offset[block].repeat(2))).expand(batch, -1)
+            node = step.inputs[0]
         else:
             hot = torch.zeros(block.stop - block.start, math.prod(self.network.shape(node)), dtype=torch.float64)
             hot[:, block].fill_diagonal_(1.0)
@@ -215,11 +214,9 @@ class Relaxation:
     @cached_property
     def plain(self) -> bool:
         """Whether this is a chain, and all after the node `stop` are single matrices with ReLUs between them."""
-        ops = [node.op for node in self.network.nodes[self.stop :]]
-        pairs = itertools.pairwise(ops)
-        return self.stop > 0 and all(
-            isinstance(b, Relu) or (isinstance(a, Relu) and isinstance(b, Dense)) for a, b in pairs
-        )
+        pairs = itertools.pairwise(node.op for node in self.network.nodes[self.stop :])
+        single = [isinstance(b, Relu) or (isinstance(a, Relu) and isinstance(b, Dense)) for a, b in pairs]
+        return self.stop > 0 and all(single)
 
     def _dense_form(
         self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constant: Tensor | None, mirrored: bool
