@@ -180,3 +180,12 @@ def test_the_moment_of_a_sum_is_below_the_product(p: float) -> None:
     weights = (theta * e).exp()
     low = weights.mean() - 4 * weights.std() / math.sqrt(len(weights))
     assert (low.log().item() <= bound) == (p == 1.0)
+
+
+def test_eigenvalues_that_do_not_converge_leave_nothing_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(matrix: Tensor) -> None:
+        raise torch.linalg.LinAlgError
+
+    monkeypatch.setattr(torch.linalg, "eigh", fails)
+    gram = torch.eye(3, dtype=torch.float64)
+    assert dominating_diagonal(gram, torch.ones(3, dtype=torch.float64), 0.0) is None

@@ -49,7 +49,10 @@ def dominating_diagonal(gram: Tensor, importance: Tensor, doubt: float, steps: i
     share = importance / importance.sum().clamp_min(1e-300) + 1e-3 / n
     d, best, least = torch.ones(n, dtype=torch.float64), None, math.inf
     for _ in range(steps):
-        values, vectors = torch.linalg.eigh(correlation / (d.sqrt()[:, None] * d.sqrt()))
+        try:
+            values, vectors = torch.linalg.eigh(correlation / (d.sqrt()[:, None] * d.sqrt()))
+        except torch.linalg.LinAlgError:  # no convergence: what was found so far will do
+            break
         p = values[-1] * d
         cost = (share * p).sum().item()
         if cost < least:
