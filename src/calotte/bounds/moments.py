@@ -51,7 +51,7 @@ def dominating_diagonal(gram: Tensor, importance: Tensor, doubt: float, steps: i
     for _ in range(steps):
         try:
             values, vectors = torch.linalg.eigh(correlation / (d.sqrt()[:, None] * d.sqrt()))
-        except torch.linalg.LinAlgError:  # no convergence: what was found so far will do
+        except RuntimeError:  # no convergence (LinAlgError): what was found so far will do
             break
         p = values[-1] * d
         cost = (share * p).sum().item()
