@@ -32,7 +32,7 @@ _GOALS = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))  # bounds aimed a
 _SLABS = 18  # of the first cut; the two outer ones lie e^-_BEYOND below the bound aimed at, and are given up
 _BEYOND = 2.5
 _SPREAD = 1.6  # standard deviations where leaves are cut along another axis
-_LEVELS = (2.4, 3.2, 4.0, 4.8)  # heights tried first, in standard deviations
+_LEVELS = (0.78, 1.03, 1.3, 1.55)  # heights tried first, as multiples of where the tail is what is aimed at
 _FIRST = 0.4  # deviations more for the first layer, whose relaxation moments mostly replace
 _THIRDS = 2  # how often the interval of heights is cut to a third
 _UNEVEN = 0.5  # exponent of a half-space's impact in its share of the budget; 1 if impacts were exact
@@ -73,23 +73,25 @@ def _bound(problem: Problem, size: Tensor, best: float) -> float:
 def _sum(local: Local, problem: Problem, target: float, deadline: float) -> float:
     """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up."""
     n, k = local.directions.shape
-    whole = Tree(local, Boxes.whole(k))
+    log_target = torch.tensor([target], dtype=torch.float64)
+    unit = local.noise.standard_quantile(log_target, local.m).item() * local.noise.size / local.sigma
+    levels = tuple(level * unit for level in _LEVELS)
+    whole = Tree(local, Boxes.whole(k), levels)
     best = whole.log_bound
     if best <= target or k == 0 or whole.count >= problem.settings.boxes:
         return best
-    log_each = torch.tensor([target - _BEYOND], dtype=torch.float64)
-    reach = local.noise.standard_quantile(log_each, local.m).item()
+    reach = local.noise.standard_quantile(log_target - _BEYOND, local.m).item()
     slabs = cut(whole.leaves.boxes, 0, local, _SLABS, reach)
     beyond = torch.cat([slab.log_measure(local.noise, local.m) for slab in (slabs[0], slabs[-1])])
     slabs = slabs[1:-1]
     trees = []
     if local.units <= _SMALL and slabs:
-        trees.append(Tree(replace(local, log_missed=-math.inf), Boxes.joined(slabs)))  # P(not G) is counted below
+        trees.append(Tree(replace(local, log_missed=-math.inf), Boxes.joined(slabs), levels))  # P(not G): below
         slabs = []
     for slab in slabs:
         if time.perf_counter() > deadline:
             return best
-        trees.append(Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab))
+        trees.append(Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab, levels))
     while True:
         parts = torch.tensor([tree.log_bound for tree in trees], dtype=torch.float64)
         parts = torch.cat([parts, beyond, torch.tensor([local.log_missed], dtype=torch.float64)])
@@ -201,10 +203,11 @@ class Tree:
 
     Args:
         local: the network near the input, in the boxes at least, with the axes to cut along.
+        levels: heights tried first, in standard deviations.
     """
 
-    def __init__(self, local: Local, boxes: Boxes) -> None:
-        self.local, self.count = local, 0
+    def __init__(self, local: Local, boxes: Boxes, levels: tuple[float, ...]) -> None:
+        self.local, self.levels, self.count = local, levels, 0
         self.log_measure = log_sum_up(boxes.log_measure(local.noise, local.m)).item()
         self.leaves = self._search(boxes, None)
 
@@ -252,7 +255,7 @@ class Tree:
     def _search(self, boxes: Boxes, parents: Leaves | None) -> Leaves:
         """Evaluations with the best heights found: by the impacts of the units, at the level that pays best."""
         if parents is None:  # which impacts matter is not known yet
-            found = self._tried(boxes, torch.tensor(_LEVELS, dtype=torch.float64).expand(len(boxes), -1), None)
+            found = self._tried(boxes, torch.tensor(self.levels, dtype=torch.float64).expand(len(boxes), -1), None)
             best = found.best(len(boxes))
             best = self._between(boxes, best, (-1.6, 0.4), best)
         else:
