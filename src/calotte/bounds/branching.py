@@ -75,7 +75,7 @@ def _sum(local: Local, problem: Problem, target: float, deadline: float) -> floa
     n, k = local.directions.shape
     log_target = torch.tensor([target], dtype=torch.float64)
     unit = local.noise.standard_quantile(log_target, local.m).item() * local.noise.size / local.sigma
-    levels = tuple(level * unit for level in _LEVELS)
+    levels = tuple(level * max(unit, 3.1) for level in _LEVELS)  # in few dimensions so high that nothing is paid
     whole = Tree(local, Boxes.whole(k), levels)
     best = whole.log_bound
     if best <= target or k == 0 or whole.count >= problem.settings.boxes:
