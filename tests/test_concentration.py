@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from zoo import dense, gaussian_layers, points, random_dense
+from zoo import network as layers
 
 from calotte.adversary import nearest_misclassified
 from calotte.bounds import Problem, Settings, concentration
@@ -21,7 +22,8 @@ from calotte.bounds.concentration import (
 )
 from calotte.bounds.relaxation import Relaxation
 from calotte.geometry import Geometry
-from calotte.network.graph import Network
+from calotte.network.affine import Dense
+from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.sphere import log_cap
 
@@ -207,3 +209,17 @@ def test_a_norm_that_overflows_gives_no_distance() -> None:
     relaxation.bound_magnitude(1)
     found = relaxation.bounds(1, -torch.ones(1, 1, 2, dtype=torch.float64))
     assert found.distances()[0, 0] <= -1e-308
+
+
+def test_matrices_applied_to_rows_are_bounded_like_the_block_matrix_they_are() -> None:
+    generator = torch.Generator().manual_seed(5)
+    w, v = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((4, 6), (2, 4)))
+    x = torch.randn(2, 18, generator=generator, dtype=torch.float64)
+    rows = layers((3, 6), Dense(w, leading=(3,)), Relu((3, 4)), Dense(v, leading=(3,)))
+    flat = layers((18,), Dense(torch.block_diag(w, w, w)), Relu((12,)), Dense(torch.block_diag(v, v, v)))
+    for eps in (0.3, 1.0):
+        found, other = (
+            concentration_bound(p, p.sizes) for p in (problem(net, x, Sphere(eps)) for net in (rows, flat))
+        )
+        assert torch.allclose(found, other, rtol=1e-6)
+        assert (found < 0).any()

@@ -213,10 +213,11 @@ class Relaxation:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether this is a chain, and all after the node `stop` are single matrices with ReLUs between them."""
-        pairs = itertools.pairwise(node.op for node in self.network.nodes[self.stop :])
+        """Whether this is a chain of vectors, all after the node `stop` single matrices with ReLUs between them."""
+        nodes = range(self.stop, len(self.network.nodes))
+        pairs = itertools.pairwise(self.network.nodes[i].op for i in nodes)
         single = [isinstance(b, Relu) or (isinstance(a, Relu) and isinstance(b, Dense)) for a, b in pairs]
-        return self.stop > 0 and all(single)
+        return self.stop > 0 and all(single) and all(len(self.network.shape(i)) == 1 for i in nodes)
 
     def _dense_form(
         self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constant: Tensor | None, mirrored: bool
