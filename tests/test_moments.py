@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from calotte.bounds.moments import dominating_diagonal, gaussian_comparison, log_moment
+from calotte.bounds.moments import dominating_diagonals, gaussian_comparison, log_moment
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 
 
@@ -44,27 +44,48 @@ def test_the_diagonal_dominates(name: str) -> None:
     a = hostile(name)
     gram = a @ a.t()
     doubt = 1e-14 * (a * a).sum().item()
-    for importance in (torch.ones(len(a)).double(), torch.arange(len(a)).double() ** 8):
-        found = dominating_diagonal(gram, importance, doubt)
-        assert found is not None
+    importance = torch.stack([torch.ones(len(a)).double(), torch.arange(len(a)).double() ** 8])
+    found = dominating_diagonals(gram, importance, doubt)
+    assert found is not None
+    for diagonal in found:
         with mpmath.workdps(80):
             rows = mpmath.matrix(a.tolist())
-            difference = mpmath.diag([mpmath.mpf(p) for p in found.tolist()]) - rows * rows.T
+            difference = mpmath.diag([mpmath.mpf(p) for p in diagonal.tolist()]) - rows * rows.T
             assert min(mpmath.eigsy(difference, eigvals_only=True)) > 0
-        if name == "orthogonal":
-            assert (found <= gram.diagonal() * (1 + 1e-5)).all()
-        if name in ("duplicates", "rank", "opposite"):
-            assert (found <= 7 * gram.diagonal() * (1 + 1e-5)).all() or importance[0] == 0
+    if name == "orthogonal":
+        assert (found <= gram.diagonal() * (1 + 1e-5)).all()
+    if name in ("duplicates", "rank", "opposite"):
+        assert (found[0] <= 7 * gram.diagonal() * (1 + 1e-5)).all()
+
+
+def test_the_diagonals_are_the_least_for_what_is_important() -> None:
+    """Two blocks of 2 and 6 equal units: P = 2 and 6 there, whatever they weigh; of three units, two of them equal,
+    by brute force."""
+    block = torch.block_diag(torch.ones(2, 2), torch.ones(6, 6)).double()
+    found = dominating_diagonals(block, torch.ones(1, 8).double(), 1e-14)
+    assert found is not None
+    assert torch.allclose(found[0], torch.full((8,), 6.0).double(), rtol=1e-4)
+    assert torch.allclose(found[1], torch.tensor([2.0] * 2 + [6.0] * 6).double(), rtol=1e-3)
+    gram = torch.tensor([[1.0, 0.9, 0.3], [0.9, 1.0, -0.2], [0.3, -0.2, 1.0]]).double()
+    steps = torch.linspace(1.0, 12.0, 111, dtype=torch.float64)
+    grid = torch.cartesian_prod(steps, steps, steps)
+    allowed = grid[torch.linalg.eigvalsh(torch.diag_embed(grid) - gram)[:, 0] >= 0]
+    for weight in ([1.0, 1.0, 1.0], [3.0, 1.0, 1.0], [1.0, 1.0, 4.0]):
+        importance = torch.tensor([weight]).double()
+        found = dominating_diagonals(gram, importance, 1e-14)
+        assert found is not None
+        target = importance / importance.sum() + 0.2 / 3
+        assert (found @ target.t()).min() <= 1.03 * (allowed @ target.t()).min()
 
 
 def test_a_diagonal_that_is_not_known_is_not_given() -> None:
     """Doubt as large as the matrix is added to it; what is not finite is refused."""
     gram = torch.eye(3, dtype=torch.float64)
-    assert dominating_diagonal(gram, torch.ones(3).double(), 0.5).min() >= 1.5
+    assert dominating_diagonals(gram, torch.ones(1, 3).double(), 0.5).min() >= 1.5
     for bad in (math.nan, math.inf):
         wrong = gram.clone()
         wrong[0, 1] = wrong[1, 0] = bad
-        assert dominating_diagonal(wrong, torch.ones(3).double(), 0.0) is None
+        assert dominating_diagonals(wrong, torch.ones(1, 3).double(), 0.0) is None
 
 
 @pytest.mark.parametrize("law", [Sphere(1.0), Ball(1.0)])
@@ -115,11 +136,15 @@ def arguments(n: int, seed: int) -> tuple[Tensor, ...]:
 def test_the_moment_is_an_upper_bound_and_close() -> None:
     theta, alpha, mean, deviation = arguments(400, 2)
     alpha[:40], alpha[40:80] = 0.0, 1.0
-    found, steepness = log_moment(theta, alpha, mean, deviation)
+    found, steepness, share = log_moment(theta, alpha, mean, deviation)
     with mpmath.workdps(60):
         for i, row in enumerate(zip(theta.tolist(), alpha.tolist(), mean.tolist(), deviation.tolist(), strict=True)):
             exact = exact_log_moment(*row)
             assert exact <= found[i].item() <= exact + 1e-9 * (1 + abs(exact) + (row[0] * row[3]) ** 2), row
+            positive = mpmath.mpf(row[0]) * (1 - mpmath.mpf(row[1]))
+            height = mpmath.mpf(row[2]) / row[3] + positive * row[3]
+            part = positive * row[2] + (positive * row[3]) ** 2 / 2 + mpmath.log(mpmath.ncdf(height))
+            assert abs(mpmath.exp(part - exact) - share[i].item()) < 1e-6, row
             slope = mpmath.diff(lambda m, row=row: exact_log_moment(row[0], row[1], m, row[3]), row[2])
             assert abs(slope) <= steepness[i].item() * (1 + 1e-12) + mpmath.mpf("1e-25"), row
 
@@ -170,10 +195,10 @@ def test_the_moment_of_a_sum_is_below_the_product(p: float) -> None:
     """E exp(sum f_j) <= prod (E exp(p_j f_j))^(1/p_j) with P from the Gram matrix; false with smaller powers."""
     a = torch.tensor([[1.0, 0.0], [0.999, 0.04], [0.998, -0.06]], dtype=torch.float64)
     gram = a @ a.t()
-    diagonal = dominating_diagonal(gram, torch.ones(3).double(), 1e-14)
+    diagonal = dominating_diagonals(gram, torch.ones(1, 3).double(), 1e-14)[0]
     power = (diagonal / gram.diagonal()) if p == 1.0 else torch.ones(3).double()
     theta, alpha, mean = 1.3, 0.2, torch.zeros(3).double()
-    value, _ = log_moment(theta * power, torch.full((3,), alpha).double(), mean, gram.diagonal().sqrt())
+    value, _, _ = log_moment(theta * power, torch.full((3,), alpha).double(), mean, gram.diagonal().sqrt())
     bound = (value / power).sum().item()
     z = normals(400_000, 2, seed=5) @ a.t()
     e = torch.where(z > 0, (1 - alpha) * z, -alpha * z).sum(1)
@@ -186,6 +211,6 @@ def test_eigenvalues_that_do_not_converge_leave_nothing_claimed(monkeypatch: pyt
     def fails(matrix: Tensor) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(torch.linalg, "eigh", fails)
+    monkeypatch.setattr(torch.linalg, "eigvalsh", fails)
     gram = torch.eye(3, dtype=torch.float64)
-    assert dominating_diagonal(gram, torch.ones(3, dtype=torch.float64), 0.0) is None
+    assert dominating_diagonals(gram, torch.ones(1, 3, dtype=torch.float64), 0.0) is None

@@ -261,8 +261,11 @@ class Local:
 
     def over(self, boxes: Boxes, rows: Rows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The rows over boxes: lowest constant (L, R), bounds on the norm of what is left, components (L, R, K)."""
-        n, size = rows.linear.shape[2], self.noise.size
-        split = boxes.split.to(torch.float64)[:, None]
+        return self.within(boxes, rows.constant, *self.products(rows))
+
+    def products(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """Squares of the rows' norms (L, R), components (L, R, K), and the lengths added up in them (L, R)."""
+        n = rows.linear.shape[2]
         flat = rows.linear.flatten(0, 1)
         shape = rows.linear.shape[:2]
         own = rows.sign[..., None] * self.components[rows.own]
@@ -277,20 +280,27 @@ class Local:
                 ..., None
             ] * self.normal[rows.own]
             squared = (normal * normal).sum(2)
+        return squared, components, spread
+
+    def within(
+        self, boxes: Boxes, constant: Tensor, squared: Tensor, components: Tensor, spread: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`over`, from constants (L, R) and `products`."""
+        split = boxes.split.to(torch.float64)[:, None]
         squared = squared - (components * components * split).sum(2)
-        error = self.accuracy * spread * spread * (1.0 + gamma(n + 8))
+        error = self.accuracy * spread * spread * (1.0 + gamma(len(self.constant) + 8))
         largest = (squared.clamp_min(0.0) + 4.0 * error).sqrt() * (1.0 + 4 * UNIT_ROUNDOFF) + NORM_SLACK
         largest = torch.where(squared.isfinite(), largest, torch.inf)
         smallest = (squared - 4.0 * error).clamp_min(0.0).sqrt() * (1.0 - 4 * UNIT_ROUNDOFF) - NORM_SLACK
         smallest = torch.where(squared.isfinite(), smallest.clamp_min(0.0), 0.0)
-        a, b = (t[:, None] * size for t in self.ends(boxes))
+        a, b = (t[:, None] * self.noise.size for t in self.ends(boxes))
         moved = torch.minimum(components * a, components * b)
         far = torch.maximum(a.abs(), b.abs())
         slack = self.accuracy * spread * far.sum(2) + gamma(boxes.low.shape[1] + 8) * (components.abs() * far).sum(2)
         slack = slack + VALUE_SLACK * far.sum(2)
-        constant = rows.constant + moved.sum(2)
-        constant = constant - 2.0 * slack - gamma(8) * (rows.constant.abs() + constant.abs()) - VALUE_SLACK
-        return torch.where(constant.isnan(), -torch.inf, constant), smallest, largest, components
+        least = constant + moved.sum(2)
+        least = least - 2.0 * slack - gamma(8) * (constant.abs() + least.abs()) - VALUE_SLACK
+        return torch.where(least.isnan(), -torch.inf, least), smallest, largest, components
 
     def ends(self, boxes: Boxes) -> tuple[Tensor, Tensor]:
         """The lower and upper ends (L, K) of boxes on G, in units of the noise's size; 0 where not split."""

@@ -16,8 +16,6 @@ A sphere is no Gaussian, but what depends on few of its coordinates nearly is: t
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from scipy import special
@@ -26,19 +24,23 @@ from torch import Tensor
 from calotte.noise import Ball, Gaussian, Noise
 from calotte.rounding import gamma
 
-__all__ = ["dominating_diagonal", "gaussian_comparison", "log_moment"]
+__all__ = ["dominating_diagonals", "gaussian_comparison", "log_moment"]
 
 _LOG_NDTR_ERROR = 1e-12
+_STEPS, _RANK, _UNIMPORTANT = 30, 6, 0.2  # of the search for diagonals
 
 
-def dominating_diagonal(gram: Tensor, importance: Tensor, doubt: float, steps: int = 40) -> Tensor | None:
-    """A diagonal P (n,) with diag(P) >= gram as matrices, for certain; small where `importance` (n,) is large.
+def dominating_diagonals(gram: Tensor, importance: Tensor, doubt: float) -> Tensor | None:
+    """Diagonals P (K, n) with diag(P_k) >= gram as matrices, for certain.
+
+    In one of them P_j is the same share of gram_jj for all j; in the others it is small where a row of `importance`
+    is large.
 
     Args:
-        gram: (n, n) symmetric; doubt: bound on its error in the spectral norm.
+        gram: (n, n) symmetric; importance: (R, n); doubt: bound on the error of gram in the spectral norm.
 
     Returns:
-        None where it cannot be verified. Verified by a Cholesky decomposition (S. M. Rump, "Verification of positive
+        None where none can be verified. Verified by Cholesky decompositions (S. M. Rump, "Verification of positive
         definiteness", BIT 46, 2006).
     """
     n = len(gram)
@@ -46,29 +48,35 @@ def dominating_diagonal(gram: Tensor, importance: Tensor, doubt: float, steps: i
     correlation = gram / (diagonal.sqrt()[:, None] * diagonal.sqrt())
     if not correlation.isfinite().all():
         return None
-    share = importance / importance.sum().clamp_min(1e-300) + 1e-3 / n
-    d, best, least = torch.ones(n, dtype=torch.float64), None, math.inf
-    for _ in range(steps):
-        try:
-            values, vectors = torch.linalg.eigh(correlation / (d.sqrt()[:, None] * d.sqrt()))
-        except RuntimeError:  # no convergence (LinAlgError): what was found so far will do
-            break
-        p = values[-1] * d
-        cost = (share * p).sum().item()
-        if cost < least:
-            best, least = p, cost
-        top = vectors[:, -1] ** 2
-        d = d * ((top + 1e-3 / n) / (share * d / (share * d).sum() + 1e-3 / n)) ** 0.2
-        d = (d / d.min()).clamp_max(6.0)
-    if best is None:
+    d = torch.cat([torch.ones(1, n, dtype=torch.float64), least_diagonals(correlation, importance)])
+    try:
+        eigenvalues = torch.linalg.eigvalsh(correlation / (d.sqrt()[:, :, None] * d.sqrt()[:, None]))
+    except RuntimeError:  # no convergence (LinAlgError)
         return None
     slack = doubt + 8.0 * gamma(n + 4) * n * (diagonal.sum().item() + 1.0)
-    total = best * diagonal * (1.0 + 1e-7) + 4.0 * slack
-    shifted = torch.diag(total - slack) - gram
-    trace = shifted.diagonal().clamp_min(0.0).sum().item()
-    shifted = shifted - torch.eye(n, dtype=torch.float64) * (2.0 * gamma(n + 2) * trace)
-    _, info = torch.linalg.cholesky_ex(shifted)
-    return total if info.item() == 0 and total.isfinite().all() else None
+    total = eigenvalues[:, -1:] * d * diagonal * (1.0 + 1e-7) + 4.0 * slack
+    shifted = torch.diag_embed(total - slack) - gram
+    trace = shifted.diagonal(dim1=1, dim2=2).clamp_min(0.0).sum(1)
+    shifted = shifted - torch.eye(n, dtype=torch.float64) * (2.0 * gamma(n + 2) * trace)[:, None, None]
+    verified = (torch.linalg.cholesky_ex(shifted)[1] == 0) & total.isfinite().all(1)
+    return total[verified] if verified.any() else None
+
+
+def least_diagonals(correlation: Tensor, importance: Tensor) -> Tensor:
+    """(R, n) diagonals D, up to a factor, near the least sum_j importance_j D_j with diag(D) >= correlation.
+
+    By the dual problem: the largest tr(correlation X) for X = V V', X_jj = importance_j, V of low rank (Burer and
+    Monteiro, 2003). Linearisation only ever raises it, and D_j = |(correlation V)_j| / |V_j| where it ends.
+    """
+    n = len(correlation)
+    share = importance / importance.sum(1, keepdim=True).clamp_min(1e-300) + _UNIMPORTANT / n
+    length = share.sqrt()[:, :, None]
+    v = torch.randn(len(share), n, _RANK, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for _ in range(_STEPS):
+        v = correlation @ (length * v / v.norm(dim=2, keepdim=True).clamp_min(1e-300))
+    d = (v.norm(dim=2) / length[:, :, 0]).clamp_min(1e-300)
+    least: Tensor = d / d.amin(1, keepdim=True)
+    return least
 
 
 def gaussian_comparison(
@@ -106,10 +114,11 @@ def gaussian_comparison(
     return sigma, torch.where(known, log_kappa.clamp_min(0.0) + slack, torch.inf)
 
 
-def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """log E exp(theta e(mean + deviation g)), g standard normal, and its absolute derivative by the mean, rounded up.
 
-    Convex in the mean for theta > 0, concave for theta < 0 (Prékopa). All arguments broadcast.
+    Convex in the mean for theta > 0, concave for theta < 0 (Prékopa). All arguments broadcast. The third value is the
+    share of the expectation that comes from positive arguments of e, about.
     """
     logs, sizes = [], []
     for slope, side in ((theta * (1.0 - alpha), 1.0), (-theta * alpha, -1.0)):
@@ -124,4 +133,4 @@ def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) ->
     error = sum(w * torch.expm1((gamma(64) + _LOG_NDTR_ERROR) * s) for w, s in zip(weights, sizes, strict=True))
     derivative = (weights[0] * theta * (1.0 - alpha) - weights[1] * theta * alpha).abs()
     derivative = derivative + theta.abs() * (4.0 * error + gamma(32) * (1.0 + value.abs()))
-    return value + error * (1.0 + gamma(8)) + gamma(16) * (1.0 + value.abs()), derivative
+    return value + error * (1.0 + gamma(8)) + gamma(16) * (1.0 + value.abs()), derivative, weights[0]

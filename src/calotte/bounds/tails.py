@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,13 +13,16 @@ from torch import Tensor
 
 from calotte.bounds.boxes import Boxes
 from calotte.bounds.evaluation import Rows
-from calotte.bounds.moments import dominating_diagonal, gaussian_comparison, log_moment
+from calotte.bounds.moments import dominating_diagonals, gaussian_comparison, log_moment
 from calotte.rounding import VALUE_SLACK, gamma
 
 if TYPE_CHECKING:
     from calotte.bounds.local import Local
 
 __all__ = ["Moments"]
+
+_MOST_ROWS = 128  # that are given exponents of their own
+_RATES = (0.75, 0.9, 0.8)  # tried, as shares of those that a Gaussian form would want
 
 
 class Moments:
@@ -44,112 +49,203 @@ class Moments:
         rounded = terms * ((self.components.abs() * far).sum(2) + local.constant[:n0].abs())
         self.spread = self.spread + rounded + 2.0 * local.accuracy * local.length[:n0] * far.sum(2)
         self.deviation = self.longest * self.sigma[:, None]
-        self.alpha = torch.special.ndtr(self.centre / self.deviation).clamp(0.0, 1.0)
+        self.alpha = torch.special.ndtr(self.centre / self.deviation).clamp(0.0, 1.0)  # slopes to begin with
         # the units with their exact norms differ from those with norms `longest` by this much on G
         ratio = self.longest / self.shortest
         self.doubt = local.error[:n0] + (self.longest - self.shortest) * ratio * local.radius * (1.0 + gamma(8))
-        self.diagonal = torch.full((len(boxes), n0), torch.inf, dtype=torch.float64)
         masks = [tuple(row) for row in split.tolist()]
-        for mask in set(masks):
-            self.diagonal[[i for i, other in enumerate(masks) if other == mask]] = diagonal(local, mask)
-        self.power = self.diagonal / (self.longest * self.longest) * (1.0 + gamma(8))
+        kinds = sorted(set(masks))
+        self.kind = torch.tensor([kinds.index(mask) for mask in masks])
+        self.diagonals = [diagonals(local, mask) for mask in kinds]
 
-    @cached_property
-    def bends(self) -> tuple[Tensor, Tensor]:
-        """(L, n0) means and variances of e_j(z_j), about."""
-        x = self.centre / self.deviation
-        density = torch.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
-        cdf = torch.special.ndtr(x)
-        mean = x * cdf + density
-        variance = (x * x + 1.0) * cdf + x * density - mean * mean - self.alpha**2
-        return self.deviation * mean - self.alpha * self.centre, variance.clamp_min(0.0) * self.deviation**2
-
-    def _form(self, rows: Rows, box: Tensor, row: Tensor) -> tuple[Tensor, ...]:
-        """The forms of (box, row) pairs (Q,): constants, norms, coefficients g (Q, n0), inner products with units."""
+    def _pairs(self, rows: Rows, box: Tensor, row: Tensor) -> Pairs:
+        """What does not depend on slopes in the forms of (box, row) pairs (Q,)."""
         local, n0 = self.local, self.first.stop
         g = rows.read[box, row, :n0]
         linear = rows.linear[box, row][:, None]
-        linear[:, 0, :n0] = g * self.alpha[box]
+        linear[:, 0, :n0] = 0.0
         own = (rows.own.expand(rows.middle.shape)[box, row])[:, None]
         sign = (rows.sign.expand(rows.middle.shape)[box, row])[:, None]
-        middle = (rows.before[box, row] + linear[:, 0, :n0] @ local.constant[:n0])[:, None]
-        met = g.abs() @ local.magnitude[:n0]
-        doubt = rows.doubt[box, row] + (g.abs() * self.doubt[box]).sum(1) + gamma(n0 + 8) * met
-        boxes = self.boxes[box]
-        form = Rows(middle, middle, doubt[:, None] * (1.0 + gamma(n0 + 8)), linear, linear, own, sign)
-        least, _, norm, components = local.over(boxes, form)
+        middle = rows.before[box, row][:, None]
+        doubt = rows.doubt[box, row] + (g.abs() * self.doubt[box]).sum(1)
+        doubt = doubt + 2.0 * gamma(n0 + 8) * (g.abs() @ local.magnitude[:n0])
+        bare = Rows(middle, middle, doubt[:, None] * (1.0 + gamma(n0 + 8)), linear, linear, own, sign)
+        squared, components, spread = (t[:, 0] for t in local.products(bare))
         n = linear.shape[2]
         inner = linear[:, 0] @ local.gram[:n, :n0] + sign * local.gram[own[:, 0], :n0]
-        inner = inner - (components * self.components[box] * boxes.split[:, None]).sum(2)
-        spread = linear[:, 0].abs() @ local.length[:n] + local.length[own[:, 0]]
-        off = 4.0 * local.accuracy * spread[:, None] * local.length[:n0]
-        off = off + norm * (self.longest - self.shortest)[box]
-        return least[:, 0], norm[:, 0], g, inner, off
+        return Pairs(box, g, self._power(box, g), bare, squared, components, spread, inner)
 
-    def _log_moment(self, form: tuple[Tensor, ...], box: Tensor, rate: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """log kappa E exp(-rate F), rounded up, (Q,)."""
-        least, norm, g, inner, off = form
-        n0 = self.first.stop
-        alpha, deviation, power = self.alpha[box], self.deviation[box], self.power[box]
+    def _power(self, box: Tensor, g: Tensor) -> Tensor:
+        """(Q, n0) exponents p for forms with coefficients g: of those known, what promises the least variance."""
+        power = torch.empty_like(g)
+        weight = (g * self.longest[box]) ** 2
+        for k, known in enumerate(self.diagonals):
+            here = self.kind[box] == k
+            relative = known / self.longest[self.kind == k][0] ** 2
+            choice = (weight[here] @ relative.t()).argmin(1)
+            power[here] = known[choice] / self.longest[box[here]] ** 2 * (1.0 + gamma(8))
+        return power
+
+    def _form(self, pairs: Pairs, alpha: Tensor) -> Form:
+        """The forms with slopes alpha (Q, n0)."""
+        local, n0, box = self.local, self.first.stop, pairs.box
+        linear = pairs.g * alpha
+        along = linear @ local.gram[:n0, :n0]
+        squared = pairs.squared + (linear * (2.0 * pairs.inner + along)).sum(1)
+        components = pairs.components + linear @ local.components[:n0]
+        spread = pairs.spread + linear.abs() @ local.length[:n0]
+        constant = pairs.bare.middle[:, 0] + linear @ local.constant[:n0] - pairs.bare.doubt[:, 0]
+        boxes = self.boxes[box]
+        parts = (t[:, None] for t in (constant, squared, components, spread))
+        least, _, norm, _ = (t[:, 0] for t in local.within(boxes, *parts))
+        inner = pairs.inner + along
+        inner = inner - ((components * boxes.split)[:, None] * self.components[box]).sum(2)
+        off = 4.0 * local.accuracy * spread[:, None] * local.length[:n0]
+        off = off + norm[:, None] * (self.longest - self.shortest)[box]
+        return Form(pairs, alpha, least, norm, inner, off)
+
+    def _log_moment(self, form: Form, rate: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """log kappa E exp(-rate F), rounded up, (Q,), and the slopes (Q, n0) where it is stationary, about.
+
+        It is stationary where alpha_j is the share of z_j > 0 in E exp(-p_j rate g_j e_j(z_j)).
+        """
+        box, g, power, alpha, n0 = form.pairs.box, form.pairs.g, form.pairs.power, form.alpha, self.first.stop
+        deviation = self.deviation[box]
         variance = (self.sigma[box] ** 2)[:, None]
         moved = rate[:, None] * variance
-        mean = self.centre[box] - moved * inner
-        half = (self.spread[box] + moved * off) * (1.0 + gamma(16)) + gamma(16) * (mean.abs() + moved * inner.abs())
+        mean = self.centre[box] - moved * form.inner
+        half = self.spread[box] + moved * form.off
+        half = half * (1.0 + gamma(16)) + gamma(16) * (mean.abs() + moved * form.inner.abs())
         theta = -power * rate[:, None] * g
         rising = g < 0
-        first, _ = log_moment(theta, alpha, torch.where(rising, mean - half, mean), deviation)
-        second, slope = log_moment(theta, alpha, torch.where(rising, mean + half, mean), deviation)
-        value = torch.where(rising, torch.maximum(first, second), second + slope.abs() * half * (1.0 + gamma(16)))
+        value, slope, share = log_moment(theta, alpha, torch.where(rising, mean + half, mean), deviation)
+        other = [t[rising] for t in (theta, alpha, mean - half, deviation)]
+        value = torch.where(rising, value, value + slope.abs() * half * (1.0 + gamma(16)))
+        value[rising] = torch.maximum(value[rising], log_moment(*other)[0])
         value = value / power * torch.where(value > 0, 1.0 + gamma(8), 1.0 - gamma(8))
         most = torch.maximum((1.0 - alpha) * high[box, :n0], -alpha * low[box, :n0]).clamp_min(0.0)
         most = torch.where(rising, rate[:, None] * g.abs() * most, 0.0) * (1.0 + gamma(8))
         value = torch.minimum(torch.where(value.isnan(), torch.inf, value), most)
-        linear = -rate * least + 0.5 * (rate * norm) ** 2 * variance[:, 0]
-        size = (rate * least).abs() + (rate * norm) ** 2 * variance[:, 0] + value.abs().sum(1)
+        linear = -rate * form.least + 0.5 * (rate * form.norm) ** 2 * variance[:, 0]
+        size = (rate * form.least).abs() + (rate * form.norm) ** 2 * variance[:, 0] + value.abs().sum(1)
         total = linear + value.sum(1) + self.log_kappa[box] + gamma(n0 + 32) * (size + 1.0)
-        return torch.where(total.isnan(), torch.inf, total)
+        share = torch.where(share.isnan(), alpha, share.clamp(0.0, 1.0))
+        return torch.where(total.isnan(), torch.inf, total), share
 
     def levels(
         self, rows: Rows, box: Tensor, row: Tensor, low: Tensor, high: Tensor, log_each: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Lower bounds (Q,) on forms that fail with probability at most `log_each` (L, R), and bounds on
         log P(form <= 0)."""
-        form = self._form(rows, box, row)
         log_each = log_each[box, row]
-        deviation = self._deviation(form, box)
-        best, log_sign = torch.full_like(deviation, -torch.inf), torch.zeros_like(deviation)
-        for factor in (0.75, 1.0):
-            rate = factor * (-2.0 * log_each).sqrt() / deviation
-            moment = self._log_moment(form, box, rate, low, high)
-            level = (log_each - moment) / rate
-            level = level - gamma(8) * ((log_each.abs() + moment.abs()) / rate) - VALUE_SLACK
+        distance = (-2.0 * log_each).sqrt()
+        best, log_sign = torch.full_like(log_each, -torch.inf), torch.zeros_like(log_each)
+
+        def rate(form: Form) -> Tensor:
+            return distance / self._deviation(form)
+
+        for here, moment in self._moments(self._pairs(rows, box, row), rate, low, high):
+            level = (log_each - moment) / here
+            level = level - gamma(8) * ((log_each.abs() + moment.abs()) / here) - VALUE_SLACK
             best = torch.maximum(best, torch.where(level.isnan(), -torch.inf, level))
             log_sign = torch.minimum(log_sign, moment)
         return best, log_sign
-
-    def _deviation(self, form: tuple[Tensor, ...], box: Tensor) -> Tensor:
-        """Standard deviations (Q,) of forms, about."""
-        _, norm, g, _, _ = form
-        noise = (g * g * self.power[box] * self.bends[1][box]).sum(1)
-        return (norm * norm * self.sigma[box] ** 2 + noise).sqrt().clamp_min(1e-290)
 
     def tails(self, rows: Rows, low: Tensor, high: Tensor) -> Tensor:
         """Upper bounds on log P(form <= 0), (L, R)."""
         shape = rows.middle.shape
         box, row = torch.ones(shape, dtype=torch.bool).nonzero(as_tuple=True)
-        form = self._form(rows, box, row)
-        deviation = self._deviation(form, box)
-        least, _, g, _, _ = form
-        mean = least + (g * self.bends[0][box]).sum(1)
-        best = torch.zeros_like(deviation)
-        for factor in (0.5, 0.7, 0.85, 1.0):
-            rate = factor * mean.clamp_min(1e-9 * deviation) / deviation**2
-            best = torch.minimum(best, self._log_moment(form, box, rate, low, high))
+        best = torch.zeros(len(box), dtype=torch.float64)
+
+        def rate(form: Form) -> Tensor:
+            deviation = self._deviation(form)
+            mean = form.least + (form.pairs.g * self._bends(form)[0]).sum(1)
+            return mean.clamp_min(1e-9 * deviation) / deviation**2
+
+        for _, moment in self._moments(self._pairs(rows, box, row), rate, low, high):
+            best = torch.minimum(best, moment)
         return best.reshape(shape)
 
+    def _moments(
+        self, pairs: Pairs, rate: Callable[[Form], Tensor], low: Tensor, high: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rates (Q,) and log kappa E exp(-rate F) there, with slopes that get better."""
+        form = self._form(pairs, self.alpha[pairs.box])
+        moved = (rate(form) * self.sigma[pairs.box] ** 2)[:, None] * form.inner
+        share = torch.special.ndtr((self.centre[pairs.box] - moved) / self.deviation[pairs.box])
+        share = torch.where(share.isnan(), form.alpha, share)
+        for factor in _RATES:
+            form = self._form(pairs, (form.alpha + share) / 2)
+            here = factor * rate(form)
+            moment, share = self._log_moment(form, here, low, high)
+            yield here, moment
 
-def diagonal(local: Local, mask: tuple[bool, ...]) -> Tensor:
-    """(n0,) P of `dominating_diagonal` for the first group, the split directions left out; inf where unknown."""
+    def _deviation(self, form: Form) -> Tensor:
+        """Standard deviations (Q,) of forms, about."""
+        noise = (form.pairs.g**2 * form.pairs.power * self._bends(form)[1]).sum(1)
+        return (form.norm**2 * self.sigma[form.pairs.box] ** 2 + noise).sqrt().clamp_min(1e-290)
+
+    def _bends(self, form: Form) -> tuple[Tensor, Tensor]:
+        """(Q, n0) means and variances of e_j(z_j), about."""
+        box, alpha = form.pairs.box, form.alpha
+        share, mean, square = (t[box] for t in self._parts)
+        variance = self.deviation[box] ** 2
+        spread = square - mean * mean + alpha * (alpha - 2.0 * share) * variance
+        return mean - alpha * self.centre[box], spread.clamp_min(0.0)
+
+    @cached_property
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(L, n0) P(z_j > 0), and mean and mean square of relu(z_j), about."""
+        x = self.centre / self.deviation
+        density = torch.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
+        share = torch.special.ndtr(x)
+        return (
+            share,
+            self.deviation * (x * share + density),
+            self.deviation**2 * ((x * x + 1.0) * share + x * density),
+        )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Q pairs of a box and a row.
+
+    Attributes:
+        box: (Q,); g, power: (Q, n0) coefficients of the first group's activations and exponents p.
+        bare: the rows without the first group, which is linear in `squared`, `components`, `spread` and `inner`:
+            their `products` (Q,), (Q, K), (Q,) and inner products (Q, n0) with the first group.
+    """
+
+    box: Tensor
+    g: Tensor
+    power: Tensor
+    bare: Rows
+    squared: Tensor
+    components: Tensor
+    spread: Tensor
+    inner: Tensor
+
+
+@dataclass(frozen=True)
+class Form:
+    """Q forms F = least + a.v + sum_j g_j e_j(z_j) over boxes.
+
+    Attributes:
+        alpha: (Q, n0) slopes of the e_j.
+        least: (Q,) constants, rounded down; norm: (Q,) bounds on ||a||.
+        inner, off: (Q, n0) a.a_j, and bounds on their errors.
+    """
+
+    pairs: Pairs
+    alpha: Tensor
+    least: Tensor
+    norm: Tensor
+    inner: Tensor
+    off: Tensor
+
+
+def diagonals(local: Local, mask: tuple[bool, ...]) -> Tensor:
+    """(K, n0) P of `dominating_diagonals` for the first group, the split directions left out; inf where unknown."""
     if mask not in local.diagonals:
         first = local.groups[0] if local.groups else slice(0, 0)
         along = local.components[first] * torch.tensor(mask, dtype=torch.float64)
@@ -159,11 +255,10 @@ def diagonal(local: Local, mask: tuple[bool, ...]) -> Tensor:
         shortest, longest = norms(local, mask)
         squares = (local.length[first] ** 2).sum() * (8.0 * local.accuracy + 1.1e-9)
         doubt = (squares + 1.1e9 * ((longest - shortest) ** 2).sum()).item()
-        norm = gram.diagonal().clamp_min(1e-300).sqrt() * local.noise.size / math.sqrt(local.m)
-        x = local.constant[first] / norm
-        weight = (local.weight[:, first] ** 2).sum(0) * norm**2 * torch.exp(-0.5 * x * x)
-        found = dominating_diagonal(gram, weight, doubt) if len(x) else None
-        local.diagonals[mask] = torch.full_like(x, torch.inf) if found is None else found
+        rows = local.groups[1] if len(local.groups) > 1 else slice(local.units, None)
+        weight = (local.weight[rows, first][:_MOST_ROWS] * longest) ** 2
+        found = dominating_diagonals(gram, weight, doubt) if len(longest) else None
+        local.diagonals[mask] = torch.full_like(longest, torch.inf)[None] if found is None else found
     return local.diagonals[mask]
 
 
