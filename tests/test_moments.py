@@ -136,15 +136,11 @@ def arguments(n: int, seed: int) -> tuple[Tensor, ...]:
 def test_the_moment_is_an_upper_bound_and_close() -> None:
     theta, alpha, mean, deviation = arguments(400, 2)
     alpha[:40], alpha[40:80] = 0.0, 1.0
-    found, steepness, share = log_moment(theta, alpha, mean, deviation)
+    found, steepness = log_moment(theta, alpha, mean, deviation)
     with mpmath.workdps(60):
         for i, row in enumerate(zip(theta.tolist(), alpha.tolist(), mean.tolist(), deviation.tolist(), strict=True)):
             exact = exact_log_moment(*row)
             assert exact <= found[i].item() <= exact + 1e-9 * (1 + abs(exact) + (row[0] * row[3]) ** 2), row
-            positive = mpmath.mpf(row[0]) * (1 - mpmath.mpf(row[1]))
-            height = mpmath.mpf(row[2]) / row[3] + positive * row[3]
-            part = positive * row[2] + (positive * row[3]) ** 2 / 2 + mpmath.log(mpmath.ncdf(height))
-            assert abs(mpmath.exp(part - exact) - share[i].item()) < 1e-6, row
             slope = mpmath.diff(lambda m, row=row: exact_log_moment(row[0], row[1], m, row[3]), row[2])
             assert abs(slope) <= steepness[i].item() * (1 + 1e-12) + mpmath.mpf("1e-25"), row
 
@@ -198,7 +194,7 @@ def test_the_moment_of_a_sum_is_below_the_product(p: float) -> None:
     diagonal = dominating_diagonals(gram, torch.ones(1, 3).double(), 1e-14)[0]
     power = (diagonal / gram.diagonal()) if p == 1.0 else torch.ones(3).double()
     theta, alpha, mean = 1.3, 0.2, torch.zeros(3).double()
-    value, _, _ = log_moment(theta * power, torch.full((3,), alpha).double(), mean, gram.diagonal().sqrt())
+    value, _ = log_moment(theta * power, torch.full((3,), alpha).double(), mean, gram.diagonal().sqrt())
     bound = (value / power).sum().item()
     z = normals(400_000, 2, seed=5) @ a.t()
     e = torch.where(z > 0, (1 - alpha) * z, -alpha * z).sum(1)

@@ -24,8 +24,15 @@ from calotte.theorems import log_target
 __all__ = ["Plan", "plan", "plan_each"]
 
 _STEPS = {True: 50, False: 12}  # of bisection of log eps, for rungs that are monotone in eps and others
-_CLOSE, _MOST = 1.015, 8  # where rungs that take the inputs one by one stop: ratio of the ends, evaluations
-_STEEPNESS, _AIM = 20.0, 0.1  # of log p over log eps, until two bounds tell; how far below the target to aim
+# where a rung takes the inputs one by one, the search is on the logarithm of eps
+_FIRST, _ROOM, _MOST_STEPS = (
+    0.4,
+    0.4,
+    20,
+)  # first step up; how far below the target a bound may still be got by effort
+_STEEPNESS = 20.0  # of log p over log eps, until two bounds tell
+_TELLING = 2.5  # how far above the target a bound tells where it is reached
+_CLOSE, _MOST = 0.015, 8  # where it stops: distance of the ends, evaluations
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,6 @@ def _largest_sizes(rung: ProvedRung, problem: Problem, start: Tensor) -> Tensor:
     if rung.one_by_one and len(problem.x) > 1:
         each = [_largest_sizes(rung, problem.alone(i), start[i : i + 1]) for i in range(len(problem.x))]
         return torch.cat(each)
-    growth = 1.5 if rung.one_by_one else 4.0
 
     def excess(sizes: Tensor) -> Tensor:
         return rung.log_bound(problem, sizes) - problem.target
@@ -180,16 +186,15 @@ def _largest_sizes(rung: ProvedRung, problem: Problem, start: Tensor) -> Tensor:
             break
         low = torch.where(proved, low, low / 2)
         proved = excess(low) <= 0
-    high = low * min(2.0, growth)
+    if rung.one_by_one and proved:
+        return _closed_in(excess, low)
+    high = low * 2.0
     more = proved
     for _ in range(100):
-        above = excess(high)
-        more = (above <= 0) & proved
+        more = (excess(high) <= 0) & proved
         if not more.any():
             break
-        low, high = torch.where(more, high, low), torch.where(more, high * growth, high)
-    if rung.one_by_one and proved and not more:
-        return _closed_in(excess, low, high, above.item())
+        low, high = torch.where(more, high, low), torch.where(more, high * 4.0, high)
     for _ in range(_STEPS[rung.monotone]):
         middle = (low * high).sqrt()
         fine = excess(middle) <= 0
@@ -197,23 +202,37 @@ def _largest_sizes(rung: ProvedRung, problem: Problem, start: Tensor) -> Tensor:
     return torch.where(more, torch.inf, torch.where(proved, low, 0.0))
 
 
-def _closed_in(excess: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, above: float) -> Tensor:
-    """The largest size found, (1,), with excess <= 0: as at `low`, unlike at `high`, where it is `above`.
+def _closed_in(excess: Callable[[Tensor], Tensor], low: Tensor) -> Tensor:
+    """The largest size found, (1,), with excess <= 0, as it is at `low`; inf where there seems to be no end.
 
     In few evaluations: each is meant to hit, from the last that failed and the slope between the last two.
     """
-    steepness = _STEEPNESS
+    step = _FIRST
+    for _ in range(_MOST_STEPS):
+        high = low * math.exp(step)
+        above = excess(high).item()
+        if above > 0.0:
+            break
+        # the next one is meant to fail by little
+        low, step = high, min(max(_ROOM - above, 0.0) / _STEEPNESS if step == _FIRST else 2.0 * step, 3.0)
+    else:
+        return torch.full_like(low, torch.inf)
+    steepness, aimed = _STEEPNESS, False
     for _ in range(_MOST):
         width = math.log(high / low)
-        if width <= math.log(_CLOSE):
+        if width <= _CLOSE:
             break
-        step = min(max((above + _AIM) / steepness, 0.15 * width), 0.85 * width)
+        step = 0.5 * width
+        if above < _TELLING and not aimed:
+            step = min(max(1.2 * above / steepness, 0.15 * width), 0.85 * width)
         middle = high * math.exp(-step)
         found = excess(middle).item()
-        if found <= 0.0:
+        aimed = found <= 0.0
+        if aimed:
             low = middle
         else:
-            steepness = max((above - found) / step, 1.0)
+            if above < _TELLING:
+                steepness = max((above - found) / step, 1.0)
             high, above = middle, found
     return low
 

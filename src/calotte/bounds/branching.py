@@ -32,13 +32,13 @@ _GOALS = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))  # bounds aimed a
 _SLABS = 18  # of the first cut; the two outer ones lie e^-_BEYOND below the bound aimed at, and are given up
 _BEYOND = 2.5
 _SPREAD = 1.6  # standard deviations where leaves are cut along another axis
-_LEVELS = (0.78, 1.03, 1.3, 1.55)  # heights tried first, as multiples of where the tail is what is aimed at
+_LEVELS = (0.78, 1.03, 1.3)  # heights tried first, as multiples of where the tail is what is aimed at
 _FIRST = 1.2  # deviations more for the first layer, whose relaxation moments mostly replace
-_THIRDS = 2  # how often the interval of heights is cut to a third
 _UNEVEN = 0.5  # exponent of a half-space's impact in its share of the budget; 1 if impacts were exact
 _AT_ONCE = 6  # leaves that are cut together
 _BATCH = 4_000_000  # entries of the largest tensors
-_CLOSE, _LEAST, _NEGLIGIBLE, _FAR = 1.0, 1e-3, 6.0, 3.0  # differences of log p
+_CLOSE, _LEAST, _NEGLIGIBLE = 1.0, 1e-3, 6.0  # differences of log p
+_PER_BOX = 0.003  # of log p, what a box more may be hoped to give
 _MOST_AXES = 6  # dimensions up to which all of them are cut
 _AXES = 1  # else
 _SMALL = 64  # units up to which slabs are not given networks of their own
@@ -83,29 +83,33 @@ def _sum(local: Local, problem: Problem, target: float, deadline: float) -> floa
     reach = local.noise.standard_quantile(log_target - _BEYOND, local.m).item()
     slabs = cut(whole.leaves.boxes, 0, local, _SLABS, reach)
     beyond = torch.cat([slab.log_measure(local.noise, local.m) for slab in (slabs[0], slabs[-1])])
-    slabs = slabs[1:-1]
-    trees = []
+    slabs = sorted(slabs[1:-1], key=lambda slab: abs((slab.low + slab.high)[0, 0].item()))
+    trees: list[Tree] = []
     if local.units <= _SMALL and slabs:
         trees.append(Tree(replace(local, log_missed=-math.inf), Boxes.joined(slabs), levels))  # P(not G): below
         slabs = []
-    for slab in slabs:
-        if time.perf_counter() > deadline:
-            return best
-        trees.append(Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab, levels))
-    while True:
+
+    def total() -> float:
         parts = torch.tensor([tree.log_bound for tree in trees], dtype=torch.float64)
-        parts = torch.cat([parts, beyond, torch.tensor([local.log_missed], dtype=torch.float64)])
-        best = min(best, log_sum_up(parts).item())
+        return log_sum_up(torch.cat([parts, beyond, torch.tensor([local.log_missed], dtype=torch.float64)])).item()
+
+    def over(bound: float) -> bool:
+        left = problem.settings.boxes - whole.count - sum(tree.count for tree in trees)
         # cuts along few directions will hardly take it to where it is wanted, or below 1/2
-        hopeless = k < n and best > (-math.log(2.0) if math.isinf(problem.target) else target + _FAR)
-        used = whole.count + sum(tree.count for tree in trees)
-        over = used >= problem.settings.boxes or time.perf_counter() > deadline
-        if best <= target or hopeless or over or not trees:
+        far = -math.log(2.0) if math.isinf(problem.target) else target + _PER_BOX * left
+        return left <= 0 or time.perf_counter() > deadline or (k < n and bound > far)
+
+    for slab in slabs:
+        trees.append(Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab, levels))
+        if over(total()) and slab is not slabs[-1]:
             return best
+    while trees:
+        best = min(best, total())
         worst = max(trees, key=lambda tree: tree.worth)
-        if worst.worth < best - _NEGLIGIBLE:
-            return best
+        if best <= target or over(best) or worst.worth < best - _NEGLIGIBLE:
+            break
         worst.refine()
+    return best
 
 
 def _height(local: Local, slab: Boxes, slabs: int) -> float:
@@ -257,18 +261,21 @@ class Tree:
         if parents is None:  # which impacts matter is not known yet
             found = self._tried(boxes, torch.tensor(self.levels, dtype=torch.float64).expand(len(boxes), -1), None)
             best = found.best(len(boxes))
-            best = self._between(boxes, best, (-1.6, 0.4), best)
+            best = self._between(boxes, best, (-1.6, 0.4), best, 2)
         else:
-            best = self._between(boxes, parents, (-0.8, 0.6), None)
-        return self._between(boxes, best, (-0.2, 0.2), best)
+            best = self._between(boxes, parents, (-0.8, 0.6), None, 2)
+        return self._between(boxes, best, (-0.2, 0.2), best, 1)
 
-    def _between(self, boxes: Boxes, source: Leaves, ends: tuple[float, float], best: Leaves | None) -> Leaves:
+    def _between(
+        self, boxes: Boxes, source: Leaves, ends: tuple[float, float], best: Leaves | None, thirds: int
+    ) -> Leaves:
         """The best of `best` and of levels between two ends around those of `source`, with its impacts.
 
-        Higher levels cost less, and widen what bounds the margins: it pays best where both parts are about equal.
+        The interval is cut to a third `thirds` times. Higher levels cost less, and widen what bounds the margins: it
+        pays best where both parts are about equal.
         """
         low, high = (source.level + end for end in ends)
-        for _ in range(_THIRDS):
+        for _ in range(thirds):
             levels = torch.stack([low + (high - low) / 3, high - (high - low) / 3], 1)
             tried = self._tried(boxes, levels, source.found.impact)
             first, second = (tried.found.log_price > tried.found.log_margins).reshape(-1, 2).unbind(1)

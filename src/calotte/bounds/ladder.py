@@ -90,7 +90,7 @@ class Settings:
     seed: int = 0
     time_limit: float = math.inf
     memory_limit: float = 2e9
-    boxes: int = 400
+    boxes: int = 300
     delta: float | None = None
     search: bool = True
 

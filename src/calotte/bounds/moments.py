@@ -114,11 +114,10 @@ def gaussian_comparison(
     return sigma, torch.where(known, log_kappa.clamp_min(0.0) + slack, torch.inf)
 
 
-def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
     """log E exp(theta e(mean + deviation g)), g standard normal, and its absolute derivative by the mean, rounded up.
 
-    Convex in the mean for theta > 0, concave for theta < 0 (Prékopa). All arguments broadcast. The third value is the
-    share of the expectation that comes from positive arguments of e, about.
+    Convex in the mean for theta > 0, concave for theta < 0 (Prékopa). All arguments broadcast.
     """
     logs, sizes = [], []
     for slope, side in ((theta * (1.0 - alpha), 1.0), (-theta * alpha, -1.0)):
@@ -133,4 +132,4 @@ def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) ->
     error = sum(w * torch.expm1((gamma(64) + _LOG_NDTR_ERROR) * s) for w, s in zip(weights, sizes, strict=True))
     derivative = (weights[0] * theta * (1.0 - alpha) - weights[1] * theta * alpha).abs()
     derivative = derivative + theta.abs() * (4.0 * error + gamma(32) * (1.0 + value.abs()))
-    return value + error * (1.0 + gamma(8)) + gamma(16) * (1.0 + value.abs()), derivative, weights[0]
+    return value + error * (1.0 + gamma(8)) + gamma(16) * (1.0 + value.abs()), derivative

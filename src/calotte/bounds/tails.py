@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Moments"]
 
 _MOST_ROWS = 128  # that are given exponents of their own
-_RATES = (0.75, 0.9, 0.8)  # tried, as shares of those that a Gaussian form would want
+_STEPS, _SHARE = 2, 0.9  # towards the best slopes; of the rate that a Gaussian form would want
 
 
 class Moments:
@@ -104,11 +104,8 @@ class Moments:
         off = off + norm[:, None] * (self.longest - self.shortest)[box]
         return Form(pairs, alpha, least, norm, inner, off)
 
-    def _log_moment(self, form: Form, rate: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """log kappa E exp(-rate F), rounded up, (Q,), and the slopes (Q, n0) where it is stationary, about.
-
-        It is stationary where alpha_j is the share of z_j > 0 in E exp(-p_j rate g_j e_j(z_j)).
-        """
+    def _log_moment(self, form: Form, rate: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """log kappa E exp(-rate F), rounded up, (Q,)."""
         box, g, power, alpha, n0 = form.pairs.box, form.pairs.g, form.pairs.power, form.alpha, self.first.stop
         deviation = self.deviation[box]
         variance = (self.sigma[box] ** 2)[:, None]
@@ -118,7 +115,7 @@ class Moments:
         half = half * (1.0 + gamma(16)) + gamma(16) * (mean.abs() + moved * form.inner.abs())
         theta = -power * rate[:, None] * g
         rising = g < 0
-        value, slope, share = log_moment(theta, alpha, torch.where(rising, mean + half, mean), deviation)
+        value, slope = log_moment(theta, alpha, torch.where(rising, mean + half, mean), deviation)
         other = [t[rising] for t in (theta, alpha, mean - half, deviation)]
         value = torch.where(rising, value, value + slope.abs() * half * (1.0 + gamma(16)))
         value[rising] = torch.maximum(value[rising], log_moment(*other)[0])
@@ -129,8 +126,7 @@ class Moments:
         linear = -rate * form.least + 0.5 * (rate * form.norm) ** 2 * variance[:, 0]
         size = (rate * form.least).abs() + (rate * form.norm) ** 2 * variance[:, 0] + value.abs().sum(1)
         total = linear + value.sum(1) + self.log_kappa[box] + gamma(n0 + 32) * (size + 1.0)
-        share = torch.where(share.isnan(), alpha, share.clamp(0.0, 1.0))
-        return torch.where(total.isnan(), torch.inf, total), share
+        return torch.where(total.isnan(), torch.inf, total)
 
     def levels(
         self, rows: Rows, box: Tensor, row: Tensor, low: Tensor, high: Tensor, log_each: Tensor
@@ -139,46 +135,50 @@ class Moments:
         log P(form <= 0)."""
         log_each = log_each[box, row]
         distance = (-2.0 * log_each).sqrt()
-        best, log_sign = torch.full_like(log_each, -torch.inf), torch.zeros_like(log_each)
-
-        def rate(form: Form) -> Tensor:
-            return distance / self._deviation(form)
-
-        for here, moment in self._moments(self._pairs(rows, box, row), rate, low, high):
-            level = (log_each - moment) / here
-            level = level - gamma(8) * ((log_each.abs() + moment.abs()) / here) - VALUE_SLACK
-            best = torch.maximum(best, torch.where(level.isnan(), -torch.inf, level))
-            log_sign = torch.minimum(log_sign, moment)
-        return best, log_sign
+        pairs = self._pairs(rows, box, row)
+        rate, moment = self._moment(pairs, lambda form: distance / self._deviation(form), low, high)
+        level = (log_each - moment) / rate
+        level = level - gamma(8) * ((log_each.abs() + moment.abs()) / rate) - VALUE_SLACK
+        return torch.where(level.isnan(), -torch.inf, level), moment.clamp_max(0.0)
 
     def tails(self, rows: Rows, low: Tensor, high: Tensor) -> Tensor:
         """Upper bounds on log P(form <= 0), (L, R)."""
         shape = rows.middle.shape
         box, row = torch.ones(shape, dtype=torch.bool).nonzero(as_tuple=True)
-        best = torch.zeros(len(box), dtype=torch.float64)
+        pairs = self._pairs(rows, box, row)
+        return self._moment(pairs, self._lowest, low, high)[1].clamp_max(0.0).reshape(shape)
 
-        def rate(form: Form) -> Tensor:
-            deviation = self._deviation(form)
-            mean = form.least + (form.pairs.g * self._bends(form)[0]).sum(1)
-            return mean.clamp_min(1e-9 * deviation) / deviation**2
+    def _lowest(self, form: Form) -> Tensor:
+        """Rates (Q,) at which a Gaussian form would have the least E exp(-rate F)."""
+        deviation = self._deviation(form)
+        mean = form.least + (form.pairs.g * self._bends(form)[0]).sum(1)
+        return mean.clamp_min(1e-9 * deviation) / deviation**2
 
-        for _, moment in self._moments(self._pairs(rows, box, row), rate, low, high):
-            best = torch.minimum(best, moment)
-        return best.reshape(shape)
-
-    def _moments(
-        self, pairs: Pairs, rate: Callable[[Form], Tensor], low: Tensor, high: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rates (Q,) and log kappa E exp(-rate F) there, with slopes that get better."""
+    def _moment(
+        self, pairs: Pairs, wanted: Callable[[Form], Tensor], low: Tensor, high: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Rates (Q,), about those wanted for Gaussian forms, and log kappa E exp(-rate F) with slopes that suit."""
         form = self._form(pairs, self.alpha[pairs.box])
-        moved = (rate(form) * self.sigma[pairs.box] ** 2)[:, None] * form.inner
-        share = torch.special.ndtr((self.centre[pairs.box] - moved) / self.deviation[pairs.box])
-        share = torch.where(share.isnan(), form.alpha, share)
-        for factor in _RATES:
-            form = self._form(pairs, (form.alpha + share) / 2)
-            here = factor * rate(form)
-            moment, share = self._log_moment(form, here, low, high)
-            yield here, moment
+        form = self._form(pairs, self._between(form, wanted(form), torch.ones_like(pairs.power)))
+        for _ in range(_STEPS):
+            form = self._form(pairs, self._between(form, _SHARE * wanted(form), pairs.power))
+        rate = _SHARE * wanted(form)
+        return rate, self._log_moment(form, rate, low, high)
+
+    def _between(self, form: Form, rate: Tensor, power: Tensor) -> Tensor:
+        """Slopes (Q, n0) between those of a form and the shares of z_j > 0 in E exp(-p_j rate g_j e_j(z_j)), at which
+        the moment is stationary."""
+        box, alpha = form.pairs.box, form.alpha
+        mean = self.centre[box] - (rate * self.sigma[box] ** 2)[:, None] * form.inner
+        theta = -power * rate[:, None] * form.pairs.g
+        deviation = self.deviation[box]
+        logs = []
+        for slope, side in ((theta * (1.0 - alpha), 1.0), (-theta * alpha, -1.0)):
+            shift = slope * deviation
+            part = torch.special.ndtr(side * (mean / deviation + shift))
+            logs.append(slope * mean + 0.5 * shift * shift + (part + 1e-300).log())
+        share = torch.sigmoid(logs[0] - logs[1])
+        return torch.where(share.isnan(), alpha, (alpha + share) / 2)
 
     def _deviation(self, form: Form) -> Tensor:
         """Standard deviations (Q,) of forms, about."""
