@@ -82,8 +82,10 @@ def _sum(local: Local, problem: Problem, target: float, deadline: float) -> floa
         return best
     reach = local.noise.standard_quantile(log_target - _BEYOND, local.m).item()
     slabs = cut(whole.leaves.boxes, 0, local, _SLABS, reach)
-    beyond = torch.cat([slab.log_measure(local.noise, local.m) for slab in (slabs[0], slabs[-1])])
-    slabs = sorted(slabs[1:-1], key=lambda slab: abs((slab.low + slab.high)[0, 0].item()))
+    measures = [slab.log_measure(local.noise, local.m) for slab in slabs]
+    beyond = torch.cat([*(t for t in measures if t <= target - _BEYOND + 1e-6), torch.tensor([-torch.inf]).double()])
+    slabs = [slab for slab, t in zip(slabs, measures, strict=True) if t > target - _BEYOND + 1e-6]
+    slabs.sort(key=lambda slab: abs((slab.low + slab.high)[0, 0].item()))
     trees: list[Tree] = []
     if local.units <= _SMALL and slabs:
         trees.append(Tree(replace(local, log_missed=-math.inf), Boxes.joined(slabs), levels))  # P(not G): below
@@ -263,6 +265,10 @@ class Tree:
             best = found.best(len(boxes))
             best = self._between(boxes, best, (-1.6, 0.4), best, 2)
         else:
+            n, cut_along = self.local.directions.shape
+            if cut_along == n:  # boxes get small, and where they are nothing has to be paid
+                free = torch.full_like(parents.level, self.local.span * self.local.noise.size / self.local.sigma)
+                return self._tried(boxes, free[:, None], parents.found.impact)
             best = self._between(boxes, parents, (-0.8, 0.6), None, 2)
         return self._between(boxes, best, (-0.2, 0.2), best, 1)
 
