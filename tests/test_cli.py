@@ -234,7 +234,7 @@ BAD = {
     "negative seed": ("assess net.onnx in.npz --eps 1 --seed -1", "seed"),
     "zero memory": ("assess net.onnx in.npz --eps 1 --memory-limit 0", "memory"),
     "zero time": ("assess net.onnx in.npz --eps 1 --time-limit 0", "time"),
-    "cuda": ("assess net.onnx in.npz --eps 1 --device cuda", "cpu"),
+    "cuda": ("assess net.onnx in.npz --eps 1 --device cuda", "CUDA"),
     "delta 0": ("plan net.onnx in.npz --delta 0", "delta"),
     "delta 2": ("plan net.onnx in.npz --delta 2", "delta"),
     "no delta": ("plan net.onnx in.npz", "delta"),

@@ -12,6 +12,7 @@ from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
 from calotte.bounds import Problem, Settings
+from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
@@ -170,6 +171,33 @@ def test_float32_gives_the_answers_of_float64(name: str, monkeypatch: pytest.Mon
             naive += int((single != exact).sum())
     assert rechecked < 0.2 * asked
     assert (naive > 0) == (name == "hostile")
+
+
+def test_less_memory_takes_smaller_steps_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, sizes = residual(12, 3, 4), []
+    real = Network.forward
+
+    def watched(self: Network, x: torch.Tensor, start: int = 0) -> torch.Tensor:
+        sizes.append(len(x))
+        return real(self, x, start)
+
+    monkeypatch.setattr(Network, "forward", watched)
+    counts = []
+    for memory in (2e9, 40_000.0):
+        case = Problem(Geometry(net), points(1, net.d, 3), [0], Sphere(2.0), Settings(memory_limit=memory))
+        counts.append(count_misclassified(case, 0, 3000))
+        sizes.append(0)
+    assert counts[0] == counts[1] > 0
+    end = sizes.index(0)
+    assert max(sizes[:end]) == CHUNK
+    assert 1 < max(sizes[end:]) < 100
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    net = NETWORKS["d > n"]
+    for device in ("tpu", *(() if torch.cuda.is_available() else ("cuda",))):
+        with pytest.raises(InvalidInput, match=device):
+            assess(net, points(1, 30, 10), Sphere(1.0), rungs=["sampling"], settings=Settings(device=device))
 
 
 def test_where_float32_says_nothing_everything_is_float64() -> None:

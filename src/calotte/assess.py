@@ -279,6 +279,12 @@ def check_settings(settings: Settings) -> None:
         check_delta(settings.delta)
     if not settings.time_limit > 0:
         raise InvalidInput(f"the time limit must be positive, came {settings.time_limit}")
+    if settings.device not in ("cpu", "cuda"):
+        raise InvalidInput(f"device must be cpu or cuda, came {settings.device!r}")
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput(
+            "device cuda: this PyTorch finds no CUDA device; install a CUDA build of torch, or compute on the cpu"
+        )
 
 
 def check_index(index: Sequence[int] | None, rows: int) -> list[int]:

@@ -100,7 +100,7 @@ Confidence = Annotated[float, typer.Option(help="Level of sampled bounds, for ea
 Seed = Annotated[int, typer.Option(help="Seed of all samples.")]
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds for each input.")]
 MemoryLimit = Annotated[float, typer.Option(help="Gigabytes for blocks of intermediate results.")]
-Device_ = Annotated[Device, typer.Option("--device", help="Where to compute; this version has cpu only.")]
+Device_ = Annotated[Device, typer.Option("--device", help="Where sampling computes in float32.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
 
 
@@ -136,10 +136,10 @@ def assess(
     ] = None,
 ) -> None:
     """Bound the probability that noise changes each answer; inputs ranked by risk."""
-    check_device(device)
     if (eps is None) == (sigma is None):
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
-    settings = replace(make_settings(samples, confidence, seed, time_limit, memory_limit), delta=delta, search=search)
+    settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
+    settings = replace(settings, delta=delta, search=search, device=device.value)
     network, data = open_both(model, inputs, decision, index, clip)
     scale = None if map is None else noise_map(read_array(map))
     the_noise = make_noise(noise.value, network.d, eps=eps, sigma=sigma, map=scale)
@@ -195,11 +195,9 @@ def plan(
     decision: Decision_ = None,
     time_limit: TimeLimit = None,
     memory_limit: MemoryLimit = 2.0,
-    device: Device_ = Device.cpu,
     as_json: Json = False,
 ) -> None:
     """Find the largest noise under which each proved rung keeps the misclassification probability below delta."""
-    check_device(device)
     settings = make_settings(1, 0.5, 0, time_limit, memory_limit)
     network, data = open_both(model, inputs, decision, index, clip)
     scale = None if map is None else noise_map(read_array(map))
@@ -315,12 +313,6 @@ def cell_dict(here: Cell, index: int, faces: Any) -> dict[str, Any]:
         "without_hyperplane": [here.names[i] for i in range(len(faces)) if not here.has_hyperplane[i]],
         "model_sha256": here.network.sha256,
     }
-
-
-def check_device(device: Device) -> None:
-    """Refuse what this version cannot do."""
-    if device is Device.cuda:
-        raise InvalidInput("--device cuda: this version computes on the cpu only; leave the option out")
 
 
 def make_settings(

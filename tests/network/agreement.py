@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from calotte.network.affine import Affine
 from calotte.network.importer import import_graph
 from calotte.network.onnx import from_onnx, in_float64
+from calotte.network.single import in_single
 
 __all__ = ["assert_adjoint", "assert_agrees", "floats", "model_of", "node", "reseed", "session_outputs", "verify"]
 
@@ -44,7 +45,12 @@ def session_outputs(model, x):
 
 
 def assert_agrees(network, model, x):
-    """Relative 1e-5; where float32 loses more by cancellation, 1e-9 of the same model in float64."""
+    """Relative 1e-5; where float32 loses more by cancellation, 1e-9 of the same model in float64.
+
+    And a copy on another device needs nothing that is not there: on "meta", which has shapes only.
+    """
+    elsewhere = torch.empty(2, network.d, dtype=torch.float32, device="meta")
+    assert in_single(network, "meta").forward(elsewhere).device.type == "meta"
     theirs = session_outputs(model, x)
     ours = network.forward(torch.from_numpy(np.asarray(x, dtype=np.float64).reshape(len(x), -1))).numpy()
     assert ours.shape == theirs.shape

@@ -83,6 +83,8 @@ class Settings:
         boxes: of noise that rung `branching` may bound for each input.
         delta: sampling stops as soon as it can say whether p <= delta; None: it draws all samples.
         search: whether the nearest misclassified point is searched for.
+        device: cpu or cuda: where Monte Carlo computes in float32. Proofs and doubtful draws are computed in float64
+            on the cpu.
     """
 
     samples: int = 10_000
@@ -93,6 +95,7 @@ class Settings:
     boxes: int = 300
     delta: float | None = None
     search: bool = True
+    device: str = "cpu"
 
 
 class Problem:

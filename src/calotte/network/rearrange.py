@@ -34,9 +34,9 @@ class Select(Affine):
         self.terms, self.adjoint_terms = 0, max(int(uses.max()) - 1, 0)
 
     def linear(self, *xs: Tensor) -> Tensor:
-        y = xs[0].flatten(1).index_select(1, self.index)
+        y = xs[0].flatten(1).index_select(1, self.index.to(xs[0].device))
         if len(self.zero):
-            y.index_fill_(1, self.zero, 0.0)
+            y.index_fill_(1, self.zero.to(y.device), 0.0)
         return y.reshape(-1, *self.output_shape)
 
     def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:

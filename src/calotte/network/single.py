@@ -1,4 +1,7 @@
-"""Single precision: a float32 copy of a network, for searches that are re-checked and samples that are enclosed."""
+"""Single precision: a float32 copy of a network, for searches that are re-checked and samples that are enclosed.
+
+It may live on another device than the network.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,23 @@ from calotte.network.graph import Network
 __all__ = ["in_single"]
 
 
-def in_single(network: Network) -> Network:
-    """The network with its coefficients rounded to float32: an approximation, for float32 inputs only."""
+def in_single(network: Network, device: str = "cpu") -> Network:
+    """The network with its coefficients rounded to float32: an approximation, for float32 inputs on `device` only."""
     nodes = tuple(
-        replace(node, op=rounded(node.op)) if isinstance(node.op, Affine) else node for node in network.nodes
+        replace(node, op=rounded(node.op, device)) if isinstance(node.op, Affine) else node for node in network.nodes
     )
     return replace(network, nodes=nodes, original=None, clipping=None)
 
 
-def rounded(op: Affine) -> Affine:
+def rounded(op: Affine, device: str) -> Affine:
     """An affine map with float32 coefficients."""
     if isinstance(op, Sum):
         return op  # it has signs only
+
+    def to_single(t: Tensor) -> Tensor:
+        return t.to(device, torch.float32)
+
     linear = op.with_coefficients(to_single)
     if linear is not op:
-        linear.offset = None if op.offset is None else op.offset.to(torch.float32)
+        linear.offset = None if op.offset is None else to_single(op.offset)
     return linear
-
-
-def to_single(t: Tensor) -> Tensor:
-    """A tensor in float32."""
-    return t.to(torch.float32)

@@ -76,22 +76,30 @@ class Draws:
         return self._outputs(noise, self.problem.network, self.base, self.rows)
 
     def outputs_in_single(self, noise: Tensor) -> Tensor:
-        """Outputs (n, K) computed in float32."""
-        rows = None if self.rows is None else self._single_rows
-        return self._outputs(noise.to(torch.float32), self._single, self.base.to(torch.float32), rows)
+        """Outputs (n, K) computed in float32, on the device of the settings."""
+        network, base, rows = self._single
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            return self._outputs(noise.to(base.device, torch.float32), network, base, rows).cpu()
 
     @cached_property
-    def _single(self) -> Network:
-        return in_single(self.problem.network)
-
-    @cached_property
-    def _single_rows(self) -> Tensor:
-        assert self.rows is not None
-        return self.rows.to(torch.float32)
+    def _single(self) -> tuple[Network, Tensor, Tensor | None]:
+        device = self.problem.settings.device
+        rows = None if self.rows is None else self.rows.to(device, torch.float32)
+        return in_single(self.problem.network, device), self.base.to(device, torch.float32), rows
 
     def _outputs(self, noise: Tensor, network: Network, base: Tensor, rows: Tensor | None) -> Tensor:
-        here = base + noise if rows is None else torch.addmm(base, noise, rows)
-        return network.forward(here, self.start)
+        parts = []
+        for part in torch.split(noise, self._at_once):
+            here = base + part if rows is None else torch.addmm(base, part, rows)
+            parts.append(network.forward(here, self.start))
+        return torch.cat(parts)
+
+    @cached_property
+    def _at_once(self) -> int:
+        """Draws whose intermediate results fit a quarter of the memory limit."""
+        network = self.problem.network
+        numbers = sum(math.prod(network.shape(i)) for i in range(self.start, len(network.nodes)))
+        return max(1, min(CHUNK, int(self.problem.settings.memory_limit / (4 * 8 * numbers))))
 
 
 def sampled_outputs(problem: Problem, i: int) -> Iterator[Tensor]:
