@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from zoo import dense
 
 from calotte.bounds import Settings
 from calotte.errors import InvalidInput
@@ -15,7 +16,7 @@ from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 from calotte.network.random import random_network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.plan import plan
+from calotte.plan import _closed_in, plan
 from calotte.theorems import largest_eps, perceptron_robustness
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -40,6 +41,27 @@ def test_one_perceptron_has_the_exact_answer() -> None:
     assert rho is not None
     assert perceptron_robustness(rho, eps, 30).log_misclassification <= math.log(1e-5) + 1e-9
     assert perceptron_robustness(rho, eps * (1 + 1e-8), 30).log_misclassification > math.log(1e-5)
+
+
+@pytest.mark.parametrize("tiny", [1e-3, 1e-20, 1e-70])
+def test_a_hyperplane_near_by_does_not_make_every_eps_do(tiny: float) -> None:
+    """A harmless unit switches at u_1 = tiny, the answer at u_1 = 2: p <= 0.05 on circles up to 2 / cos(0.05 pi)."""
+    net = dense(([[1.0, 0.0], [1.0, 0.0]], [-tiny, -1.0]), ([[0.0, -1.0]], [1.0]))
+    for noise, most in ((Sphere(1.0), 2 / math.cos(0.05 * math.pi)), (Gaussian(1.0), math.sqrt(2) * 2 / 1.6448536)):
+        (one,) = plan(net, torch.zeros(1, 2, dtype=torch.float64), noise, 0.05)
+        for rung, eps in one.largest_eps.items():
+            assert eps is not None
+            assert 0 <= eps <= most * (1 + 1e-6), rung
+        assert one.largest_eps["branching"] >= 0.6 * most
+        (deaf,) = plan(dense(([[0.0, 0.0]], [1.0]), ([[1.0]], [1.0])), [[0.0, 0.0]], noise, 0.05)
+        assert set(deaf.largest_eps.values()) == {None}
+
+
+def test_a_bound_that_is_not_a_number_proves_no_size() -> None:
+    def excess(size: torch.Tensor) -> torch.Tensor:
+        return torch.where(size > 1.2, torch.nan, -1.0)
+
+    assert _closed_in(excess, torch.ones(1, dtype=torch.float64)) <= 1.2
 
 
 @pytest.mark.parametrize("noise", [Sphere(7.0), Ball(0.1), Gaussian(2.0)])

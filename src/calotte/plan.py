@@ -25,14 +25,11 @@ __all__ = ["Plan", "plan", "plan_each"]
 
 _STEPS = {True: 50, False: 12}  # of bisection of log eps, for rungs that are monotone in eps and others
 # where a rung takes the inputs one by one, the search is on the logarithm of eps
-_FIRST, _ROOM, _MOST_STEPS = (
-    0.4,
-    0.4,
-    20,
-)  # first step up; how far below the target a bound may still be got by effort
+_FIRST, _LONGEST, _MOST_UP = 0.4, 8.0, 40  # steps up: the first, the longest, how many
+_ROOM = 0.4  # how far below the target a bound is where more effort would not have taken it
 _STEEPNESS = 20.0  # of log p over log eps, until two bounds tell
 _TELLING = 2.5  # how far above the target a bound tells where it is reached
-_CLOSE, _MOST = 0.015, 8  # where it stops: distance of the ends, evaluations
+_CLOSE, _MOST_BETWEEN = 0.015, 12  # where it stops: distance of the ends, evaluations between them
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Plan:
     Attributes:
         delta: the misclassification probability allowed.
         largest_eps: rung -> the largest eps (norm of the noise; sigma sqrt(m) for the Gaussian) found with
-            p <= delta proved, rounded down; 0 where there is none, None where every eps will do.
+            p <= delta proved, rounded down; 0 where there is none, None where no eps changes the answer.
         largest_sigma: the same as standard deviations per coordinate.
         scope: rung -> "all" where p <= delta is proved for every smaller eps too.
     """
@@ -165,7 +162,7 @@ def _largest_sizes(rung: ProvedRung, problem: Problem, start: Tensor) -> Tensor:
     """Largest eps or sigma (B,) found at which a rung proves p <= delta: bisection on its logarithm, the safe end.
 
     The search begins at `start` (B,), what cheaper rungs have reached, or at rho_x, where sphere and ball have p = 0;
-    0 where nothing is proved there or the rung does not apply, inf where there seems to be no end.
+    0 where nothing is proved there or the rung does not apply, inf where noise of no size crosses a hyperplane.
     """
     if rung.refuses(problem) is not None:
         return torch.zeros(len(problem.x), dtype=torch.float64)
@@ -186,7 +183,7 @@ def _largest_sizes(rung: ProvedRung, problem: Problem, start: Tensor) -> Tensor:
             break
         low = torch.where(proved, low, low / 2)
         proved = excess(low) <= 0
-    if rung.one_by_one and proved:
+    if rung.one_by_one and proved and torch.isfinite(rho):
         return _closed_in(excess, low)
     high = low * 2.0
     more = proved
@@ -199,26 +196,26 @@ def _largest_sizes(rung: ProvedRung, problem: Problem, start: Tensor) -> Tensor:
         middle = (low * high).sqrt()
         fine = excess(middle) <= 0
         low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
-    return torch.where(more, torch.inf, torch.where(proved, low, 0.0))
+    return torch.where(proved, torch.where(more & torch.isinf(rho), torch.inf, low), 0.0)
 
 
 def _closed_in(excess: Callable[[Tensor], Tensor], low: Tensor) -> Tensor:
-    """The largest size found, (1,), with excess <= 0, as it is at `low`; inf where there seems to be no end.
+    """The largest size found, (1,), with excess <= 0, as it is at `low`.
 
     In few evaluations: each is meant to hit, from the last that failed and the slope between the last two.
     """
-    step = _FIRST
-    for _ in range(_MOST_STEPS):
+    high, above, step = low, -math.inf, _FIRST
+    for i in range(_MOST_UP):
         high = low * math.exp(step)
-        above = excess(high).item()
-        if above > 0.0:
+        above = excess(high).item() if high.isfinite() else math.inf
+        if not above <= 0.0:
             break
-        # the next one is meant to fail by little
-        low, step = high, min(max(_ROOM - above, 0.0) / _STEEPNESS if step == _FIRST else 2.0 * step, 3.0)
+        # the second step is meant to fail by little
+        low, step = high, min(max(_ROOM - above, 0.0) / _STEEPNESS if i == 0 else 2.0 * step, _LONGEST)
     else:
-        return torch.full_like(low, torch.inf)
+        return low
     steepness, aimed = _STEEPNESS, False
-    for _ in range(_MOST):
+    for _ in range(_MOST_BETWEEN):
         width = math.log(high / low)
         if width <= _CLOSE:
             break

@@ -321,7 +321,7 @@ class Local:
 
     @cached_property
     def diagonals(self) -> dict[tuple[bool, ...], Tensor]:
-        """What `tails.diagonal` has found, by mask."""
+        """What `tails.diagonals` has found, by mask."""
         return {}
 
     def _log_tail(

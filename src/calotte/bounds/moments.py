@@ -40,26 +40,28 @@ def dominating_diagonals(gram: Tensor, importance: Tensor, doubt: float) -> Tens
         gram: (n, n) symmetric; importance: (R, n); doubt: bound on the error of gram in the spectral norm.
 
     Returns:
-        None where none can be verified. Verified by Cholesky decompositions (S. M. Rump, "Verification of positive
-        definiteness", BIT 46, 2006).
+        As many as could be verified, by Cholesky decompositions (S. M. Rump, "Verification of positive definiteness",
+        BIT 46, 2006); None for none.
     """
     n = len(gram)
     diagonal = gram.diagonal().clamp_min(1e-300)
     correlation = gram / (diagonal.sqrt()[:, None] * diagonal.sqrt())
     if not correlation.isfinite().all():
         return None
-    d = torch.cat([torch.ones(1, n, dtype=torch.float64), least_diagonals(correlation, importance)])
-    try:
-        eigenvalues = torch.linalg.eigvalsh(correlation / (d.sqrt()[:, :, None] * d.sqrt()[:, None]))
-    except RuntimeError:  # no convergence (LinAlgError)
-        return None
+    found = []
     slack = doubt + 8.0 * gamma(n + 4) * n * (diagonal.sum().item() + 1.0)
-    total = eigenvalues[:, -1:] * d * diagonal * (1.0 + 1e-7) + 4.0 * slack
-    shifted = torch.diag_embed(total - slack) - gram
-    trace = shifted.diagonal(dim1=1, dim2=2).clamp_min(0.0).sum(1)
-    shifted = shifted - torch.eye(n, dtype=torch.float64) * (2.0 * gamma(n + 2) * trace)[:, None, None]
-    verified = (torch.linalg.cholesky_ex(shifted)[1] == 0) & total.isfinite().all(1)
-    return total[verified] if verified.any() else None
+    for d in [torch.ones(n, dtype=torch.float64), *least_diagonals(correlation, importance)]:
+        try:
+            eigenvalues = torch.linalg.eigvalsh(correlation / (d.sqrt()[:, None] * d.sqrt()))
+        except RuntimeError:  # no convergence (LinAlgError)
+            continue
+        total = eigenvalues[-1] * d * diagonal * (1.0 + 1e-7) + 4.0 * slack
+        shifted = torch.diag(total - slack) - gram
+        trace = shifted.diagonal().clamp_min(0.0).sum()
+        shifted = shifted - torch.eye(n, dtype=torch.float64) * (2.0 * gamma(n + 2) * trace)
+        if torch.linalg.cholesky_ex(shifted)[1] == 0 and total.isfinite().all():
+            found.append(total)
+    return torch.stack(found) if found else None
 
 
 def least_diagonals(correlation: Tensor, importance: Tensor) -> Tensor:

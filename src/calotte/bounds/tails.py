@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Moments"]
 
-_MOST_ROWS = 128  # that are given exponents of their own
+_MOST_ROWS, _MOST_ENTRIES = 128, 2e6  # that are given exponents of their own: rows, entries of their matrices
 _STEPS, _SHARE = 2, 0.9  # towards the best slopes; of the rate that a Gaussian form would want
 
 
@@ -36,7 +36,7 @@ class Moments:
         sigma, self.log_kappa = gaussian_comparison(local.noise, n0 + 1, boxes.left(local.m), smallest, largest)
         self.sigma = sigma * local.noise.size
         ordinary = (self.sigma > 1e-140) & (self.sigma < 1e140)  # squares neither overflow nor underflow
-        self.log_kappa = torch.where(ordinary, self.log_kappa, torch.inf)
+        self.log_kappa = torch.where(ordinary & (boxes.left(local.m) > 0), self.log_kappa, torch.inf)
         split = boxes.split
         rows = bare_units(local, n0, len(boxes))
         self.centre, self.shortest, self.longest, self.components = local.over_middle(boxes, rows)
@@ -51,8 +51,7 @@ class Moments:
         self.deviation = self.longest * self.sigma[:, None]
         self.alpha = torch.special.ndtr(self.centre / self.deviation).clamp(0.0, 1.0)  # slopes to begin with
         # the units with their exact norms differ from those with norms `longest` by this much on G
-        ratio = self.longest / self.shortest
-        self.doubt = local.error[:n0] + (self.longest - self.shortest) * ratio * local.radius * (1.0 + gamma(8))
+        self.doubt = local.error[:n0] + (self.longest - self.shortest) * local.radius * (1.0 + gamma(8))
         masks = [tuple(row) for row in split.tolist()]
         kinds = sorted(set(masks))
         self.kind = torch.tensor([kinds.index(mask) for mask in masks])
@@ -66,14 +65,15 @@ class Moments:
         linear[:, 0, :n0] = 0.0
         own = (rows.own.expand(rows.middle.shape)[box, row])[:, None]
         sign = (rows.sign.expand(rows.middle.shape)[box, row])[:, None]
-        middle = rows.before[box, row][:, None]
+        before = rows.before[box, row]
         doubt = rows.doubt[box, row] + (g.abs() * self.doubt[box]).sum(1)
         doubt = doubt + 2.0 * gamma(n0 + 8) * (g.abs() @ local.magnitude[:n0])
-        bare = Rows(middle, middle, doubt[:, None] * (1.0 + gamma(n0 + 8)), linear, linear, own, sign)
+        bare = Rows(before, before, doubt, linear, linear, own, sign)
         squared, components, spread = (t[:, 0] for t in local.products(bare))
         n = linear.shape[2]
         inner = linear[:, 0] @ local.gram[:n, :n0] + sign * local.gram[own[:, 0], :n0]
-        return Pairs(box, g, self._power(box, g), bare, squared, components, spread, inner)
+        constant = before - doubt * (1.0 + gamma(n0 + 8))
+        return Pairs(box, g, self._power(box, g), constant, squared, components, spread, inner)
 
     def _power(self, box: Tensor, g: Tensor) -> Tensor:
         """(Q, n0) exponents p for forms with coefficients g: of those known, what promises the least variance."""
@@ -94,7 +94,7 @@ class Moments:
         squared = pairs.squared + (linear * (2.0 * pairs.inner + along)).sum(1)
         components = pairs.components + linear @ local.components[:n0]
         spread = pairs.spread + linear.abs() @ local.length[:n0]
-        constant = pairs.bare.middle[:, 0] + linear @ local.constant[:n0] - pairs.bare.doubt[:, 0]
+        constant = pairs.constant + linear @ local.constant[:n0]
         boxes = self.boxes[box]
         parts = (t[:, None] for t in (constant, squared, components, spread))
         least, _, norm, _ = (t[:, 0] for t in local.within(boxes, *parts))
@@ -159,6 +159,7 @@ class Moments:
     ) -> tuple[Tensor, Tensor]:
         """Rates (Q,), about those wanted for Gaussian forms, and log kappa E exp(-rate F) with slopes that suit."""
         form = self._form(pairs, self.alpha[pairs.box])
+        # p = 1, the true law, is near enough to begin with, and moves the slopes less
         form = self._form(pairs, self._between(form, wanted(form), torch.ones_like(pairs.power)))
         for _ in range(_STEPS):
             form = self._form(pairs, self._between(form, _SHARE * wanted(form), pairs.power))
@@ -212,14 +213,14 @@ class Pairs:
 
     Attributes:
         box: (Q,); g, power: (Q, n0) coefficients of the first group's activations and exponents p.
-        bare: the rows without the first group, which is linear in `squared`, `components`, `spread` and `inner`:
-            their `products` (Q,), (Q, K), (Q,) and inner products (Q, n0) with the first group.
+        constant, squared, components, spread, inner: of the rows without the first group: constants (Q,), rounded
+            down, `Local.products` (Q,), (Q, K), (Q,), and inner products (Q, n0) with the first group.
     """
 
     box: Tensor
     g: Tensor
     power: Tensor
-    bare: Rows
+    constant: Tensor
     squared: Tensor
     components: Tensor
     spread: Tensor
@@ -256,7 +257,9 @@ def diagonals(local: Local, mask: tuple[bool, ...]) -> Tensor:
         squares = (local.length[first] ** 2).sum() * (8.0 * local.accuracy + 1.1e-9)
         doubt = (squares + 1.1e9 * ((longest - shortest) ** 2).sum()).item()
         rows = local.groups[1] if len(local.groups) > 1 else slice(local.units, None)
-        weight = (local.weight[rows, first][:_MOST_ROWS] * longest) ** 2
+        weight = (
+            local.weight[rows, first][: min(_MOST_ROWS, int(_MOST_ENTRIES / (len(longest) ** 2 + 1)))] * longest
+        ) ** 2
         found = dominating_diagonals(gram, weight, doubt) if len(longest) else None
         local.diagonals[mask] = torch.full_like(longest, torch.inf)[None] if found is None else found
     return local.diagonals[mask]
