@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import math
 from decimal import MIN_EMIN, Decimal, getcontext
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 
 from calotte.assess import assess
 from calotte.bounds import Settings
 from calotte.cell import Cell
 from calotte.network.random import random_network
 from calotte.noise import Sphere
+from calotte.plan import plan
 from calotte.printing import lower_text, number, probability_text
 from calotte.report.pictures import cell_picture, clip, risk_picture, riskiest_picture
-from calotte.report.tables import assessment_table, by_risk, summary
+from calotte.report.tables import assessment_table, by_risk, plan_table, summary
 
 getcontext().prec, getcontext().Emin = 60, MIN_EMIN
 positive = st.floats(min_value=1e-300, max_value=1e300)
@@ -62,6 +66,22 @@ def test_tables_and_pictures(tmp_path: Path) -> None:
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("risk.png", "riskiest.png", "cell.png"))
     odd = [[0.1, 0.2, 0.3]] * 14
     assert not riskiest_picture(found, np.array(odd), tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("width", [200, 80, 40])
+def test_numbers_are_never_cut(width: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    network = random_network((64, 12, 12, 3), generator)
+    x = torch.rand(14, 64, dtype=torch.float64, generator=generator).numpy()
+    found = assess(network, x, Sphere(0.2), settings=Settings(samples=200, boxes=20))
+    plans = plan(network, x, Sphere(1.0), 1e-3, rungs=["theorem", "cell", "relaxation", "concentration"])
+    for table in (assessment_table(found), plan_table(plans)):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(table, crop=False)
+        lines = [line.split() for line in console.export_text().splitlines()]
+        for i in range(14):
+            entries = [Text.from_markup(str(list(column.cells)[i])).plain for column in table.columns]
+            assert entries in lines
 
 
 def test_clipping_a_square() -> None:

@@ -172,7 +172,7 @@ def assess(
         fail(f"contradiction, a defect of calotte: {error}; please report it with {save_evidence(error, out)}", 1)
 
     console = stderr if as_json else Console(highlight=False)
-    console.print(assessment_table(found))
+    console.print(assessment_table(found), crop=False)
     console.print(summary(found))
     if out is not None:
         risk_picture(found, out / "risk.png")
@@ -216,7 +216,7 @@ def plan(
 
     from calotte.report.tables import plan_table
 
-    (stderr if as_json else Console(highlight=False)).print(plan_table(found))
+    (stderr if as_json else Console(highlight=False)).print(plan_table(found), crop=False)
 
 
 @app.command()
@@ -250,7 +250,7 @@ def cell(
     from calotte.report.pictures import cell_picture
     from calotte.report.tables import cell_table
 
-    (stderr if as_json else Console(highlight=False)).print(cell_table(here, faces))
+    (stderr if as_json else Console(highlight=False)).print(cell_table(here, faces), crop=False)
     if out is not None:
         if out.suffix.lower() == ".npz":
             np.savez_compressed(

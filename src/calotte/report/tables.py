@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from calotte.assess import Assessment
@@ -63,7 +64,7 @@ def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table
         if searched:
             cells.append(number(one.witness.distance, "up") if one.witness else "-")
         table.add_row(*cells)
-    return table
+    return uncut(table)
 
 
 def _sharpest(one: Assessment, event: str) -> str:
@@ -74,7 +75,7 @@ def _sharpest(one: Assessment, event: str) -> str:
 
 
 def lean_table(title: str, caption: str) -> Table:
-    """A table without frames, whose numbers are never cut."""
+    """A table without frames."""
     return Table(
         title=title,
         caption=caption,
@@ -85,6 +86,15 @@ def lean_table(title: str, caption: str) -> Table:
         pad_edge=False,
         min_width=min(78, len(title)),
     )
+
+
+def uncut(table: Table) -> Table:
+    """The table with columns that are never narrower than their entries: where space is short the headings break."""
+    for column in table.columns:
+        entries = [Text.from_markup(cell) for cell in column.cells if isinstance(cell, str)]
+        column.min_width = max((entry.cell_len for entry in entries), default=1)
+        column.overflow = "fold"
+    return table
 
 
 def plan_table(plans: Sequence[Plan], rows: int = 30) -> Table:
@@ -103,7 +113,7 @@ def plan_table(plans: Sequence[Plan], rows: int = 30) -> Table:
     for one in sorted(plans, key=most)[:rows]:
         values = [lower_text(one.largest_eps[name]) for name in names]
         table.add_row(str(one.index), str(one.predicted), *values, lower_text(one.distance))
-    return table
+    return uncut(table)
 
 
 def cell_table(cell: Cell, faces: Tensor, rows: int = 20) -> Table:
