@@ -64,6 +64,14 @@ def test_a_bound_that_is_not_a_number_proves_no_size() -> None:
     assert _closed_in(excess, torch.ones(1, dtype=torch.float64)) <= 1.2
 
 
+def test_sizes_that_overflow_end_the_search() -> None:
+    def proved(size: torch.Tensor) -> torch.Tensor:
+        assert size.isfinite()
+        return torch.full_like(size, -1.0)
+
+    assert 1e300 < _closed_in(proved, torch.full((1,), 1e300, dtype=torch.float64)) < math.inf
+
+
 @pytest.mark.parametrize("noise", [Sphere(7.0), Ball(0.1), Gaussian(2.0)])
 def test_size_of_the_noise_given_does_not_matter_and_cell_reaches_farther(noise: Noise) -> None:
     ours = plan(NETWORK, X[:4], noise, 1e-4, settings=Settings(boxes=30))

@@ -207,7 +207,9 @@ def _closed_in(excess: Callable[[Tensor], Tensor], low: Tensor) -> Tensor:
     high, above, step = low, -math.inf, _FIRST
     for i in range(_MOST_UP):
         high = low * math.exp(step)
-        above = excess(high).item() if high.isfinite() else math.inf
+        if not high.isfinite():
+            return low
+        above = excess(high).item()
         if not above <= 0.0:
             break
         # the second step is meant to fail by little

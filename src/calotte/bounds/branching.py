@@ -83,8 +83,9 @@ def _sum(local: Local, problem: Problem, target: float, deadline: float) -> floa
     reach = local.noise.standard_quantile(log_target - _BEYOND, local.m).item()
     slabs = cut(whole.leaves.boxes, 0, local, _SLABS, reach)
     measures = [slab.log_measure(local.noise, local.m) for slab in slabs]
-    beyond = torch.cat([*(t for t in measures if t <= target - _BEYOND + 1e-6), torch.tensor([-torch.inf]).double()])
-    slabs = [slab for slab, t in zip(slabs, measures, strict=True) if t > target - _BEYOND + 1e-6]
+    small = target - _BEYOND + 1e-6
+    beyond = torch.cat([*(t for t in measures if t <= small), torch.tensor([-torch.inf]).double()])
+    slabs = [slab for slab, t in zip(slabs, measures, strict=True) if t > small]
     slabs.sort(key=lambda slab: abs((slab.low + slab.high)[0, 0].item()))
     trees: list[Tree] = []
     if local.units <= _SMALL and slabs:
@@ -268,7 +269,7 @@ class Tree:
             n, cut_along = self.local.directions.shape
             if cut_along == n:  # boxes get small, and where they are nothing has to be paid
                 free = torch.full_like(parents.level, self.local.span * self.local.noise.size / self.local.sigma)
-                return self._tried(boxes, free[:, None], parents.found.impact)
+                return self._tried(boxes, free[:, None], None)
             best = self._between(boxes, parents, (-0.8, 0.6), None, 2)
         return self._between(boxes, best, (-0.2, 0.2), best, 1)
 

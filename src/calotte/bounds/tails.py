@@ -257,9 +257,8 @@ def diagonals(local: Local, mask: tuple[bool, ...]) -> Tensor:
         squares = (local.length[first] ** 2).sum() * (8.0 * local.accuracy + 1.1e-9)
         doubt = (squares + 1.1e9 * ((longest - shortest) ** 2).sum()).item()
         rows = local.groups[1] if len(local.groups) > 1 else slice(local.units, None)
-        weight = (
-            local.weight[rows, first][: min(_MOST_ROWS, int(_MOST_ENTRIES / (len(longest) ** 2 + 1)))] * longest
-        ) ** 2
+        most = min(_MOST_ROWS, int(_MOST_ENTRIES / (len(longest) ** 2 + 1)))
+        weight = (local.weight[rows, first][:most] * longest) ** 2
         found = dominating_diagonals(gram, weight, doubt) if len(longest) else None
         local.diagonals[mask] = torch.full_like(longest, torch.inf)[None] if found is None else found
     return local.diagonals[mask]

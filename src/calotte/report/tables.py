@@ -130,7 +130,7 @@ def cell_table(cell: Cell, faces: Tensor, rows: int = 20) -> Table:
     names, words = cell.names, {1: "yes", 0: "no", -1: "?"}
     for i in cell.distances.argsort()[: min(rows, known)].tolist():
         table.add_row(names[i], f"{cell.distances[i].item():.4g}", words[int(faces[i])])
-    return table
+    return uncut(table)
 
 
 def summary(assessments: Sequence[Assessment]) -> str:
