@@ -50,6 +50,10 @@ class Assessment:
         witness: the nearest point found that certainly is answered differently, None where none was found.
         bounds: what each rung says about the misclassification probability.
         estimates: what rare-event methods say about it, or about the probability of leaving the cell; no bounds.
+        event: what p is the probability of: "change" of the answer. arithmetic: "real", the function that is meant.
+        decision: the rule that answers; clip: the range that noisy inputs are clipped to, None for none.
+        distance_skipped: why `distance` is not known, where it was not asked for and would have taken too long.
+        map_sha256, input_sha256: of the noise map and of the input, as float64 numbers; run: of run.json.
     """
 
     index: int
@@ -68,6 +72,14 @@ class Assessment:
     model_sha256: str | None
     witness: Witness | None = None
     estimates: tuple[Estimate, ...] = ()
+    event: str = "change"
+    arithmetic: str = "real"
+    decision: str = "argmax"
+    clip: tuple[float, float] | None = None
+    map_sha256: str | None = None
+    input_sha256: str | None = None
+    run: str | None = None
+    distance_skipped: str | None = None
 
     @property
     def correct(self) -> bool | None:
@@ -92,7 +104,15 @@ class Assessment:
             "sigma": self.sigma,
             "input_dimension": self.input_dimension,
             "units": self.units,
+            "event": self.event,
+            "arithmetic": self.arithmetic,
+            "decision": self.decision,
+            "clip": None if self.clip is None else list(self.clip),
+            "map_sha256": self.map_sha256,
+            "input_sha256": self.input_sha256,
+            "run": self.run,
             "distance": self.distance,
+            **({} if self.distance_skipped is None else {"distance_skipped": self.distance_skipped}),
             "nearest_unit": self.nearest_unit,
             "certified_radius": self.certified_radius,
             "bounds": [bound.to_dict() for bound in self.bounds],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -42,6 +42,9 @@ class Plan:
             p <= delta proved, rounded down; 0 where there is none, None where no eps changes the answer.
         largest_sigma: the same as standard deviations per coordinate.
         scope: rung -> "all" where p <= delta is proved for every smaller eps too.
+        skipped: rung -> why it says nothing; such rungs are in none of the others.
+        cut_short: rung -> why the search for a larger eps ended early.
+        event, arithmetic, decision, clip, map_sha256, input_sha256, run: as of an Assessment.
     """
 
     index: int
@@ -56,6 +59,15 @@ class Plan:
     largest_sigma: dict[str, float | None]
     scope: dict[str, str]
     model_sha256: str | None
+    skipped: dict[str, str] = field(default_factory=dict)
+    cut_short: dict[str, str] = field(default_factory=dict)
+    event: str = "change"
+    arithmetic: str = "real"
+    decision: str = "argmax"
+    clip: tuple[float, float] | None = None
+    map_sha256: str | None = None
+    input_sha256: str | None = None
+    run: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The public JSON form."""
@@ -68,10 +80,19 @@ class Plan:
             "delta": self.delta,
             "input_dimension": self.input_dimension,
             "units": self.units,
+            "event": self.event,
+            "arithmetic": self.arithmetic,
+            "decision": self.decision,
+            "clip": None if self.clip is None else list(self.clip),
+            "map_sha256": self.map_sha256,
+            "input_sha256": self.input_sha256,
+            "run": self.run,
             "distance": self.distance,
             "largest_eps": self.largest_eps,
             "largest_sigma": self.largest_sigma,
             "scope": self.scope,
+            **({"skipped": self.skipped} if self.skipped else {}),
+            **({"cut_short": self.cut_short} if self.cut_short else {}),
             "version": version("calotte"),
             "model_sha256": self.model_sha256,
         }

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from calotte.deadline import Deadline
 from calotte.geometry import Distances, Geometry
 from calotte.network.graph import Network
 from calotte.noise import Noise
@@ -34,6 +35,7 @@ class Bound:
         seconds: what it took.
         confidence, samples, misclassified: of a sampled bound; delta, decision: of one that decides p <= delta.
         skipped: why the rung says nothing (then the bound is the trivial one).
+        cut_short: why the search for a smaller bound ended early; the bound stands all the same.
     """
 
     rung: str
@@ -46,6 +48,7 @@ class Bound:
     delta: float | None = None
     decision: Decided | None = None
     skipped: str | None = None
+    cut_short: str | None = None
 
     @property
     def certain(self) -> bool:
@@ -67,6 +70,8 @@ class Bound:
             entry["misclassified"] = self.misclassified
         if self.decision is not None:
             entry["delta"], entry["decision"] = self.delta, self.decision
+        if self.cut_short is not None:
+            entry["cut_short"] = self.cut_short
         return entry | {"seconds": round(self.seconds, 6)}
 
 
@@ -107,6 +112,7 @@ class Problem:
         noise: the noise.
         settings: budgets and levels.
         target: a bound on log p below which no more work is worth while.
+        deadline: of all work on it; by default the time limit of the settings, from now.
     """
 
     def __init__(
@@ -117,14 +123,18 @@ class Problem:
         noise: Noise,
         settings: Settings,
         target: float = -math.inf,
+        deadline: Deadline | None = None,
     ) -> None:
         self.geometry, self.x, self.index = geometry, x, index
         self.noise, self.settings, self.target = noise, settings, target
+        self.deadline = Deadline.after(settings.time_limit) if deadline is None else deadline
 
     def alone(self, i: int) -> Problem:
         """The problem of the i-th input of the batch."""
         one = slice(i, i + 1)
-        return Problem(self.geometry, self.x[one], self.index[one], self.noise, self.settings, self.target)
+        return Problem(
+            self.geometry, self.x[one], self.index[one], self.noise, self.settings, self.target, self.deadline
+        )
 
     @property
     def network(self) -> Network:
