@@ -106,7 +106,9 @@ def test_certified_radii_hold(name: str) -> None:
     net = NETWORKS[name]
     x = points(15, net.d, 20, 0.4)
     found = assess(net, x[:3], Sphere(1.0), settings=FAST)
-    found += assess(net, x[3:], Sphere(1.0), rungs=["theorem", "cell", "relaxation", "concentration"], settings=BOUNDS)
+    found += assess(
+        net, x[3:], Sphere(1.0), rungs=["theorem", "cell", "relaxation", "concentration"], settings=BOUNDS
+    )
     for result, row in zip(found, x, strict=True):
         y = row.clone().requires_grad_()
         z = net.forward(y[None])[0]
