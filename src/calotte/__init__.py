@@ -1,12 +1,14 @@
 """calotte: how likely is random noise to change what a ReLU network says, and how much of that can be proved?"""
 
-from calotte.assess import Assessment, assess
-from calotte.bounds import Bound, Settings
+from calotte.assess import assess, assess_each
+from calotte.assessment import Assessment
+from calotte.bounds import Bound
 from calotte.cell import Cell
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
 from calotte.network import Network, clipped, from_sklearn, from_torch, load, random_network
 from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
 from calotte.plan import Plan, plan
+from calotte.settings import Settings
 from calotte.shallow import ShallowHeaviside
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Sphere",
     "UnsupportedOperator",
     "assess",
+    "assess_each",
     "clipped",
     "from_sklearn",
     "from_torch",

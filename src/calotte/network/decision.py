@@ -59,6 +59,12 @@ class Decision:
         others = torch.arange(self.classes - 1).expand(len(predicted), -1)
         return others + (others >= predicted[:, None])
 
+    def keeps_ties(self, predicted: Tensor) -> Tensor:
+        """Whether an answer (B,) holds too where its margin over a rival is zero: bool (B, comparisons)."""
+        if self.rule == "sign":
+            return (predicted == 0)[:, None]
+        return self.rivals(predicted) > predicted[:, None]
+
     def comparison(self, predicted: Tensor) -> Tensor:
         """Rows c with margin c . z for each rival: (B,) -> (B, comparisons, K), entries 0, 1, -1.
 
