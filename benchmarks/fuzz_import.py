@@ -211,9 +211,9 @@ def verdict(content, folder):
     import torch
 
     from calotte.errors import CalotteError, SourceMismatch
-    from calotte.network.check import forward_error
-    from calotte.network.importer import import_graph
-    from calotte.network.onnx import load, runtime
+    from calotte.models.agreement import forward_error
+    from calotte.models.importer import import_graph
+    from calotte.models.onnx import load, runtime
 
     path = f"{folder}/case.onnx"
     with open(path, "wb") as file:

@@ -4,7 +4,10 @@ from calotte.assess import Assessment, assess
 from calotte.bounds import Bound, Settings
 from calotte.cell import Cell
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
-from calotte.network import Network, clipped, from_sklearn, from_torch, load, random_network
+from calotte.models.onnx import load
+from calotte.models.sklearn import from_sklearn
+from calotte.models.torch import from_torch
+from calotte.network import Network, clipped, random_network
 from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
 from calotte.plan import Plan, plan
 from calotte.shallow import ShallowHeaviside

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from calotte.models.operators.step import Step, Value, Variable, operator, plain
+from calotte.models.operators.windows import numbers, windows_of
 from calotte.network.convolution import Convolution, TransposedConvolution
-from calotte.network.operators.step import Step, Value, Variable, operator, plain
-from calotte.network.operators.windows import numbers, windows_of
 
 __all__: list[str] = []
 

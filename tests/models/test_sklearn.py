@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from calotte.errors import InvalidModel
-from calotte.network.sklearn import from_sklearn
+from calotte.models.sklearn import from_sklearn
 
 
 def fitted(labels, **options):

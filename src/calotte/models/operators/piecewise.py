@@ -8,10 +8,10 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from calotte.models.operators.elementwise import reflected, scaled, shifted, total
+from calotte.models.operators.linear import scalar
+from calotte.models.operators.step import Constant, Step, Value, Variable, operator, plain
 from calotte.network.graph import Relu
-from calotte.network.operators.elementwise import reflected, scaled, shifted, total
-from calotte.network.operators.linear import scalar
-from calotte.network.operators.step import Constant, Step, Value, Variable, operator, plain
 
 __all__ = ["extreme"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from calotte.network.operators.elementwise import scaled
-from calotte.network.operators.linear import scalar
-from calotte.network.operators.step import Step, Value, Variable, operator, plain
+from calotte.models.operators.elementwise import scaled
+from calotte.models.operators.linear import scalar
+from calotte.models.operators.step import Step, Value, Variable, operator, plain
 from calotte.network.reduction import AxisSum
 
 __all__ = ["reduced_axes", "summed", "without"]

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calotte.network.operators.elementwise import shifted
-from calotte.network.operators.step import MOST_ENTRIES, Constant, Parts, Step, Value, Variable, operator, plain
+from calotte.models.operators.elementwise import shifted
+from calotte.models.operators.step import MOST_ENTRIES, Constant, Parts, Step, Value, Variable, operator, plain
 from calotte.network.rearrange import Concatenation
 
 __all__ = ["concatenated", "taken"]

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from calotte.network.operators.elementwise import reflected, shifted
-from calotte.network.operators.step import Final, Step, Value, Variable, operator
+from calotte.models.operators.elementwise import reflected, shifted
+from calotte.models.operators.step import Final, Step, Value, Variable, operator
 
 __all__ = ["AFTER_FINAL"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from calotte.errors import InvalidModel, UnsupportedOperator
-from calotte.network.operators.step import MOST_ENTRIES, Constant, Step
+from calotte.models.operators.step import MOST_ENTRIES, Constant, Step
 
 __all__ = ["FOLDED", "fold"]
 

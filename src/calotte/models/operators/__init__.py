@@ -1,6 +1,6 @@
 """Operators: what each ONNX operator becomes in a network of affine maps and ReLUs."""
 
-from calotte.network.operators import (
+from calotte.models.operators import (
     convolution,
     elementwise,
     final,
@@ -11,7 +11,7 @@ from calotte.network.operators import (
     reduction,
     shapes,
 )
-from calotte.network.operators.step import HANDLERS
+from calotte.models.operators.step import HANDLERS
 
 __all__ = [
     "HANDLERS",

@@ -8,8 +8,8 @@ from agreement import floats, model_of, node, verify
 from onnx import TensorProto
 
 from calotte.errors import InvalidModel, UnsupportedOperator
-from calotte.network.importer import import_graph
-from calotte.network.onnx import from_onnx
+from calotte.models.importer import import_graph
+from calotte.models.onnx import from_onnx
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (1, 4, 5), (1, 4, 3, 2)])

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calotte.models.operators.step import Step, Value, Variable, operator, plain
 from calotte.network.affine import Affine, Dense, Diagonal
-from calotte.network.operators.step import Step, Value, Variable, operator, plain
 
 __all__ = ["scalar"]
 

@@ -8,10 +8,10 @@ import torch
 from agreement import assert_agrees, floats
 from torch import nn
 
+from calotte.models.onnx import load
+from calotte.models.torch import from_torch
 from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import evaluate
-from calotte.network.onnx import load
-from calotte.network.torch import from_torch
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,17 @@
-"""Distances on imported graphs that are no chains, against exact normals in 60 digits."""
+"""Distances and enclosures on imported graphs that are no chains, against exact values in 60 digits."""
 
 import mpmath
 import numpy as np
 import pytest
 import torch
 from agreement import floats, node
-from test_affine import exact_matrix
+from exact import assert_enclosed, exact_matrix, exact_values, randn
 
 from calotte.geometry import Geometry
+from calotte.models.onnx import from_onnx
 from calotte.network.affine import Diagonal
+from calotte.network.enclosure import evaluate
 from calotte.network.graph import Relu
-from calotte.network.onnx import from_onnx
 
 
 def branching(make_model):
@@ -101,3 +102,47 @@ def test_signed_distances_are_enclosed(make_model, make):
                 if norm > 1e-9:
                     assert lower >= value / norm - 1e-9
                     assert nearest == pytest.approx(float(abs(value) / norm), abs=1e-9)
+
+
+def test_enclosures_of_an_imported_graph_hold_the_exact_values(make_model):
+    """Convolution, pools, branches, a concatenation, a mean, from a file."""
+    nodes = [
+        node("Sub", ["x", "mean"], ["a"]),
+        node("Div", ["a", "scale"], ["b"]),
+        node("Conv", ["b", "k", "c"], ["h"], pads=[1, 1, 0, 1]),
+        node("LeakyRelu", ["h"], ["l"], alpha=0.1),
+        node("MaxPool", ["l"], ["m"], kernel_shape=[2, 2], strides=[2, 1]),
+        node("AveragePool", ["l"], ["p"], kernel_shape=[2, 2], strides=[2, 1]),
+        node("Concat", ["m", "p"], ["q"], axis=1),
+        node("Abs", ["q"], ["r"]),
+        node("ReduceMean", ["r"], ["s"], axes=[2], keepdims=0),
+        node("Flatten", ["s"], ["t"]),
+        node("Gemm", ["t", "w"], ["y"], alpha=0.3),
+    ]
+    weights = {"mean": floats(2, 1, 1), "scale": np.float32(0.3), "k": floats(3, 2, 2, 3), "c": floats(3)}
+    network = from_onnx(make_model(nodes, weights | {"w": floats(18, 3)}, (1, 2, 4, 4)))
+    x = randn(3, 32)
+    x[1] = 0.25
+    for masks in (None, network.masks(network.pattern(x))):
+        enclosed = evaluate(network, x, masks)
+        with mpmath.workdps(60):
+            for b in range(len(x)):
+                assert_enclosed(enclosed, exact_values(network, x[b]), b)
+
+
+def test_batch_norm_is_enclosed(make_model):
+    names = ["scale", "bias", "mean", "variance"]
+    weights = {name: floats(3) for name in names}
+    weights["variance"] = weights["variance"] ** 2
+    model = make_model([node("BatchNormalization", ["x", *names], ["y"], epsilon=1e-5)], weights, (1, 3))
+    network, epsilon = from_onnx(model), float(np.float32(1e-5))
+    x = torch.cat(
+        [randn(50, 3), torch.zeros(1, 3, dtype=torch.float64), torch.from_numpy(weights["mean"])[None].double()]
+    )
+    out = evaluate(network, x)[-1]
+    with mpmath.workdps(60):
+        for row, value, error in zip(x.tolist(), out.value.tolist(), out.error.tolist(), strict=True):
+            for k in range(3):
+                scale, bias, mean, variance = (mpmath.mpf(float(weights[name][k])) for name in names)
+                true = scale * (mpmath.mpf(row[k]) - mean) / mpmath.sqrt(variance + mpmath.mpf(epsilon)) + bias
+                assert abs(mpmath.mpf(value[k]) - true) <= mpmath.mpf(error[k])

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from calotte.errors import InvalidModel, UnsupportedOperator
+from calotte.models.torch import from_torch
 from calotte.network.graph import Relu
-from calotte.network.torch import from_torch
 
 
 def mlp():

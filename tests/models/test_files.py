@@ -11,8 +11,8 @@ from agreement import assert_agrees, floats, node
 from onnx import TensorProto, helper
 
 from calotte.errors import InvalidInput, InvalidModel, UnsupportedOperator
-from calotte.network.onnx import from_onnx, load
-from calotte.network.operators.folding import product_is_exact, sum_is_exact
+from calotte.models.onnx import from_onnx, load
+from calotte.models.operators.folding import product_is_exact, sum_is_exact
 
 NEWEST = onnx.defs.onnx_opset_version()
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from calotte.geometry import pull_back
+from calotte.models.onnx import from_onnx
 from calotte.network.enclosure import evaluate
-from calotte.network.onnx import from_onnx
 
 integers, sampled = st.integers, st.sampled_from
 

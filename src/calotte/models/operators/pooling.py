@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from calotte.models.operators.elementwise import scaled
+from calotte.models.operators.linear import scalar
+from calotte.models.operators.movement import concatenated, taken
+from calotte.models.operators.piecewise import extreme
+from calotte.models.operators.reduction import reduced_axes, summed, without
+from calotte.models.operators.step import Step, Value, Variable, operator, plain
+from calotte.models.operators.windows import windows_of
 from calotte.network.convolution import Convolution
-from calotte.network.operators.elementwise import scaled
-from calotte.network.operators.linear import scalar
-from calotte.network.operators.movement import concatenated, taken
-from calotte.network.operators.piecewise import extreme
-from calotte.network.operators.reduction import reduced_axes, summed, without
-from calotte.network.operators.step import Step, Value, Variable, operator, plain
-from calotte.network.operators.windows import windows_of
 
 __all__: list[str] = []
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from calotte.models.operators.step import Step
 from calotte.network.affine import Shape
-from calotte.network.operators.step import Step
 
 __all__ = ["Windows", "numbers", "windows_of"]
 

@@ -14,14 +14,14 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, UnsupportedOperator
+from calotte.models.operators import HANDLERS
+from calotte.models.operators.final import AFTER_FINAL
+from calotte.models.operators.folding import FOLDED, fold
+from calotte.models.operators.step import MOST_ENTRIES, Builder, Constant, Final, Parts, Step, Value, Variable, plain
+from calotte.models.simplify import simplify
 from calotte.network.affine import Shape
 from calotte.network.decision import Decision, Rule
 from calotte.network.graph import Network
-from calotte.network.operators import HANDLERS
-from calotte.network.operators.final import AFTER_FINAL
-from calotte.network.operators.folding import FOLDED, fold
-from calotte.network.operators.step import MOST_ENTRIES, Builder, Constant, Final, Parts, Step, Value, Variable, plain
-from calotte.network.simplify import simplify
 
 __all__ = ["Imported", "first_line", "import_graph"]
 

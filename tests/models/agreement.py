@@ -8,9 +8,9 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper
 
+from calotte.models.importer import import_graph
+from calotte.models.onnx import from_onnx, in_float64
 from calotte.network.affine import Affine
-from calotte.network.importer import import_graph
-from calotte.network.onnx import from_onnx, in_float64
 from calotte.network.single import in_single
 
 __all__ = ["assert_adjoint", "assert_agrees", "floats", "model_of", "node", "reseed", "session_outputs", "verify"]

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calotte.models.operators.linear import scalar
+from calotte.models.operators.step import Constant, Step, Value, Variable, operator, plain
 from calotte.network.affine import Diagonal, Shape, Sum
-from calotte.network.operators.linear import scalar
-from calotte.network.operators.step import Constant, Step, Value, Variable, operator, plain
 
 __all__ = ["reflected", "scaled", "shifted", "total"]
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from calotte.errors import InvalidModel
+from calotte.models.agreement import Source, check
 from calotte.network.affine import Dense
-from calotte.network.check import Source, check
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 

@@ -10,11 +10,11 @@ from agreement import assert_agrees, floats, node, session_outputs
 from onnx import TensorProto, helper
 
 from calotte.errors import InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
-from calotte.network import check
+from calotte.models.agreement import Source, check
+from calotte.models.importer import import_graph
+from calotte.models.onnx import from_onnx, in_float64, load
 from calotte.network.affine import Dense, Diagonal, Reshape
 from calotte.network.graph import Relu
-from calotte.network.importer import import_graph
-from calotte.network.onnx import from_onnx, in_float64, load
 
 
 @pytest.mark.parametrize(
@@ -279,17 +279,17 @@ def test_a_wrong_network_is_not_handed_out(data):
     """A weight off by 1 %, or a unit swapped, in any layer of a real network is caught."""
     path = data / "mnistfc" / "mnist-net_256x2.onnx"
     network = load(path)
-    source = check.Source(lambda x: session_outputs(path, x), "it", 2.0**-24)
+    source = Source(lambda x: session_outputs(path, x), "it", 2.0**-24)
     model = onnx.load(path)
     exact = in_float64(model, import_graph(model))
-    check.check(network, source)
+    check(network, source)
     for layer in network.nodes:
         if isinstance(layer.op, Dense):
             weight = layer.op.weight.clone()
             layer.op.weight *= 1.01
             layer.op.__dict__.pop("absolute", None)
             with pytest.raises(SourceMismatch, match="differ at a"):
-                check.check(network, source, lambda: exact)
+                check(network, source, lambda: exact)
             layer.op.weight = weight
             layer.op.__dict__.pop("absolute", None)
 

@@ -17,10 +17,10 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from calotte.errors import InvalidModel, SourceMismatch
-from calotte.network.check import Source, check
+from calotte.models.agreement import Source, check
+from calotte.models.importer import Imported, first_line, import_graph
 from calotte.network.decision import Rule
 from calotte.network.graph import Network
-from calotte.network.importer import Imported, first_line, import_graph
 
 __all__ = ["from_onnx", "in_float64", "load"]
 

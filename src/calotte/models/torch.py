@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calotte.errors import InvalidModel
-from calotte.network.check import DOUBLE, SINGLE, Source, check, differences, probes
+from calotte.models.agreement import DOUBLE, SINGLE, Source, check, differences, probes
+from calotte.models.importer import first_line, import_graph
+from calotte.models.onnx import in_float64
+from calotte.models.operators.step import Final
 from calotte.network.decision import Decision, Rule
 from calotte.network.graph import Network, Original
-from calotte.network.importer import first_line, import_graph
-from calotte.network.onnx import in_float64
-from calotte.network.operators.step import Final
 
 __all__ = ["from_torch"]
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from calotte.models.operators.step import Constant, Step, Value, operator
 from calotte.network.affine import Shape
-from calotte.network.operators.step import Constant, Step, Value, operator
 
 __all__: list[str] = []
 
