@@ -15,9 +15,9 @@ from zoo import dense, points, random_dense, residual, tensor
 from calotte.assess import RUNGS, assess, assess_each, select_rungs
 from calotte.bounds import PROVED_RUNGS
 from calotte.errors import InvalidInput
+from calotte.models.onnx import load
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
-from calotte.network.onnx import load
 from calotte.network.random import random_network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, noise_map
 from calotte.settings import Settings

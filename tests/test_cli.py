@@ -19,7 +19,7 @@ import calotte
 from calotte import cli
 from calotte.assess import RUNGS
 from calotte.bounds import PROVED_RUNGS
-from calotte.network.onnx import load
+from calotte.models.onnx import load
 
 
 def save_model(path: Path, d: int = 6, classes: int = 3, hidden: int = 8, operator: str = "Relu") -> Path:

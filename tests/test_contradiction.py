@@ -19,7 +19,7 @@ from calotte.assess import assess
 from calotte.bounds import PROVED_RUNGS, Bound, Problem, ProvedRung
 from calotte.errors import Contradiction
 from calotte.geometry import Geometry
-from calotte.network.onnx import load
+from calotte.models.onnx import load
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.sampling.contradiction import LEVEL, binomial_tail, check_samples
 from calotte.sampling.monte_carlo import SAMPLING
