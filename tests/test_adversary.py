@@ -16,13 +16,13 @@ from calotte.adversary import Witness, nearest_misclassified
 from calotte.assess import assess
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
+from calotte.models.onnx import load
+from calotte.models.torch import from_torch
 from calotte.network.affine import Dense, Sum
 from calotte.network.clip import clipped
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Original, Relu
-from calotte.network.onnx import load
 from calotte.network.random import random_network
-from calotte.network.torch import from_torch
 from calotte.noise import Sphere
 
 

@@ -18,8 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 import calotte
 from calotte import cli
 from calotte.assess import RUNGS
-from calotte.bounds import PROVED_RUNGS, Settings
-from calotte.network.onnx import load
+from calotte.bounds import PROVED_RUNGS
+from calotte.models.onnx import load
+from calotte.settings import Settings
 
 
 def save_model(path: Path, d: int = 6, classes: int = 3, hidden: int = 8, operator: str = "Relu") -> Path:
