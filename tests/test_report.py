@@ -53,7 +53,7 @@ def test_tables_and_pictures(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     network = random_network((64, 12, 12, 3), generator)
     x = torch.rand(14, 64, dtype=torch.float64, generator=generator).numpy()
-    found = assess(network, x, Sphere(0.4), settings=Settings(samples=200, boxes=20), labels=np.zeros(14, dtype=int))
+    found = assess(network, x, Sphere(0.4), settings=Settings(samples=200), labels=np.zeros(14, dtype=int))
     logs = [one.best.log_misclassification for one in by_risk(found) if one.best]
     assert logs == sorted(logs, reverse=True)
     console = Console(width=120, record=True, quiet=False, file=(tmp_path / "out").open("w"))
