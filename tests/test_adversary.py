@@ -14,8 +14,8 @@ from torch import Tensor
 
 from calotte.adversary import Witness, nearest_misclassified
 from calotte.assess import assess
+from calotte.cells.distances import Geometry
 from calotte.errors import InvalidInput
-from calotte.geometry import Geometry
 from calotte.network.affine import Dense, Sum
 from calotte.network.clip import clipped
 from calotte.network.decision import Decision

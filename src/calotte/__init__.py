@@ -2,7 +2,7 @@
 
 from calotte.assess import Assessment, assess
 from calotte.bounds import Bound, Settings
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
 from calotte.network import Network, clipped, from_sklearn, from_torch, load, random_network
 from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map

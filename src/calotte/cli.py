@@ -20,9 +20,9 @@ from rich.console import Console
 
 from calotte.assess import ESTIMATORS, RUNGS, Assessment, assess_each
 from calotte.bounds import Settings
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
+from calotte.cells.distances import Geometry
 from calotte.errors import CalotteError, Contradiction, InvalidInput
-from calotte.geometry import Geometry
 from calotte.inputs import Inputs, parse_index, read_array, read_inputs
 from calotte.network.clip import clipped
 from calotte.network.graph import Network

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from calotte.assess import batches, check_index, check_labels, check_settings, select_rungs
 from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung, Settings
+from calotte.cells.distances import Geometry
 from calotte.errors import InvalidInput
-from calotte.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise
 from calotte.rounding import down

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from calotte.adversary.witness import margins
+from calotte.cells.packing import pull_back
 from calotte.network.affine import Affine
 from calotte.network.graph import Network
-from calotte.normals import pull_back
 
 __all__ = ["Slopes", "padded"]
 

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from calotte.bounds.dense import Layer, Lines, lines_of, through
-from calotte.geometry import Geometry, signed_distances
+from calotte.cells.distances import Geometry, signed_distances
+from calotte.cells.packing import row_norms
 from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import Enclosure, evaluate, magnitude_pass
 from calotte.network.graph import Relu
-from calotte.normals import row_norms
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
 __all__ = ["Form", "LinearBounds", "Relaxation", "relaxed_lines"]

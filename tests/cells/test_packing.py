@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from calotte.geometry import Geometry
+from calotte.cells.distances import Geometry
+from calotte.cells.packing import one_hot_blocks, pack, pull_back, receptive_fields, row_norms
 from calotte.network.affine import Affine, Dense, Reshape, Sum
 from calotte.network.convolution import Convolution
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
-from calotte.normals import one_hot_blocks, pack, pull_back, receptive_fields, row_norms
 
 GENERATOR = torch.Generator().manual_seed(0)
 

@@ -14,10 +14,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from calotte.cells.packing import Packing, pack, pull_back, row_norms
 from calotte.network.chain import RowSpace, chain_of, row_space
 from calotte.network.enclosure import Enclosure, evaluate, normal_errors
 from calotte.network.graph import Network, Relu
-from calotte.normals import Packing, pack, pull_back, row_norms
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 
 __all__ = ["Distances", "Geometry", "signed_distances"]

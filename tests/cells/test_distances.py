@@ -24,12 +24,12 @@ from zoo import (
     tensor,
 )
 
-from calotte import geometry
-from calotte.geometry import Geometry
+from calotte.cells import distances as geometry
+from calotte.cells.distances import Geometry
+from calotte.cells.packing import one_hot_blocks
 from calotte.network.affine import Dense, Diagonal, Reshape
 from calotte.network.chain import row_space
 from calotte.network.graph import Network, Relu
-from calotte.normals import one_hot_blocks
 
 ULP = 2.0**-52
 
