@@ -19,8 +19,8 @@ from data import DATA, cifar, images
 from calotte import Sphere, load
 from calotte.assess import PROVED_RUNGS
 from calotte.bounds import Problem, Settings
-from calotte.cells.distances import Geometry
-from calotte.cells.packing import one_hot_blocks, pull_back, row_norms
+from calotte.cells.geometry import Geometry
+from calotte.cells.products import one_hot_blocks, pull_back, row_norms
 
 EPS, BATCH = 0.05, 256
 

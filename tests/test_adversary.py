@@ -14,7 +14,7 @@ from torch import Tensor
 
 from calotte.adversary import Witness, nearest_misclassified
 from calotte.assess import assess
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
 from calotte.network.affine import Dense, Sum
 from calotte.network.clip import clipped

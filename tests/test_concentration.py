@@ -21,7 +21,7 @@ from calotte.bounds.concentration import (
     relaxed_radius,
 )
 from calotte.bounds.relaxation import Relaxation
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.network.affine import Dense
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere

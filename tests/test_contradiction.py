@@ -17,7 +17,7 @@ from zoo import dense, points, random_dense
 
 from calotte.assess import assess
 from calotte.bounds import PROVED_RUNGS, Bound, Problem, ProvedRung, Settings
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.errors import Contradiction
 from calotte.network.onnx import load
 from calotte.noise import Ball, Gaussian, Noise, Sphere

@@ -12,7 +12,7 @@ from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
 from calotte.bounds import Problem, Settings
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere

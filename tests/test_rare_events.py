@@ -13,7 +13,7 @@ from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
 from calotte.bounds import Problem, Settings
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
 from calotte.network.affine import Dense
 from calotte.network.graph import Network

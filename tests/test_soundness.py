@@ -43,7 +43,8 @@ from calotte.bounds.evaluation import Units
 from calotte.bounds.local import Local
 from calotte.bounds.relaxation import LinearBounds, Relaxation
 from calotte.bounds.tails import Moments
-from calotte.cells.distances import Distances, Geometry
+from calotte.cells.distances import Distances
+from calotte.cells.geometry import Geometry
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, _Bounded

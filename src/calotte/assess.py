@@ -14,7 +14,7 @@ from torch import Tensor
 
 from calotte.adversary import RESTARTS, Witness, nearest_misclassified
 from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, Settings, relaxed_radius
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise

@@ -21,7 +21,7 @@ from rich.console import Console
 from calotte.assess import ESTIMATORS, RUNGS, Assessment, assess_each
 from calotte.bounds import Settings
 from calotte.cells.cell import Cell
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.errors import CalotteError, Contradiction, InvalidInput
 from calotte.inputs import Inputs, parse_index, read_array, read_inputs
 from calotte.network.clip import clipped

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from calotte.assess import batches, check_index, check_labels, check_settings, select_rungs
 from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung, Settings
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise

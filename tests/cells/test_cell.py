@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from zoo import dense, exact_planes, gaussian_layers, points, random_dense, residual, signed_planes, tensor
 
 from calotte.cells.cell import Cell
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 

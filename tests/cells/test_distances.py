@@ -24,11 +24,11 @@ from zoo import (
     tensor,
 )
 
-from calotte.cells import distances as geometry
-from calotte.cells.distances import Geometry
-from calotte.cells.packing import one_hot_blocks
+from calotte.cells import geometry
+from calotte.cells.geometry import Geometry
+from calotte.cells.products import one_hot_blocks
 from calotte.network.affine import Dense, Diagonal, Reshape
-from calotte.network.chain import row_space
+from calotte.network.chain import chain_of, row_space
 from calotte.network.graph import Network, Relu
 
 ULP = 2.0**-52
@@ -38,7 +38,7 @@ def geometries(net: Network, noise_map=None) -> list[Geometry]:
     """The same geometry by every path that the network allows: as a chain, and streamed."""
     streamed = Geometry(net, noise_map)
     streamed.chain = None
-    return [streamed] + [Geometry(net, noise_map)] * (geometry.chain_of(net) is not None)
+    return [streamed] + [Geometry(net, noise_map)] * (chain_of(net) is not None)
 
 
 def assert_sound(net: Network, x, noise_map=None, nearest: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Normals by transposed products: packed ones are those of one product for each unit."""
+"""Normals by packed columns: what they give is what one transposed product for each unit gives."""
 
 from __future__ import annotations
 
@@ -7,92 +7,154 @@ import math
 import pytest
 import torch
 
-from calotte.cells.distances import Geometry
-from calotte.cells.packing import one_hot_blocks, pack, pull_back, receptive_fields, row_norms
-from calotte.network.affine import Affine, Dense, Reshape, Sum
-from calotte.network.convolution import Convolution
+from calotte.cells.fields import grid, receptive_fields
+from calotte.cells.geometry import Geometry
+from calotte.cells.packing import Columns
+from calotte.cells.products import margin_rows, one_hot_rows, pull_back, row_norms
+from calotte.cells.stages import make_plan
+from calotte.network.affine import Affine, Dense, Diagonal, Reshape, Sum
+from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 
 GENERATOR = torch.Generator().manual_seed(0)
 
 
+def randn(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=GENERATOR)
+
+
 def convolution(shape: tuple[int, ...], out: int, size: int, stride: int, pad: int) -> Convolution:
-    kernel = torch.randn(out, shape[0], size, size, dtype=torch.float64, generator=GENERATOR)
-    bias = torch.randn(out, dtype=torch.float64, generator=GENERATOR)
-    both = [(pad, pad)] * 2
-    return Convolution(kernel, bias, shape, stride=(stride,) * 2, padding=both, dilation=(1, 1))
+    kernel = randn(out, shape[0], size, size)
+    return Convolution(kernel, randn(out), shape, stride=(stride,) * 2, padding=[(pad, pad)] * 2, dilation=(1, 1))
 
 
-def residual_network() -> Network:
-    """3 x 12 x 12 input, a strided convolution, a residual block, a dense layer."""
-    first = convolution((3, 12, 12), 4, 3, 2, 1)
-    second = convolution(first.output_shape, 4, 3, 1, 1)
-    shape = second.output_shape
-    weight = torch.randn(5, math.prod(shape), dtype=torch.float64, generator=GENERATOR)
-    ops: list[tuple[Affine | Relu, tuple[int, ...]]] = [
-        (first, (0,)), (Relu(shape), (1,)), (second, (2,)), (Sum(shape, (1, 1)), (2, 3)), (Relu(shape), (4,)),
-        (Reshape(shape, (math.prod(shape),)), (5,)), (Dense(weight), (6,)),
+def graph(shape: tuple[int, ...], rule: str, *steps: tuple[Affine | Relu, tuple[int, ...]]) -> Network:
+    nodes = [Node("x", None), *(Node(f"n{i}", op, inputs) for i, (op, inputs) in enumerate(steps, 1))]
+    outputs = math.prod(steps[-1][0].output_shape)
+    return Network(tuple(nodes), shape, Decision(rule, outputs))
+
+
+def residual(flat: bool = False, rule: str = "argmax") -> Network:
+    """A strided convolution, two residual blocks (one reads the image again), a dense layer; 3 x 12 x 12 inputs."""
+    shape = (3, 12, 12)
+    first = convolution(shape, 4, 3, 2, 1)
+    second, third = convolution((4, 6, 6), 4, 3, 1, 1), convolution((4, 6, 6), 5, 3, 1, 1)
+    again, last = convolution(shape, 5, 1, 2, 0), Dense(randn(4 if rule != "sign" else 1, 180))
+    ops = [
+        (first, (0,)), (Relu((4, 6, 6)), (1,)), (second, (2,)), (Sum((4, 6, 6), (1, 1)), (2, 3)), (Relu((4, 6, 6)), (4,)),
+        (third, (5,)), (again, (0,)), (Sum((5, 6, 6), (1, -1)), (6, 7)), (Relu((5, 6, 6)), (8,)),
+        (Reshape((5, 6, 6), (180,)), (9,)), (last, (10,)),
     ]  # fmt: skip
-    nodes = [Node("x", None), *(Node(f"n{i}", op, inputs) for i, (op, inputs) in enumerate(ops, 1))]
-    return Network(tuple(nodes), (3, 12, 12), Decision("argmax", 5))
+    if not flat:
+        return graph(shape, rule, *ops)
+    start = [(Diagonal((432,), torch.full((), 0.3, dtype=torch.float64), None), (0,)), (Reshape((432,), shape), (1,))]
+    return graph((432,), rule, *start, *((op, tuple(j + 2 for j in inputs)) for op, inputs in ops))
 
 
-NETWORK = residual_network()
-X = torch.randn(2, NETWORK.d, dtype=torch.float64, generator=GENERATOR)
+def generator_network() -> Network:
+    """Seven latent numbers to an image by transposed convolutions, and two outputs."""
+    up = Convolution(randn(3, 2, 4, 4), None, (2, 8, 8), stride=(2, 2), padding=[(1, 1)] * 2, dilation=(1, 1))
+    return graph(
+        (7,), "argmin", (Dense(randn(48, 7)), (0,)), (Relu((48,)), (1,)), (Reshape((48,), (3, 4, 4)), (2,)),
+        (TransposedConvolution(up, randn(2)), (3,)), (Relu((2, 8, 8)), (4,)), (Reshape((2, 8, 8), (128,)), (5,)),
+        (Dense(randn(2, 128)), (6,)),
+    )  # fmt: skip
 
 
-def one_by_one(network: Network, x: torch.Tensor, node: int, scale: torch.Tensor | float = 1.0) -> torch.Tensor:
+NETWORKS = {
+    "residual": residual(),
+    "residual, flat inputs, sign": residual(flat=True, rule="sign"),
+    "generator": generator_network(),
+}
+
+
+def one_by_one(geometry: Geometry, x: torch.Tensor) -> torch.Tensor:
+    """Distances of one input (N,), a transposed product for each."""
+    network, last = geometry.network, len(geometry.network.nodes) - 1
     masks = {i: mask[0] for i, mask in network.masks(network.pattern(x[None])).items()}
-    rows = [pull_back(network, masks, node, hot) for _, hot in one_hot_blocks(network, node, 1e5)]
-    return row_norms(torch.cat(rows) * scale)
+    values = dict(network.values(x[None]))
+    answer = int(network.predict(x[None]))
+    found = []
+    for node in [*(network.nodes[i].inputs[0] for i in network.relus), last]:
+        if node == last:
+            value = network.decision.margins(answer, values[node].reshape(1, -1))
+            rows = margin_rows(network, answer, 0, network.decision.comparisons)
+        else:
+            value, rows = values[node], one_hot_rows(network, node, 0, math.prod(network.shape(node)))
+        norms = geometry.scaled(pull_back(network, masks, node, rows)).norm(dim=1)
+        found.append(torch.where(norms > 0, value.flatten().abs() / norms, torch.inf))
+    return torch.cat(found)
 
 
-@pytest.mark.parametrize("limit", [2e9, 1e6])
-def test_packed_norms_are_those_of_single_products(limit: float) -> None:
-    geometry = Geometry(NETWORK, memory_limit=limit)
-    packings = geometry.packings
-    assert sum(p.products for p in packings.values()) < 0.5 * NETWORK.hidden_units
-    distances = geometry.distances(X)
-    start = 0
-    for node in packings:
-        size = math.prod(NETWORK.shape(node))
-        values = dict(NETWORK.values(X[:1]))[node].flatten().abs()
-        expected = values / one_by_one(NETWORK, X[0], node)
-        torch.testing.assert_close(distances.nearest[0, start : start + size], expected, rtol=1e-10, atol=0.0)
-        start += size
-
-
-def test_a_scale_map_packs_and_a_matrix_does_not() -> None:
-    scale = torch.rand(NETWORK.d, dtype=torch.float64, generator=GENERATOR)
+@pytest.mark.parametrize("memory", [2e9, 4e5, 1e3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_distances_by_columns_are_those_of_single_products(name: str, memory: float) -> None:
+    network = NETWORKS[name]
+    scale = torch.rand(network.d, dtype=torch.float64, generator=GENERATOR)
     scale[::3] = 0.0
-    diagonal, matrix = Geometry(NETWORK, scale), Geometry(NETWORK, torch.diag(scale))
-    a, b = diagonal.distances(X), matrix.distances(X)
-    torch.testing.assert_close(a.nearest, b.nearest, rtol=1e-10, atol=0.0)
-    assert [p.owner is None for p in matrix.packings.values()] == [True, True]
-    assert diagonal.packings[1].owner is not None
+    for noise_map in (None, scale, randn(network.d, 4)):
+        geometry = Geometry(network, noise_map, memory)
+        for x in randn(2, network.d):
+            found = geometry.distances(x[None]).nearest[0]
+            torch.testing.assert_close(found, one_by_one(geometry, x), rtol=1e-9, atol=0.0)
 
 
-def test_fields_hold_every_input_that_a_unit_depends_on() -> None:
-    for node in (1, 4):
-        shape = NETWORK.shape(node)
-        fields = receptive_fields(NETWORK, node, shape[0])
-        masks = {i: torch.ones(NETWORK.shape(i)) for i in NETWORK.relus}
-        for block, hot in one_hot_blocks(NETWORK, node, 1e9):
-            seen = pull_back(NETWORK, masks, node, hot) != 0
-            positions = torch.arange(block.start, block.stop) % len(fields)
-            assert not (seen & ~fields[positions]).any()
+@pytest.mark.parametrize("memory", [2e9, 4e5])
+@pytest.mark.parametrize("through", range(5))
+def test_every_split_into_columns_and_rows_gives_the_same(through: int, memory: float) -> None:
+    """All first `through` nodes by columns, whatever costs less: entries are carried from stage to stage."""
+    network = NETWORKS["residual"]
+    targets = {1: 144, 4: 144, 8: 180, 11: 3}
+    geometry = Geometry(network, None, memory)
+    chosen = make_plan(
+        network, {t: 10**9 if k < through else 0 for k, t in enumerate(targets)}, geometry.widths, memory
+    )
+    assert [t for stage in chosen.stages for t in stage.targets] == list(targets)[:through]
+    if memory > 1e6 and through > 2:
+        assert [stage.columns for stage in chosen.stages[:3]] == [27, 147, 363]
+        assert [stage.carries for stage in chosen.stages[:2]] == [(1,), (4,)]
+    geometry.plan = chosen
+    x = randn(1, network.d)
+    torch.testing.assert_close(geometry.distances(x).nearest[0], one_by_one(geometry, x[0]), rtol=1e-9, atol=0.0)
 
 
-def test_groups_do_not_overlap_and_hold_every_position_once() -> None:
-    for node in (1, 4):
-        packing = pack(NETWORK, node)
-        fields = receptive_fields(NETWORK, node, packing.channels).to(torch.float64)
-        assert (packing.members.sum(0) == 1).all()
-        assert ((packing.members @ fields) <= 1).all()
+def test_a_generator_takes_a_product_for_each_latent_number() -> None:
+    (stage,) = Geometry(NETWORKS["generator"]).plan.stages
+    assert stage.columns == 7
+    assert set(stage.targets) >= {1, 4}
 
 
-def test_norms_survive_overflow_and_underflow_of_squares() -> None:
+def test_a_matrix_takes_a_product_for_each_of_its_columns_and_a_scale_packs() -> None:
+    network = NETWORKS["residual"]
+    assert [s.columns for s in Geometry(network, randn(network.d, 4)).plan.stages] == [4]
+    assert Geometry(network, torch.rand(network.d).double()).plan.stages[0].columns == 27
+
+
+@pytest.mark.parametrize("widths", [(3, 5, 4), (1, 1, 1), (3, 12, 12)])
+def test_inputs_of_one_column_are_a_width_apart(widths: tuple[int, ...]) -> None:
+    network = NETWORKS["residual"]
+    assert grid(network) == (3, 12, 12)
+    columns = Columns(network, None).inputs(torch.arange(math.prod(widths)), widths)
+    assert torch.equal(columns.sum(0), torch.ones(3, 12, 12, dtype=torch.float64))  # every input in one of them
+    for column in columns:
+        places = column.nonzero()
+        apart = (places[:, None] - places).abs()
+        assert (
+            (apart == 0).all(2) | (apart >= torch.tensor(widths)).any(2)
+        ).all()  # never in one box of these widths
+
+
+def test_flat_inputs_are_seen_as_the_image_that_they_become() -> None:
+    assert grid(residual(flat=True)) == (3, 12, 12)
+    flat, image = residual(flat=True), receptive_fields(residual())
+    assert [fields.widths for fields in receptive_fields(flat).values()][2:] == [f.widths for f in image.values()]
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_norms_survive_overflow_and_underflow_of_squares(dim: int) -> None:
     rows = torch.tensor([[3e-200, 4e-200], [3e200, 4e200], [3.0, 4.0], [0.0, 0.0]], dtype=torch.float64)
     expected = torch.tensor([5e-200, 5e200, 5.0, 0.0], dtype=torch.float64)
-    torch.testing.assert_close(row_norms(rows), expected, rtol=1e-14, atol=0.0)
+    found = row_norms(rows if dim else rows.t(), dim)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=0.0)
+    assert row_norms(torch.tensor([[math.nan, 1.0], [math.inf, 1.0]])).isfinite().sum() == 0

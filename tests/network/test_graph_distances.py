@@ -7,7 +7,7 @@ import torch
 from agreement import floats, node
 from test_affine import exact_matrix
 
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.network.affine import Diagonal
 from calotte.network.graph import Relu
 from calotte.network.onnx import from_onnx

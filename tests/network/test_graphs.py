@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from calotte.cells.distances import pull_back
+from calotte.cells.products import pull_back
 from calotte.network.enclosure import evaluate
 from calotte.network.onnx import from_onnx
 

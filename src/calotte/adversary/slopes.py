@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from calotte.adversary.witness import margins
-from calotte.cells.packing import pull_back
+from calotte.cells.products import pull_back
 from calotte.network.affine import Affine
 from calotte.network.graph import Network
 

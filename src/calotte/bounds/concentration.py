@@ -24,7 +24,7 @@ from torch import Tensor
 from calotte.bounds.ladder import Problem, Settings
 from calotte.bounds.relaxation import LinearBounds, Relaxation
 from calotte.bounds.union import log_sum_up
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.noise import Sphere, quotient_down
 from calotte.rounding import gamma
 

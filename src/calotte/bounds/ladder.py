@@ -13,7 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from calotte.cells.distances import Distances, Geometry
+from calotte.cells.distances import Distances
+from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline
 from calotte.network.graph import Network
 from calotte.noise import Noise

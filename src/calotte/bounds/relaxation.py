@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from calotte.bounds.dense import Layer, Lines, lines_of, through
-from calotte.cells.distances import Geometry, signed_distances
-from calotte.cells.packing import row_norms
+from calotte.cells.distances import signed_distances
+from calotte.cells.geometry import Geometry
+from calotte.cells.products import row_norms
 from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import Enclosure, evaluate, magnitude_pass
 from calotte.network.graph import Relu

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from calotte.cells.distances import Distances, Geometry
+from calotte.cells.distances import Distances
 from calotte.cells.faces import faces
-from calotte.cells.packing import one_hot_blocks, pull_back
+from calotte.cells.geometry import Geometry
+from calotte.cells.products import one_hot_blocks, pull_back
 from calotte.deadline import Deadline
 from calotte.errors import InvalidInput
 from calotte.network.enclosure import evaluate

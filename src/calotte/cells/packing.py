@@ -1,158 +1,155 @@
-"""Normals: transposed products through the affine map of one cell, one unit each or several packed into one.
+"""Packing: norms of all normals on one cell by few products, inputs that no unit sees together sharing one.
 
-The normal of a unit behind convolutions lives on its receptive field. Units with disjoint receptive fields share
-a product: the transposed map of the sum of their one-hot vectors is the sum of their normals, which do not
-overlap. A value between them that two of the units read has no path to any input, for such a path would lie in
-both fields. So packing loses nothing, and rounding is that of one product for each unit.
+The normals of a node's units are the rows of a Jacobian. Its columns are products of the network's linear map on the
+cell with one-hot inputs, and columns of inputs that no unit reads both of may be added up: each unit then still
+finds its own entry, alone, in one of the products (Curtis, Powell and Reid, 1974). Where no receptive field is wider
+than w along an axis, inputs whose indices agree modulo w never meet in one. So a node needs as many *columns* as a
+box of these widths has entries, however large the image; and a value on the way that two such inputs reach has no
+path to any unit of the node, for its own field would lie in that unit's.
+
+Fields grow from layer to layer. A `Stage` is a part of the network that is passed with the columns that its end
+needs; between stages every unit's entries are dealt out anew to the columns of the next one. Where a node has fewer
+units than columns (dense layers, outputs) one transposed product for each unit costs less.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from calotte.network.affine import Affine
+from calotte.cells.fields import Fields, grid
+from calotte.cells.products import row_norms
+from calotte.cells.stages import Stage
+from calotte.deadline import NEVER, Deadline
 from calotte.network.graph import Network, Relu
 
-__all__ = ["Packing", "one_hot_blocks", "pack", "pull_back", "receptive_fields", "row_norms"]
-
-_SMALL = 2.0**-400  # norms below it, or above its reciprocal, are taken again after scaling
-_LARGEST = 2e8  # entries of a table of receptive fields: larger ones are not made
+__all__ = ["Columns", "norms_by_columns"]
 
 
-def pull_back(network: Network, masks: Mapping[int, Tensor], node: int, y: Tensor) -> Tensor:
-    """Rows of the transposed affine map of one cell: (n, *shape of node) -> (n, d).
+class Columns:
+    """The one-hot inputs of a stage, those that share a column added up.
 
-    Row i is the gradient with respect to the input of y[i] . (values of `node`) on the cell of `masks`, which
-    hold one pattern, (1, *shape) or (*shape).
+    Args:
+        network: the network.
+        noise_map: S, (d, m) or a scale per feature (d,); None for the input space itself.
     """
-    cotangents: dict[int, Tensor] = {node: y}
-    for i in range(node, 0, -1):
-        if i not in cotangents:
-            continue
-        here, step = cotangents.pop(i), network.nodes[i]
-        assert step.op is not None
-        below = (here * masks[i],) if isinstance(step.op, Relu) else step.op.adjoint(here)
-        for j, cotangent in zip(step.inputs, below, strict=True):
-            cotangents[j] = cotangents[j] + cotangent if j in cotangents else cotangent
-    if 0 not in cotangents:
-        return torch.zeros(len(y), network.d, dtype=torch.float64)
-    return cotangents[0].flatten(1)
+
+    def __init__(self, network: Network, noise_map: Tensor | None) -> None:
+        self.network, self.noise_map = network, noise_map
+        self.axes = grid(network)
+
+    def inputs(self, which: Tensor, widths: tuple[int, ...]) -> Tensor:
+        """The sums of one-hot inputs (n, *input shape) of the columns `which` (n,), through the noise map."""
+        if self.noise_map is not None and self.noise_map.ndim == 2:
+            return self.noise_map[:, which].t().reshape(-1, *self.network.input_shape)
+        place = torch.zeros((), dtype=torch.int64)
+        for n, width in zip(self.axes, widths, strict=True):
+            place = place[..., None] * width + torch.arange(n) % width
+        hot = (place.flatten() == which[:, None]).to(torch.float64)
+        hot = hot if self.noise_map is None else hot * self.noise_map
+        return hot.reshape(-1, *self.network.input_shape)
 
 
-def one_hot_blocks(network: Network, node: int, memory_limit: float) -> Iterator[tuple[slice, Tensor]]:
-    """One-hot cotangents of a node in blocks that fit the memory limit: (slice of its units, (n, *shape))."""
-    shape = network.shape(node)
-    size = math.prod(shape)
-    widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
-    block = max(1, min(size, int(memory_limit / (8 * 6 * widest))))
-    for begin in range(0, size, block):
-        end = min(begin + block, size)
-        hot = torch.zeros(end - begin, size, dtype=torch.float64)
-        hot[torch.arange(end - begin), torch.arange(begin, end)] = 1.0
-        yield slice(begin, end), hot.reshape(-1, *shape)
+class Carried:
+    """The entries of a node's rows in the columns of one stage, to be dealt out anew to those of the next.
+
+    Channels that share their fields lie together, so that they are moved as one.
+
+    Args:
+        shape: of the node.
+        low: (axes, *shape or 1) where the field of each unit begins.
+        widths: of the stage that fills in the entries.
+    """
+
+    def __init__(self, shape: Sequence[int], low: Tensor, widths: tuple[int, ...]) -> None:
+        together = shape[0] if len(shape) > 1 and low.shape[1] == 1 else 1
+        kept = low.expand(len(low), *(shape if together == 1 else (1, *shape[1:])))
+        self.low = torch.where(kept.isinf(), 0, kept).to(torch.int64).flatten(1)
+        self.shape, self.widths = tuple(shape), widths
+        self.entries = torch.zeros(math.prod(widths), self.low.shape[1], together, dtype=torch.float64)
+
+    def store(self, begin: int, values: Tensor) -> None:
+        """Keep the values (n, *shape) of the columns from `begin` on."""
+        n, positions, together = len(values), *self.entries.shape[1:]
+        self.entries[begin : begin + n] = values.reshape(n, together, positions).transpose(1, 2)
+
+    def read(self, which: Tensor, widths: tuple[int, ...]) -> Tensor:
+        """The values (n, *shape) of the columns `which` (n,) of a stage with wider `widths`."""
+        _, positions, together = self.entries.shape
+        place, within = torch.zeros((), dtype=torch.int64), torch.ones((), dtype=torch.bool)
+        digits = torch.unravel_index(which, widths)
+        for low, digit, new, old in zip(self.low, digits, widths, self.widths, strict=True):
+            beyond = (digit[:, None] - low) % new  # of the one index of that column that a field of width `new` holds
+            within = within & (beyond < old)
+            place = place * old + (low + beyond) % old
+        place = place * positions + torch.arange(positions)
+        found = self.entries.flatten(0, 1).index_select(0, place.flatten()).reshape(-1, positions, together)
+        found.masked_fill_(~within[:, :, None], 0.0)
+        return found.transpose(1, 2).reshape(-1, *self.shape)
 
 
-def row_norms(rows: Tensor) -> Tensor:
-    """Euclidean norms of the rows of a matrix, right also where squares overflow or underflow."""
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
-    for doubtful, scale in ((norms < _SMALL, 2.0**600), (norms > 1.0 / _SMALL, 2.0**-600)):
-        if doubtful.any():
-            norms[doubtful] = torch.linalg.vector_norm(rows[doubtful] * scale, dim=1) / scale
+def norms_by_columns(
+    columns: Columns,
+    stages: Sequence[Stage],
+    fields: Mapping[int, Fields],
+    masks: Mapping[int, Tensor],
+    margins: Callable[[Tensor], Tensor],
+    deadline: Deadline = NEVER,
+) -> dict[int, Tensor]:
+    """Euclidean norms of the normals of the stages' targets on one cell: node -> (*shape).
+
+    Args:
+        columns: of the network's inputs.
+        stages: of a plan.
+        fields: of the nodes that are carried from one stage to the next.
+        masks: ReLU node -> bool (*shape), of the cell.
+        margins: (n, K) values of the outputs -> (n, R), what the norms (R,) of the last node are those of.
+        deadline: checked for every block.
+    """
+    network, last = columns.network, len(columns.network.nodes) - 1
+    before: dict[int, Carried] = {}
+    norms: dict[int, Tensor] = {}
+    for stage in stages:
+        after = {j: Carried(network.shape(j), fields[j].low, stage.widths) for j in stage.carries}
+        for begin in range(0, stage.columns, stage.block):
+            deadline.check("in the distances to hyperplanes")
+            which = torch.arange(begin, min(begin + stage.block, stage.columns))
+            values = {
+                j: before[j].read(which, stage.widths) if j else columns.inputs(which, stage.widths)
+                for j in stage.reads
+            }
+            for j in after.keys() & values.keys():
+                after[j].store(begin, values[j])
+            for i, value in pushed(network, stage.nodes, values, masks):
+                if i in stage.targets:
+                    found = row_norms(value if i != last else margins(value.flatten(1)), 0)
+                    norms[i] = torch.hypot(norms[i], found) if i in norms else found
+                if i in after:
+                    after[i].store(begin, value)
+        before = after
     return norms
 
 
-@dataclass(frozen=True)
-class Packing:
-    """Groups of positions of a node; a unit is a channel (first axis, where there are several) at a position.
+def pushed(
+    network: Network, nodes: Sequence[int], values: dict[int, Tensor], masks: Mapping[int, Tensor]
+) -> Iterator[tuple[int, Tensor]]:
+    """Values of the linear map of one cell at `nodes`, in order, given those (n, *shape) that come before.
 
-    Attributes:
-        channels: number of channels; positions P of each.
-        members: (G, P) float64, 1 where a position belongs to a group.
-        owner: (G, d) int64: the position of the group that an input coordinate belongs to, P for none. None
-            where every group is a single position and owns all inputs.
+    What nothing reads again is dropped.
     """
-
-    channels: int
-    members: Tensor
-    owner: Tensor | None
-
-    @property
-    def products(self) -> int:
-        """Transposed products that find the normals of all units."""
-        return self.channels * len(self.members)
-
-    def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Products in blocks: channels (n,), groups (n,), cotangents (n, channels * P)."""
-        groups, positions = self.members.shape
-        for begin in range(0, self.products, size):
-            which = torch.arange(begin, min(begin + size, self.products))
-            channel, group = which // groups, which % groups
-            cotangents = torch.zeros(len(which), self.channels, positions, dtype=torch.float64)
-            cotangents[torch.arange(len(which)), channel] = self.members[group]
-            yield channel, group, cotangents.flatten(1)
-
-    def norms(self, channel: Tensor, group: Tensor, rows: Tensor, out: Tensor) -> None:
-        """Write the norms of the normals in `rows` (n, d), one product each, to `out` (channels, P)."""
-        if self.owner is None:
-            out[channel, group] = row_norms(rows)
-            return
-        positions = self.members.shape[1]
-        squares = torch.zeros(len(rows), positions + 1, dtype=torch.float64)
-        squares.scatter_add_(1, self.owner[group], rows * rows)
-        row, position = self.members[group].nonzero(as_tuple=True)
-        out[channel[row], position] = squares[row, position].sqrt()
-
-
-def pack(network: Network, node: int, local: bool = True) -> Packing:
-    """Pack the units of a node: greedily, every position joins the first group that it does not overlap.
-
-    With `local` false every unit stands alone.
-    """
-    shape = network.shape(node)
-    channels = shape[0] if len(shape) > 1 else 1
-    positions = math.prod(shape) // channels
-    single = Packing(channels, torch.eye(positions, dtype=torch.float64), None)
-    if not local or len(shape) == 1 or positions * network.d > _LARGEST:
-        return single
-    fields = receptive_fields(network, node, channels)
-    if (fields.sum(1) > network.d / 2).all():
-        return single
-    used = torch.zeros(0, network.d, dtype=torch.bool)
-    home = torch.empty(positions, dtype=torch.int64)
-    for p, field in enumerate(fields):
-        free = (~(used & field).any(1)).nonzero()
-        if len(free):
-            home[p] = free[0, 0]
-            used[home[p]] |= field
-        else:
-            home[p] = len(used)
-            used = torch.cat([used, field[None]])
-    members = torch.nn.functional.one_hot(home, len(used)).t().to(torch.float64)
-    owner = torch.full((len(used), network.d), positions)
-    for p, field in enumerate(fields):
-        owner[home[p], field] = p
-    return Packing(channels, members, owner)
-
-
-def receptive_fields(network: Network, node: int, channels: int) -> Tensor:
-    """Inputs that the units of a node can depend on, all channels of a position together: bool (P, d)."""
-    shape = network.shape(node)
-    positions = math.prod(shape) // channels
-    one_hot = torch.eye(positions, dtype=torch.float64)[:, None, :].expand(positions, channels, positions)
-    reached: dict[int, Tensor] = {node: one_hot.reshape(positions, *shape)}
-    for i in range(node, 0, -1):
-        if i not in reached:
-            continue
-        here, step = reached.pop(i), network.nodes[i]
-        below = step.op.support.adjoint(here) if isinstance(step.op, Affine) else (here,)
-        for j, mark in zip(step.inputs, below, strict=True):
-            mark = (mark > 0).to(torch.float64)
-            reached[j] = torch.maximum(reached[j], mark) if j in reached else mark
-    if 0 not in reached:
-        return torch.zeros(positions, network.d, dtype=torch.bool)
-    return reached[0].flatten(1) > 0
+    last = {j: i for i in nodes for j in network.nodes[i].inputs}
+    for i in nodes:
+        node = network.nodes[i]
+        parts = [values[j] for j in node.inputs]
+        assert node.op is not None
+        value = parts[0] * masks[i] if isinstance(node.op, Relu) else node.op.linear(*parts)
+        for j in node.inputs:
+            if last[j] == i:
+                values.pop(j, None)
+        if i in last:
+            values[i] = value
+        del parts
+        yield i, value

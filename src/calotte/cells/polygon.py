@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from calotte.cells.cell import Cell
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.network.graph import Network
 
 __all__ = ["Piece", "cell_edges", "cells_in_square", "roomiest_cell"]

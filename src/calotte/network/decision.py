@@ -69,3 +69,16 @@ class Decision:
         eye = torch.eye(self.outputs, dtype=torch.float64)
         rows = eye[predicted][:, None, :] - eye[self.rivals(predicted)]
         return rows if self.rule == "argmax" else -rows
+
+    def margins(self, answer: int, z: Tensor) -> Tensor:
+        """Margins (n, comparisons) of one answer at outputs (n, K), each rounded once."""
+        if self.rule == "sign":
+            return z if answer == 1 else -z
+        lead = z[:, answer, None] - z[:, self.rivals(torch.tensor([answer]))[0]]
+        return lead if self.rule == "argmax" else -lead
+
+    def margin_errors(self, answer: int, errors: Tensor) -> Tensor:
+        """Errors (n, comparisons) of the margins of one answer where outputs have `errors` (n, K), up to rounding."""
+        if self.rule == "sign":
+            return errors
+        return errors[:, answer, None] + errors[:, self.rivals(torch.tensor([answer]))[0]]

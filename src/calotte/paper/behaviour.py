@@ -17,7 +17,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from calotte.cells.cell import Cell
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.paper.networks import Subject
 from calotte.paper.report import Table

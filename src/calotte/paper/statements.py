@@ -19,7 +19,7 @@ from torch import Tensor
 
 from calotte.bounds import PROVED_RUNGS, Problem, Settings
 from calotte.cells.cell import Cell
-from calotte.cells.distances import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.noise import Sphere
 from calotte.paper.networks import Subject
 from calotte.paper.report import Check
