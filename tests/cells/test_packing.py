@@ -74,12 +74,12 @@ def one_by_one(geometry: Geometry, x: torch.Tensor) -> torch.Tensor:
     network, last = geometry.network, len(geometry.network.nodes) - 1
     masks = {i: mask[0] for i, mask in network.masks(network.pattern(x[None])).items()}
     values = dict(network.values(x[None]))
-    answer = int(network.predict(x[None]))
+    answer = network.predict(x[None])
     found = []
     for node in [*(network.nodes[i].inputs[0] for i in network.relus), last]:
         if node == last:
             value = network.decision.margins(answer, values[node].reshape(1, -1))
-            rows = margin_rows(network, answer, 0, network.decision.comparisons)
+            rows = margin_rows(network, answer[0], 0, network.decision.comparisons)
         else:
             value, rows = values[node], one_hot_rows(network, node, 0, math.prod(network.shape(node)))
         norms = geometry.scaled(pull_back(network, masks, node, rows)).norm(dim=1)

@@ -22,7 +22,9 @@ from calotte.rounding import NORM_SLACK, gamma
 
 __all__ = ["Geometry"]
 
-_GROUP = 16  # inputs of a chain that are evaluated together, always as many
+_GROUP = (
+    32  # inputs of a chain that are evaluated together, always as many: matrix products of other sizes round anew
+)
 
 
 class Geometry:
@@ -101,7 +103,7 @@ class Geometry:
         group = 1 if self.chain is None else _GROUP
         parts = []
         for some in torch.split(x, group):
-            missing = group - len(some)  # the same products for every group, or last digits would depend on the batch
+            missing = group - len(some)
             full = torch.cat([some, torch.zeros(missing, x.shape[1], dtype=x.dtype)]) if missing else some
             parts.append(self._group_distances(full, len(some), deadline))
         if len(parts) == 1:
@@ -119,13 +121,12 @@ class Geometry:
         masks = network.masks(network.pattern(x))
         inside = evaluate(network, x, masks)
         predicted = network.decision.decide(inside[-1].value)[:count]
-        answers = predicted.tolist()
         if self.chain is not None:
-            norms, output_norms, accuracy = self._chain_norms(masks, answers, deadline)
+            norms, output_norms, accuracy = self._chain_norms(masks, predicted, deadline)
             start = {self.chain.ends[0]: self.space.errors.reshape(network.shape(self.chain.ends[0]))}
             extra = self.chain.width
         else:
-            norms, output_norms, accuracy = self._graph_norms(masks, answers, deadline)
+            norms, output_norms, accuracy = self._graph_norms(masks, predicted, deadline)
             start, extra = None, len(network.nodes)
         above = {i: norm * (1.0 + accuracy) for i, norm in norms.items()}
         errors = normal_errors(network, masks, above, self.coordinates, start=start, extra_terms=extra)
@@ -145,21 +146,19 @@ class Geometry:
             )
             begin = end
         z, decision = inside[-1], network.decision
-        row_errors = errors[-1].expand(len(x), -1)  # without ReLUs all inputs share their normals
-        for b, answer in enumerate(answers):
-            own = slice(b, b + 1)
-            doubt = decision.margin_errors(answer, z.error[own] + gamma(2) * z.value[own].abs())
-            nearest[own, begin:], lower[own, begin:] = signed_distances(
-                decision.margins(answer, z.value[own]),
-                doubt * (1.0 + gamma(8)),
-                output_norms[own],
-                decision.margin_errors(answer, row_errors[own]) * (1.0 + gamma(8)),
-                accuracy,
-            )
+        doubt = decision.margin_errors(predicted, (z.error + gamma(2) * z.value.abs())[:count])
+        row_errors = errors[-1].expand(len(x), -1)[:count]  # without ReLUs all inputs share their normals
+        nearest[:, begin:], lower[:, begin:] = signed_distances(
+            decision.margins(predicted, z.value[:count]),
+            doubt * (1.0 + gamma(8)),
+            output_norms,
+            decision.margin_errors(predicted, row_errors) * (1.0 + gamma(8)),
+            accuracy,
+        )
         return Distances(predicted, nearest, lower)
 
     def _chain_norms(
-        self, masks: Mapping[int, Tensor], answers: list[int], deadline: Deadline
+        self, masks: Mapping[int, Tensor], predicted: Tensor, deadline: Deadline
     ) -> tuple[dict[int, Tensor], Tensor, float]:
         """Norms of all normals by the recursion of Theorem 4.1, in the span of the first layer's rows."""
         assert self.chain is not None
@@ -167,21 +166,21 @@ class Geometry:
         first = self.space.rows
         accuracy = gamma(first.shape[1] + 4) + self.space.stretch
         layers = [masks[i].flatten(1) for i in network.relus]
-        batch = len(layers[0]) if layers else len(answers)
-        transposed = [weight.t().contiguous() for weight in chain.weights]
+        batch = len(layers[0]) if layers else len(predicted)
         norms = [torch.zeros(batch, len(weight), dtype=torch.float64) for weight in chain.weights]
         norms[0][:] = row_norms(first)
-        output_norms = torch.empty(len(answers), network.decision.comparisons, dtype=torch.float64)
-        for b, answer in enumerate(answers):
+        output_norms = torch.empty(len(predicted), network.decision.comparisons, dtype=torch.float64)
+        for b in range(len(predicted)):
             deadline.check("in the distances to hyperplanes")
             rows = first
-            for layer, weight in enumerate(transposed[1:], start=1):
+            for layer, weight in enumerate(self._transposed, start=1):
                 active = layers[layer - 1][b].nonzero().squeeze(1)
                 rows = weight[active].t() @ rows[active]
                 norms[layer][b] = row_norms(rows)
             if chain.final_relu:
                 rows = rows * layers[-1][b, :, None]
-            output_norms[b] = row_norms(network.decision.margins(answer, rows.t()), 0)
+            answers = predicted[b].expand(rows.shape[1])
+            output_norms[b] = row_norms(network.decision.margins(answers, rows.t()), 0)
         feeders = [network.nodes[i].inputs[0] for i in network.relus]
         shaped = {
             i: norm.reshape(batch, *network.shape(i))
@@ -190,20 +189,26 @@ class Geometry:
         }
         return shaped, output_norms, accuracy
 
+    @cached_property
+    def _transposed(self) -> list[Tensor]:
+        """The matrices behind the first, of which the recursion takes the columns of active units."""
+        assert self.chain is not None
+        return [weight.t().contiguous() for weight in self.chain.weights[1:]]
+
     def _graph_norms(
-        self, masks: Mapping[int, Tensor], answers: list[int], deadline: Deadline
+        self, masks: Mapping[int, Tensor], predicted: Tensor, deadline: Deadline
     ) -> tuple[dict[int, Tensor], Tensor, float]:
         """Norms of all normals by packed columns and by transposed products, input by input."""
         last = len(self.network.nodes) - 1
         found = []
-        for b, answer in enumerate(answers):
+        for b, answer in enumerate(predicted):
             own = {i: mask[b] for i, mask in masks.items()}
             found.append(self._planned_norms(self.plan, own, answer, deadline))
         norms = {i: torch.stack([each[i] for each in found]) for i in found[0] if i != last}
         return norms, torch.stack([each[last] for each in found]), self._accuracy
 
     def _planned_norms(
-        self, plan: Plan, masks: Mapping[int, Tensor], answer: int, deadline: Deadline
+        self, plan: Plan, masks: Mapping[int, Tensor], answer: Tensor, deadline: Deadline
     ) -> dict[int, Tensor]:
         """Norms (*shape) of the normals of a plan's nodes on one cell, of the margins (comparisons,) for the last."""
         network, last = self.network, len(self.network.nodes) - 1
@@ -212,7 +217,7 @@ class Geometry:
             plan.stages,
             self.fields,
             masks,
-            lambda outputs: network.decision.margins(answer, outputs),
+            lambda outputs: network.decision.margins(answer.expand(len(outputs)), outputs),
             deadline,
         )
         for node in plan.rows:
@@ -294,7 +299,7 @@ class Geometry:
         network = self.network
         targets = {i: math.prod(network.shape(i)) for i in self.first_nodes}
         plan = make_plan(network, targets, self.widths, self.memory_limit)
-        norms = self._planned_norms(plan, {}, 0, NEVER)
+        norms = self._planned_norms(plan, {}, torch.tensor(0), NEVER)
         masks = {i: torch.ones(1, *network.shape(i), dtype=torch.bool) for i in network.relus}
         above = {i: norm[None] * (1.0 + self._accuracy) for i, norm in norms.items()}
         errors = normal_errors(network, masks, above, self.coordinates, extra_terms=len(network.nodes))

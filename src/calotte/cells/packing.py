@@ -69,7 +69,7 @@ class Carried:
         kept = low.expand(len(low), *(shape if together == 1 else (1, *shape[1:])))
         self.low = torch.where(kept.isinf(), 0, kept).to(torch.int64).flatten(1)
         self.shape, self.widths = tuple(shape), widths
-        self.entries = torch.zeros(math.prod(widths), self.low.shape[1], together, dtype=torch.float64)
+        self.entries = torch.empty(math.prod(widths), self.low.shape[1], together, dtype=torch.float64)
 
     def store(self, begin: int, values: Tensor) -> None:
         """Keep the values (n, *shape) of the columns from `begin` on."""

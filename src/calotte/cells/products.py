@@ -43,14 +43,14 @@ def one_hot_rows(network: Network, node: int, begin: int, end: int) -> Tensor:
     return hot.reshape(-1, *shape)
 
 
-def margin_rows(network: Network, answer: int, begin: int, end: int) -> Tensor:
-    """Cotangents (end - begin, *shape of the output) of the margins of an answer from `begin` up to `end`."""
+def margin_rows(network: Network, answer: Tensor, begin: int, end: int) -> Tensor:
+    """Cotangents (end - begin, *shape of the output) of the margins of an answer () from `begin` up to `end`."""
     decision, shape = network.decision, network.shape(len(network.nodes) - 1)
     if decision.rule == "sign":
-        return torch.full((end - begin, *shape), 1.0 if answer == 1 else -1.0, dtype=torch.float64)
+        return decision.comparison(answer[None]).reshape(1, *shape)
     rows = torch.zeros(end - begin, decision.outputs, dtype=torch.float64)
     rows[:, answer] = 1.0
-    rows[torch.arange(end - begin), decision.rivals(torch.tensor([answer]))[0, begin:end]] = -1.0
+    rows[torch.arange(end - begin), decision.rivals(answer[None])[0, begin:end]] = -1.0
     return (rows if decision.rule == "argmax" else -rows).reshape(-1, *shape)
 
 
@@ -69,9 +69,13 @@ def one_hot_blocks(network: Network, node: int, memory_limit: float) -> Iterator
 
 def row_norms(rows: Tensor, dim: int = 1) -> Tensor:
     """Euclidean norms along one axis (of rows), right also where squares overflow or underflow."""
-    norms = rows.square().sum(dim).sqrt()
+    if rows.stride(dim) == 1:
+        norms: Tensor = torch.linalg.vector_norm(rows, dim=dim)
+    else:  # several times faster across rows
+        norms = rows.square().sum(dim).sqrt()
+    if norms.numel() == 0 or (norms.min() >= _SMALL and norms.max() <= 1.0 / _SMALL):
+        return norms
     for doubtful, scale in ((norms < _SMALL, 2.0**600), (norms > 1.0 / _SMALL, 2.0**-600)):
         if doubtful.any():
-            again = rows.movedim(dim, -1)[doubtful] * scale
-            norms[doubtful] = again.square().sum(-1).sqrt() / scale
+            norms[doubtful] = torch.linalg.vector_norm(rows.movedim(dim, -1)[doubtful] * scale, dim=-1) / scale
     return norms

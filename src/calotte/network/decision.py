@@ -70,15 +70,15 @@ class Decision:
         rows = eye[predicted][:, None, :] - eye[self.rivals(predicted)]
         return rows if self.rule == "argmax" else -rows
 
-    def margins(self, answer: int, z: Tensor) -> Tensor:
-        """Margins (n, comparisons) of one answer at outputs (n, K), each rounded once."""
+    def margins(self, answers: Tensor, z: Tensor) -> Tensor:
+        """Margins (n, comparisons) of answers (n,) at outputs (n, K), each rounded once: as `comparison` says."""
         if self.rule == "sign":
-            return z if answer == 1 else -z
-        lead = z[:, answer, None] - z[:, self.rivals(torch.tensor([answer]))[0]]
+            return torch.where(answers[:, None] == 1, z, -z)
+        lead = z.gather(1, answers[:, None]) - z.gather(1, self.rivals(answers))
         return lead if self.rule == "argmax" else -lead
 
-    def margin_errors(self, answer: int, errors: Tensor) -> Tensor:
-        """Errors (n, comparisons) of the margins of one answer where outputs have `errors` (n, K), up to rounding."""
+    def margin_errors(self, answers: Tensor, errors: Tensor) -> Tensor:
+        """Errors (n, comparisons) of the margins of answers (n,) where outputs have `errors` (n, K), rounded once."""
         if self.rule == "sign":
             return errors
-        return errors[:, answer, None] + errors[:, self.rivals(torch.tensor([answer]))[0]]
+        return errors.gather(1, answers[:, None]) + errors.gather(1, self.rivals(answers))
