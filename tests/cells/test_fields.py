@@ -57,8 +57,8 @@ CHANNELS = np.arange(4 * 6 * 5).reshape(4, 6, 5)
 EDGES = np.where(CHANNELS % 5 == 4, -1, CHANNELS + 1)  # shifted along an axis, zeros come in
 MIXED = np.random.default_rng(0).permutation(4 * 6 * 5).reshape(4, 6, 5)
 IMAGE = (4, 6, 5)
-# name -> (steps after the first convolution, each an operation and what it reads: 0 the input, 1 the convolution, ...;
-# whether boxes are as small as they can be)
+# name -> (steps after the first convolution, each an operation and what it reads: 0 the input, 1 the convolution,
+# and so on; whether boxes are as small as they can be)
 CASES = {
     "nothing else": ([], True),
     "strided": ([(convolution(IMAGE, 3, (3, 3), 2, (1, 1)), (1,))], True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from calotte.cells.fields import grid, receptive_fields
 from calotte.cells.geometry import Geometry
 from calotte.cells.packing import Columns
 from calotte.cells.products import margin_rows, one_hot_rows, pull_back, row_norms
-from calotte.cells.stages import make_plan
+from calotte.cells.stages import RATE, make_plan
 from calotte.network.affine import Affine, Dense, Diagonal, Reshape, Sum
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.decision import Decision
@@ -42,7 +43,8 @@ def residual(flat: bool = False, rule: str = "argmax") -> Network:
     second, third = convolution((4, 6, 6), 4, 3, 1, 1), convolution((4, 6, 6), 5, 3, 1, 1)
     again, last = convolution(shape, 5, 1, 2, 0), Dense(randn(4 if rule != "sign" else 1, 180))
     ops = [
-        (first, (0,)), (Relu((4, 6, 6)), (1,)), (second, (2,)), (Sum((4, 6, 6), (1, 1)), (2, 3)), (Relu((4, 6, 6)), (4,)),
+        (first, (0,)), (Relu((4, 6, 6)), (1,)), (second, (2,)), (Sum((4, 6, 6), (1, 1)), (2, 3)),
+        (Relu((4, 6, 6)), (4,)),
         (third, (5,)), (again, (0,)), (Sum((5, 6, 6), (1, -1)), (6, 7)), (Relu((5, 6, 6)), (8,)),
         (Reshape((5, 6, 6), (180,)), (9,)), (last, (10,)),
     ]  # fmt: skip
@@ -158,3 +160,40 @@ def test_norms_survive_overflow_and_underflow_of_squares(dim: int) -> None:
     found = row_norms(rows if dim else rows.t(), dim)
     torch.testing.assert_close(found, expected, rtol=1e-14, atol=0.0)
     assert row_norms(torch.tensor([[math.nan, 1.0], [math.inf, 1.0]])).isfinite().sum() == 0
+
+
+def test_costs_are_told_beforehand_and_grow_with_the_network() -> None:
+    small, large = (Geometry(graph((3, n, n), "argmax", *convolutions(n))).cost() for n in (16, 224))
+    assert small.hyperplanes == 2 * 8 * 16**2 + 1
+    assert small.seconds < 1.0
+    assert large.operations > 500 * small.operations
+    assert large.bytes > 8 * large.hyperplanes
+    assert "about" in str(large)
+    assert f"for {large.hyperplanes:,} hyperplanes" in str(large)
+    hours = replace(large, operations=RATE * 3600 * 40)
+    assert str(hours) == f"about 40 hours for {large.hyperplanes:,} hyperplanes"
+
+
+def convolutions(n: int) -> list[tuple[Affine | Relu, tuple[int, ...]]]:
+    first, second = convolution((3, n, n), 8, 3, 1, 1), convolution((8, n, n), 8, 3, 1, 1)
+    shape = (8, n, n)
+    head = convolution(shape, 2, n, 1, 0)
+    return [(first, (0,)), (Relu(shape), (1,)), (second, (2,)), (Relu(shape), (3,)), (head, (4,))]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_cost_is_not_below_the_multiplications_done(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = NETWORKS[name]
+    geometry = Geometry(network)
+    said = geometry.cost().operations
+    done = []
+    for kind, f in ((Convolution, "linear"), (Dense, "linear"), (Convolution, "adjoint"), (Dense, "adjoint")):
+        right = getattr(kind, f)
+
+        def counted(self, *xs, right=right):
+            done.append(len(xs[0]) * (self.terms - 1) * math.prod(self.output_shape))
+            return right(self, *xs)
+
+        monkeypatch.setattr(kind, f, counted)
+    geometry.distances(randn(1, network.d))
+    assert sum(done) <= said

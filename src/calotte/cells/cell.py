@@ -78,8 +78,18 @@ class Cell:
 
     @cached_property
     def normals(self) -> Tensor:
-        """Normals (N, d) of the hyperplanes in input space; rows of zeros where there is none."""
-        network = self.network
+        """Normals (N, d) of the hyperplanes in input space; rows of zeros where there is none.
+
+        Raises:
+            InvalidInput: they do not fit the geometry's memory limit.
+        """
+        network, limit = self.network, self._geometry.memory_limit
+        needed = 2.0 * 8.0 * network.units * network.d
+        if needed > limit:
+            raise InvalidInput(
+                f"the normals of {network.units:,} hyperplanes in {network.d:,} dimensions take "
+                f"{needed / 1e9:.1f} GB, the memory limit is {limit / 1e9:g} GB: raise it, or ask for distances only"
+            )
         masks = {i: mask[0] for i, mask in network.masks(self.pattern[None]).items()}
         rows = []
         for i in network.relus:
@@ -115,8 +125,18 @@ class Cell:
         rows = self.network.inputs(y)
         if len(rows) != 1:
             raise InvalidInput(f"one input is either in the cell or not, came {len(rows)}: pass a single row")
-        same = torch.equal(self.network.pattern(rows)[0], self.pattern)
-        return same and int(self.network.predict(rows)[0]) == self.predicted
+        network, feeders = self.network, {self.network.nodes[i].inputs[0] for i in self.network.relus}
+        values = {i: value[0] for i, value in network.values(rows) if i in feeders or i == len(network.nodes) - 1}
+        if not all(bool(value.isfinite().all()) for value in values.values()):
+            return False  # a number that overflowed has no sign
+        same = all(
+            torch.equal(values[network.nodes[i].inputs[0]] > 0, mask[0])
+            for i, mask in network.masks(self.pattern[None]).items()
+        )
+        return same and int(network.decision.decide(values[len(network.nodes) - 1].reshape(1, -1))) == self.predicted
+
+    def __repr__(self) -> str:
+        return f"Cell(N={self.network.units}, d={self.network.d}, predicted={self.predicted})"
 
     def faces(self, time_limit: float = math.inf) -> Tensor:
         """Which hyperplanes carry a face of the cell, not just touch it from afar: (N,) int64.

@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
+from calotte.cells.products import row_norms
 from calotte.deadline import Deadline
 
 __all__ = ["faces"]
@@ -29,14 +30,17 @@ def faces(normals: Tensor, distances: Tensor, deadline: Deadline) -> Tensor:
         deadline: when to stop.
 
     Returns:
-        (N,) int64. 1: a face, 0: redundant (or no hyperplane, or the same as an earlier one), -1: undecided.
+        (N,) int64. 1: a face, 0: redundant (or no hyperplane, or the same as an earlier one), -1: undecided, all of
+        them where a normal is too large for a number.
     """
     found = torch.where(torch.isinf(distances), 0, -1)
     order = [i for i in distances.argsort().tolist() if found[i] == -1]
     if not order:
         return found
     normals, distances = normals[order], distances[order]
-    outward = normals / normals.norm(dim=1, keepdim=True)
+    outward = normals / row_norms(normals)[:, None]
+    if not bool(outward.isfinite().all()):
+        return found
     if min(outward.shape) <= _LARGEST_SPAN:
         _, spread, basis = torch.linalg.svd(outward, full_matrices=False)
         a = (outward @ basis[spread > 1e-12 * spread[0]].t()).numpy()

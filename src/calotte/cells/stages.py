@@ -10,7 +10,7 @@ from calotte.network.affine import Affine
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.graph import Network
 
-__all__ = ["Cost", "Plan", "Stage", "make_plan", "work"]
+__all__ = ["RATE", "Cost", "Plan", "Stage", "make_plan", "work"]
 
 COPY = 8  # an entry that is moved, masked or added takes as long as so many multiplications
 LARGEST = 2**24  # bytes of the largest value in a block of columns: larger ones are slower, their memory fetched anew
