@@ -166,7 +166,7 @@ def test_costs_are_told_beforehand_and_grow_with_the_network() -> None:
     small, large = (Geometry(graph((3, n, n), "argmax", *convolutions(n))).cost() for n in (16, 224))
     assert small.hyperplanes == 2 * 8 * 16**2 + 1
     assert small.seconds < 1.0
-    assert large.operations > 500 * small.operations
+    assert large.operations > 100 * small.operations
     assert large.bytes > 8 * large.hyperplanes
     assert "about" in str(large)
     assert f"for {large.hyperplanes:,} hyperplanes" in str(large)
