@@ -48,6 +48,7 @@ def margin_rows(network: Network, answer: Tensor, begin: int, end: int) -> Tenso
     decision, shape = network.decision, network.shape(len(network.nodes) - 1)
     if decision.rule == "sign":
         return decision.comparison(answer[None]).reshape(1, *shape)
+    answer = answer.clamp_min(0)  # -1 where there is none
     rows = torch.zeros(end - begin, decision.outputs, dtype=torch.float64)
     rows[:, answer] = 1.0
     rows[torch.arange(end - begin), decision.rivals(answer[None])[0, begin:end]] = -1.0
