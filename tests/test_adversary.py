@@ -335,7 +335,9 @@ def test_outputs_that_are_not_finite_make_no_witness() -> None:
             Node("input", None),
             Node("a", Dense(1e200 * torch.tensor([[1.0, 0.0]]).double()), (0,)),
             Node("r", Relu((1,)), (1,)),
-            Node("out", Dense(1e200 * torch.tensor([[1.0], [-1.0]]).double(), torch.tensor([1.0, 0.0]).double()), (2,)),
+            Node(
+                "out", Dense(1e200 * torch.tensor([[1.0], [-1.0]]).double(), torch.tensor([1.0, 0.0]).double()), (2,)
+            ),
         ),
         (2,),
         Decision("argmin", 2),
