@@ -195,7 +195,7 @@ def test_less_memory_takes_smaller_steps_and_says_the_same(monkeypatch: pytest.M
     net, sizes, counts = residual(12, 3, 4), [], []
     for memory in (2e9, 40_000.0):
         case = problem(net, points(1, net.d, 3), Sphere(2.0), Settings(memory_limit=memory))
-        case.predicted
+        assert len(case.predicted) == 1  # a forward pass of its own
         sizes.append(watched_passes(monkeypatch))
         counts.append(count_misclassified(case, 0, 3000))
     assert counts[0] == counts[1] > 0
@@ -206,7 +206,7 @@ def test_less_memory_takes_smaller_steps_and_says_the_same(monkeypatch: pytest.M
 @pytest.mark.parametrize("samples", [1, 100, 1024, 1500])
 def test_no_more_passes_than_samples(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = problem(NETWORKS["residual"], points(1, 4, 3), Sphere(2.0), Settings(samples=samples))
-    case.predicted
+    assert len(case.predicted) == 1  # a forward pass of its own
     sizes = watched_passes(monkeypatch)
     assert SAMPLING.bound(case)[0].samples == samples == sum(sizes)
 
@@ -270,7 +270,7 @@ def test_a_time_limit_keeps_the_draws_made_so_far(asked: bool, monkeypatch: pyte
     delta = count_misclassified(problem(net, x, noise), 0, 2000) / 2000 if asked else None
     settings = Settings(samples=10**6, time_limit=1e6, memory_limit=200_000.0, delta=delta)
     case = problem(net, x, noise, settings)
-    case.predicted
+    assert len(case.predicted) == 1  # a forward pass of its own
     at_once, real, made = Noisy(case, 0).at_once, Network.forward, []
 
     def late(self: Network, x: torch.Tensor, start: int = 0) -> torch.Tensor:

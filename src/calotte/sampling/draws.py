@@ -23,7 +23,7 @@ _CHUNK, _ENTRIES = 1024, 2**22  # draws, and numbers, that share a generator at 
 
 def chunk_size(seen: int) -> int:
     """Draws that share a generator where each has `seen` coordinates: a power of two, part of what a seed means."""
-    return min(_CHUNK, 2 ** max(0, (_ENTRIES // seen).bit_length() - 1))
+    return min(_CHUNK, 1 << max(0, (_ENTRIES // seen).bit_length() - 1))
 
 
 class Noisy:
