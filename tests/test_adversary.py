@@ -19,14 +19,14 @@ from calotte.assess import assess
 from calotte.deadline import Deadline
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
+from calotte.models.onnx import load
+from calotte.models.torch import from_torch
 from calotte.network.affine import Dense, Sum
 from calotte.network.clip import clipped
-from calotte.network.decision import Decision, check_answers
+from calotte.network.decision import Decision
 from calotte.network.enclosure import Enclosure
 from calotte.network.graph import Network, Node, Original, Relu
-from calotte.network.onnx import load
 from calotte.network.random import random_network
-from calotte.network.torch import from_torch
 from calotte.noise import Sphere
 
 
@@ -202,13 +202,13 @@ def test_less_memory_finds_the_same_up_to_last_digits(monkeypatch) -> None:
 
 
 def test_the_adversarial_distance_is_never_below_the_certified_radius(data) -> None:
-    """On 2,400 inputs of small random networks, clipped and mapped ones too, and images of real ones."""
+    """On 864 inputs of small random networks, clipped and mapped ones too, and images of real ones."""
     close = found = 0
     networks = [random_network((6, 10, 10, 3), generator(s)) for s in range(6)]
     networks += [random_network((3, 8, 1), generator(s)) for s in range(3)]
     networks += [clipped(random_network((4, 9, 3), generator(9)), -1.0, 1.0), residual(2), linear(7, 9, 3)]
     for k, network in enumerate(networks):
-        x, noise = normal(200, network.d, seed=k), Sphere(0.1)
+        x, noise = normal(72, network.d, seed=k), Sphere(0.1)
         if k % 2:
             noise = Sphere(0.1, torch.linspace(0, 2, network.d, dtype=torch.float64))
         for rungs, rows in ((["cell"], x[8:]), (["relaxation"], x[:8])):
@@ -224,8 +224,8 @@ def test_the_adversarial_distance_is_never_below_the_certified_radius(data) -> N
         for one in assess(network, images, Sphere(0.1), rungs=["relaxation"]):
             found += one.witness is not None
             assert one.witness is None or one.witness.distance >= one.certified_radius
-    assert found > 2200
-    assert close > 200  # the test has teeth: many radii would fail it if they were a fifth larger
+    assert found > 790
+    assert close > 100  # the test has teeth: many radii would fail it if they were a fifth larger
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -346,7 +346,7 @@ def test_outputs_that_are_not_finite_make_no_witness() -> None:
     assert network.predict(x).tolist() == [1, -1]
     (found,) = nearest_misclassified(network, x[:1])
     assert found is None
-    with pytest.raises(InvalidInput, match="input 7: the network's outputs there are NaN or infinite"):
+    with pytest.raises(InvalidInput, match="input 7: the network's outputs there are not finite"):
         nearest_misclassified(network, x[1:], index=[7])
 
 
@@ -366,9 +366,6 @@ def test_predicates_on_numbers_that_are_not_finite(rule: str, bad: float) -> Non
         assert not certainly_wrong(decision, Enclosure(broken, torch.zeros_like(z)), y)
         assert not certainly_wrong(decision, Enclosure(z, broken.abs() - z), y)
         assert not margins(decision, broken, y).isfinite().all()
-    with pytest.raises(InvalidInput, match="input 4"):
-        check_answers(torch.tensor([0, 1, -1]), [2, 3, 4])
-    check_answers(torch.tensor([0, 2, 1]))
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e150, 1e-150])

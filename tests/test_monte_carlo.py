@@ -12,7 +12,7 @@ import torch
 from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
-from calotte.bounds import Problem, Settings
+from calotte.bounds import Problem
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
 from calotte.network.graph import Network
@@ -20,6 +20,7 @@ from calotte.network.single import converted
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.sampling.draws import Draws, Noisy, chunk_size
 from calotte.sampling.monte_carlo import SAMPLING, bound_of_draws, clopper_pearson, count_misclassified
+from calotte.settings import Settings
 from calotte.streams import Stream, generator
 
 CHUNK = 1024  # draws that share a generator in small dimensions
@@ -145,7 +146,7 @@ def test_draws_in_the_row_space_are_draws_in_the_whole_space(noise: Noise, name:
 
 
 def cancelling(s: float) -> Network:
-    """1 - K (B + 1) relu(u - s) + K B relu(u - s): 1 wherever the unit is on in float32, 1 - K relu(u - s) in truth."""
+    """1 - K (B + 1) relu(u - s) + K B relu(u - s): in float32 1 wherever the unit is on."""
     large, k = 2.0**40, 1e3
     return dense(([[1.0, 0.0], [1.0, 0.0]], [-s, -s]), ([[-k * (large + 1), k * large]], [1.0]))
 

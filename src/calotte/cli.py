@@ -19,17 +19,17 @@ import typer
 from rich.console import Console
 
 from calotte.assess import ESTIMATORS, RUNGS, Assessment, assess_each
-from calotte.bounds import Settings
 from calotte.cell import Cell
 from calotte.errors import CalotteError, Contradiction, InvalidInput
 from calotte.geometry import Geometry
 from calotte.inputs import Inputs, parse_index, read_array, read_inputs
+from calotte.models.onnx import load
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
-from calotte.network.onnx import load
 from calotte.noise import make_noise, noise_map
 from calotte.plan import Plan, plan_each
 from calotte.sampling.sequential import least_samples
+from calotte.settings import Settings
 from calotte.terminal import collect, notices, stderr
 
 __all__ = ["app", "main"]

@@ -4,24 +4,17 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from agreement import floats, node
+from exact import assert_enclosed, exact_matrix, exact_values, matrix, randn
 
 from calotte.network.affine import Dense, Diagonal, Reshape, Sum
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.decision import Decision
 from calotte.network.enclosure import evaluate
 from calotte.network.graph import Network, Node, Relu
-from calotte.network.onnx import from_onnx
 from calotte.network.random import random_network
 from calotte.network.rearrange import Concatenation, Select
 from calotte.network.reduction import AxisSum
 from calotte.rounding import gamma
-
-
-def randn(*shape, seed=0, wild=False):
-    generator = torch.Generator().manual_seed(seed + len(shape))
-    values = torch.randn(*shape, generator=generator, dtype=torch.float64)
-    return values * 10.0 ** torch.randint(-6, 7, shape, generator=generator) if wild else values
 
 
 def convolution(kernel, shape, bias=None, stride=None, padding=None, dilation=None, groups=1):
@@ -64,16 +57,6 @@ MAPS = {
         convolution(randn(4, 1, 3, wild=True), (2, 8), None, (2,), ((0, 1),), (1,), 2), None
     ),
 }
-
-
-def matrix(op, i):
-    """The matrix of argument i, column by column: (outputs, inputs)."""
-    columns = []
-    for k in range(torch.zeros(op.input_shapes[i]).numel()):
-        xs = [torch.zeros(1, *shape, dtype=torch.float64) for shape in op.input_shapes]
-        xs[i].reshape(-1)[k] = 1.0
-        columns.append(op.linear(*xs).reshape(-1))
-    return torch.stack(columns, 1)
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -122,40 +105,6 @@ def test_rounding_contract(name):
                 assert abs(v - mpmath.fsum(parts)) <= gamma(op.adjoint_terms) * magnitude
 
 
-def exact_matrix(op, i):
-    """The matrix of argument i in mpmath numbers, from the definition of the map."""
-    if isinstance(op, Diagonal) and op.divide:
-        weight = [1 / mpmath.mpf(v) for v in op.weight.expand(op.output_shape).reshape(-1).tolist()]
-        return [[w if j == k else mpmath.mpf(0) for k in range(len(weight))] for j, w in enumerate(weight)]
-    return [[mpmath.mpf(v) for v in row] for row in matrix(op, i).tolist()]
-
-
-def exact_values(network, x):
-    """Every pre-activation and output in 60 digits: lists by node, -1 the outputs."""
-    found, values = {}, {0: [mpmath.mpf(v) for v in x.tolist()]}
-    for i, step in enumerate(network.nodes[1:], start=1):
-        if isinstance(step.op, Relu):
-            below = values[step.inputs[0]]
-            found[step.inputs[0]] = below
-            values[i] = [max(v, mpmath.mpf(0)) for v in below]
-            continue
-        values[i] = [mpmath.mpf(0)] * torch.zeros(step.op.output_shape).numel()
-        if step.op.offset is not None:
-            values[i] = [mpmath.mpf(v) for v in step.op.offset.expand(step.op.output_shape).reshape(-1).tolist()]
-        for k, j in enumerate(step.inputs):
-            for row, weights in enumerate(exact_matrix(step.op, k)):
-                values[i][row] += mpmath.fsum(w * v for w, v in zip(weights, values[j], strict=True) if w)
-    found[-1] = values[len(network.nodes) - 1]
-    return found
-
-
-def assert_enclosed(enclosed, exact, b):
-    for i, values in exact.items():
-        value, error = (t[b].reshape(-1).tolist() for t in (enclosed[i].value, enclosed[i].error))
-        for v, e, true in zip(value, error, values, strict=True):
-            assert abs(mpmath.mpf(v) - true) <= mpmath.mpf(e)
-
-
 def normalised(network, mean, scale):
     """The network behind (x - mean) / scale."""
     shape = network.input_shape
@@ -179,50 +128,6 @@ def test_enclosures_hold_the_exact_values(widths, scale):
         with mpmath.workdps(60):
             for b in range(len(x)):
                 assert_enclosed(enclosed, exact_values(network, x[b]), b)
-
-
-def test_enclosures_of_an_imported_graph_hold_the_exact_values(make_model):
-    """Convolution, pools, branches, a concatenation, a mean, from a file."""
-    nodes = [
-        node("Sub", ["x", "mean"], ["a"]),
-        node("Div", ["a", "scale"], ["b"]),
-        node("Conv", ["b", "k", "c"], ["h"], pads=[1, 1, 0, 1]),
-        node("LeakyRelu", ["h"], ["l"], alpha=0.1),
-        node("MaxPool", ["l"], ["m"], kernel_shape=[2, 2], strides=[2, 1]),
-        node("AveragePool", ["l"], ["p"], kernel_shape=[2, 2], strides=[2, 1]),
-        node("Concat", ["m", "p"], ["q"], axis=1),
-        node("Abs", ["q"], ["r"]),
-        node("ReduceMean", ["r"], ["s"], axes=[2], keepdims=0),
-        node("Flatten", ["s"], ["t"]),
-        node("Gemm", ["t", "w"], ["y"], alpha=0.3),
-    ]
-    weights = {"mean": floats(2, 1, 1), "scale": np.float32(0.3), "k": floats(3, 2, 2, 3), "c": floats(3)}
-    network = from_onnx(make_model(nodes, weights | {"w": floats(18, 3)}, (1, 2, 4, 4)))
-    x = randn(3, 32)
-    x[1] = 0.25
-    for masks in (None, network.masks(network.pattern(x))):
-        enclosed = evaluate(network, x, masks)
-        with mpmath.workdps(60):
-            for b in range(len(x)):
-                assert_enclosed(enclosed, exact_values(network, x[b]), b)
-
-
-def test_batch_norm_is_enclosed(make_model):
-    names = ["scale", "bias", "mean", "variance"]
-    weights = {name: floats(3) for name in names}
-    weights["variance"] = weights["variance"] ** 2
-    model = make_model([node("BatchNormalization", ["x", *names], ["y"], epsilon=1e-5)], weights, (1, 3))
-    network, epsilon = from_onnx(model), float(np.float32(1e-5))
-    x = torch.cat(
-        [randn(50, 3), torch.zeros(1, 3, dtype=torch.float64), torch.from_numpy(weights["mean"])[None].double()]
-    )
-    out = evaluate(network, x)[-1]
-    with mpmath.workdps(60):
-        for row, value, error in zip(x.tolist(), out.value.tolist(), out.error.tolist(), strict=True):
-            for k in range(3):
-                scale, bias, mean, variance = (mpmath.mpf(float(weights[name][k])) for name in names)
-                true = scale * (mpmath.mpf(row[k]) - mean) / mpmath.sqrt(variance + mpmath.mpf(epsilon)) + bias
-                assert abs(mpmath.mpf(value[k]) - true) <= mpmath.mpf(error[k])
 
 
 def test_exact_zeros_stay_exact():

@@ -22,7 +22,6 @@ from calotte.adversary.slopes import Slopes
 from calotte.adversary.witness import Witness, distances_up, nearest_witness
 from calotte.deadline import NEVER, Deadline
 from calotte.errors import InvalidInput
-from calotte.network.decision import check_answers
 from calotte.network.graph import Network
 from calotte.network.single import in_single
 from calotte.streams import Stream, generator
@@ -109,9 +108,12 @@ def nearest_misclassified(
     found = []
     for i, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         deadline = Deadline.after(time_limit)
-        answer = network.predict(row[None]) if answers is None else answers[i : i + 1]
-        check_answers(answer, [number])
-        found.append(adversary.nearest(row, int(answer), seed, number, deadline))
+        answer = int(network.predict(row[None]) if answers is None else answers[i])
+        if answer < 0:
+            raise InvalidInput(
+                f"input {number}: the network's outputs there are not finite numbers, so that it has no answer"
+            )
+        found.append(adversary.nearest(row, answer, seed, number, deadline))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from calotte.errors import InvalidInput
 
-__all__ = ["Decision", "Rule", "check_answers"]
+__all__ = ["Decision", "Rule"]
 
 Rule = Literal["argmax", "argmin", "sign"]
 
@@ -62,6 +61,12 @@ class Decision:
         others = torch.arange(self.classes - 1).expand(len(predicted), -1)
         return others + (others >= predicted[:, None])
 
+    def keeps_ties(self, predicted: Tensor) -> Tensor:
+        """Whether an answer (B,) holds too where its margin over a rival is zero: bool (B, comparisons)."""
+        if self.rule == "sign":
+            return (predicted == 0)[:, None]
+        return self.rivals(predicted) > predicted[:, None]
+
     def comparison(self, predicted: Tensor) -> Tensor:
         """Rows c with margin c . z for each rival: (B,) -> (B, comparisons, K), entries 0, 1, -1.
 
@@ -72,17 +77,3 @@ class Decision:
         eye = torch.eye(self.outputs, dtype=torch.float64)
         rows = eye[predicted][:, None, :] - eye[self.rivals(predicted)]
         return rows if self.rule == "argmax" else -rows
-
-
-def check_answers(answers: Tensor, index: Sequence[int] | None = None) -> None:
-    """Refuse inputs without an answer; `index` numbers them, by default 0, 1, ...
-
-    Raises:
-        InvalidInput: an answer is -1.
-    """
-    for i, answer in enumerate(answers.tolist()):
-        if answer < 0:
-            raise InvalidInput(
-                f"input {i if index is None else index[i]}: the network's outputs there are NaN or infinite in "
-                "float64, so it has no answer: look for weights or input numbers that are far too large"
-            )

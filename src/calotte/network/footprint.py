@@ -24,7 +24,7 @@ def pass_size(network: Network, memory: float, start: int = 0, width: int = 8) -
 
 
 def footprint(network: Network, start: int = 0) -> int:
-    """Numbers that a forward pass from the values of node `start` holds at once for each row of its batch, at most."""
+    """Numbers that a forward pass from the values of node `start` holds at once for each row, at most."""
     size = [math.prod(network.shape(i)) for i in range(len(network.nodes))]
     held = most = size[start]
     for i in range(start + 1, len(network.nodes)):

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from calotte.errors import InvalidInput
+from calotte.models.sklearn import from_sklearn
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 from calotte.network.random import random_network
-from calotte.network.sklearn import from_sklearn
 
 __all__ = [
     "Digits",

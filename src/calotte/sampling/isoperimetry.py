@@ -155,7 +155,7 @@ def free_of_errors(local: Local, points: Tensor, distance: Tensor) -> Tensor:
 
 
 def far_from_errors(choice: Choice, points: Iterator[Tensor], deadline: Deadline) -> tuple[int, int]:
-    """How many of points (n, k), chunk by chunk, there were until the deadline, and how many lie too near an error."""
+    """How many points (n, k) there were, chunk by chunk, until the deadline, and how many lie too near an error."""
     drawn = missed = 0
     for part in points:
         if deadline.passed:
