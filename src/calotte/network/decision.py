@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from calotte.errors import InvalidInput
 
-__all__ = ["Decision", "Rule", "check_answers"]
+__all__ = ["Decision", "Rule"]
 
 Rule = Literal["argmax", "argmin", "sign"]
 
@@ -96,17 +95,3 @@ class Decision:
             return errors
         answers = answers.clamp_min(0)
         return errors.gather(1, answers[:, None]) + errors.gather(1, self.rivals(answers))
-
-
-def check_answers(answers: Tensor, index: Sequence[int] | None = None) -> None:
-    """Refuse inputs without an answer; `index` numbers them, by default 0, 1, ...
-
-    Raises:
-        InvalidInput: an answer is -1.
-    """
-    for i, answer in enumerate(answers.tolist()):
-        if answer < 0:
-            raise InvalidInput(
-                f"input {i if index is None else index[i]}: the network's outputs there are NaN or infinite in "
-                "float64, so it has no answer: look for weights or input numbers that are far too large"
-            )
