@@ -4,13 +4,15 @@ import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from calotte.assess import Assessment, assess
-from calotte.bounds import Bound, Settings
+from calotte.assess import assess, assess_each
+from calotte.assessment import Assessment
+from calotte.bounds import Bound
 from calotte.cell import Cell
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
 from calotte.network import Network, clipped, random_network
 from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
 from calotte.plan import Plan, plan
+from calotte.settings import Settings
 from calotte.shallow import ShallowHeaviside
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ __all__ = [
     "Sphere",
     "UnsupportedOperator",
     "assess",
+    "assess_each",
     "clipped",
     "from_onnx",
     "from_sklearn",

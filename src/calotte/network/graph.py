@@ -144,10 +144,25 @@ class Network:
         """N: scalar ReLUs plus output comparisons."""
         return self.hidden_units + self.decision.comparisons
 
+    @cached_property
+    def multiplications(self) -> int:
+        """About what one pass through the network multiplies."""
+        ops = (node.op for node in self.nodes)
+        return sum(op.terms * math.prod(op.output_shape) for op in ops if isinstance(op, Affine))
+
     def unit_names(self) -> list[str]:
         """A name for each of the N hyperplanes of a cell: 'node[index]', then 'output[k]' for the comparisons."""
         names = [f"{self.nodes[i].name}[{j}]" for i in self.relus for j in range(math.prod(self.shape(i)))]
         return names + [f"output[{k}]" for k in range(self.decision.comparisons)]
+
+    def unit_name(self, unit: int, predicted: int) -> str:
+        """Name of one of the N hyperplanes of a cell with this answer, as `unit_names` has it for all of them."""
+        for i in self.relus:
+            size = math.prod(self.shape(i))
+            if unit < size:
+                return f"{self.nodes[i].name}[{unit}]"
+            unit -= size
+        return f"output[{unit}]"
 
     def inputs(self, x: ArrayLike | Tensor) -> Tensor:
         """Check a batch of inputs and give it as float64 of shape (B, d).
