@@ -138,7 +138,7 @@ class Named(nn.Module):
         return self.pack(self.layer(x))
 
 
-@pytest.mark.parametrize("pack", [lambda y: {"logits": y}, lambda y: (y,), lambda y: [y]])
+@pytest.mark.parametrize("pack", [lambda y: {"logits": y}, lambda y: (y,)])
 def test_scores_in_a_tuple_or_mapping(pack):
     module = Named(pack).eval()
     network = from_torch(module, (4,))
@@ -161,7 +161,7 @@ def test_other_results_are_refused_with_the_remedy(pack, what):
         from_torch(Named(pack).eval(), (4,))
 
 
-@pytest.mark.parametrize("shape", [4, (4,), [4], torch.Size([4]), np.int64(4), np.array([4]).tolist()])
+@pytest.mark.parametrize("shape", [4, torch.Size([4]), [np.int64(4)]])
 def test_shapes_as_they_come(shape):
     assert from_torch(linear(n=2).eval(), shape).input_shape == (4,)
 
@@ -191,9 +191,7 @@ def test_script_modules_are_refused_with_a_remedy_that_works(make, tmp_path):
 
 MIXED = {
     "mean": lambda x: x - x.mean(0),
-    "softmax over rows": lambda x: x - x.max(0).values,
     "cumulative": lambda x: torch.cumsum(x, 0) if len(x) > 1 else x,
-    "neighbour": lambda x: x + torch.roll(x, 1, 0) if len(x) > 1 else x,
     "argmax": lambda x: (x - x.mean(0)).argmax(1),
 }
 
