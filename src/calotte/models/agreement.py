@@ -203,7 +203,7 @@ class Evaluated:
 
 
 def evaluated(network: Network, x: Tensor, roundoff: float = 0.0) -> Evaluated:
-    """Evaluate a network at a batch x (B, d) as arithmetic of unit roundoff `roundoff` may; 0: no errors are asked for.
+    """Evaluate a network at a batch x (B, d) in arithmetic of unit roundoff `roundoff`; 0: no errors are asked for.
 
     Nothing is left in the network that it does not need: not even its maps with |A| in place of A.
     """
