@@ -31,22 +31,25 @@ class Source:
         roundoff: unit roundoff of its arithmetic.
         of_outputs: the network's outputs (n, K) to what the source computes, at most as far apart after as
             before; None where they are the same.
+        to_outputs: what the source computes (n, M) to the network's outputs; None where they are the same.
     """
 
     run: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     name: str
     roundoff: float = DOUBLE
     of_outputs: Callable[[Tensor], Tensor] | None = None
+    to_outputs: Callable[[Tensor], Tensor] | None = None
+
+    def outputs(self, x: NDArray[np.float64]) -> Tensor:
+        """What the source says the network's outputs are, or `of_outputs` of them, at inputs (n, d)."""
+        y = torch.from_numpy(np.array(self.run(x), dtype=np.float64))
+        return y if self.to_outputs is None else self.to_outputs(y)
 
     def original(self, decision: Decision, dtype: torch.dtype) -> Original:
         """The source as a model with answers, for a network of this decision; `dtype` is what it computes with."""
 
         def answers(x: Tensor) -> Tensor:
-            z = torch.from_numpy(np.array(self.run(x.numpy()), dtype=np.float64))
-            if decision.rule == "sign" and self.of_outputs is not None:  # a straight line: back to the output itself
-                level, one = (self.of_outputs(torch.full((1, 1), v, dtype=torch.float64)) for v in (0.0, 1.0))
-                z = (z - level) * (one - level)
-            return decision.decide(z)
+            return decision.decide(self.outputs(x.numpy()))
 
         return Original(answers, dtype, self.name)
 
@@ -107,7 +110,7 @@ def differences(network: Network, source: Source, x: Tensor, relative: float, *,
     With `bounded`, what rounding can explain is allowed too.
     """
     ours = network.forward(x)
-    theirs = torch.from_numpy(np.array(source.run(x.numpy()), dtype=np.float64))
+    theirs = source.outputs(x.numpy())
     if theirs.shape != ours.shape:
         return f"{ours.shape[1]} outputs here, {theirs.shape[1]} there"
     allowed = relative * ours.abs().amax(1, keepdim=True).expand_as(ours)

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, UnsupportedOperator
 from calotte.models.operators import HANDLERS
-from calotte.models.operators.final import AFTER_FINAL
-from calotte.models.operators.folding import FOLDED, fold
+from calotte.models.operators.behind import behind
+from calotte.models.operators.folding import fold
+from calotte.models.operators.refused import REFUSED
 from calotte.models.operators.step import MOST_ENTRIES, Builder, Constant, Final, Parts, Step, Value, Variable, plain
 from calotte.models.simplify import simplify
 from calotte.network.affine import Shape
@@ -37,7 +38,7 @@ class Imported:
         input_name, input_shape, input_dtype: of the graph input; the shape at batch size 1.
         batch: the fixed batch size of the file, else 1.
         output_name: of the value in the file to compare with.
-        at_source: the network's outputs to that value; None where they are that value.
+        from_source: that value (n, M) to the network's outputs (n, K); None where they are the same.
         final: what the file does with the outputs of the network at its end, and the network does not.
     """
 
@@ -47,7 +48,7 @@ class Imported:
     input_dtype: np.dtype[Any]
     batch: int
     output_name: str
-    at_source: Callable[[Tensor], Tensor] | None = None
+    from_source: Callable[[Tensor], Tensor] | None = None
     final: Final | None = None
 
 
@@ -100,11 +101,11 @@ def imported_graph(model: onnx.ModelProto, decision: Rule | None) -> Imported:
         nodes=simplify(builder.nodes, scores.node),
         input_shape=plain(shape),
         decision=decision_of(output, scores.shape, final, decision),
-        notices=tuple(builder.notices + dropped(final)),
+        notices=(*builder.notices, *([final.notice] if final else [])),
     )
     if final is None:
         return Imported(network, name, shape, dtype, batch, output)
-    return Imported(network, name, shape, dtype, batch, final.source, final.at_source, final)
+    return Imported(network, name, shape, dtype, batch, final.source, final.from_source, final)
 
 
 def decision_of(output: str, shape: Shape, final: Final | None, asked: Rule | None) -> Decision:
@@ -116,16 +117,7 @@ def decision_of(output: str, shape: Shape, final: Final | None, asked: Rule | No
     rule = (final.rule if final else None) or asked or ("sign" if classes == 1 else "argmax")
     if asked not in (None, rule):
         raise InvalidInput(f"decision '{asked}' contradicts the model, which ends in a decision of its own, '{rule}'")
-    return Decision(rule, classes)
-
-
-def dropped(final: Final | None) -> list[str]:
-    """What to say about the end of the file."""
-    if final is None:
-        return []
-    if final.rule:
-        return [f"the final {final.op_type} is the decision '{final.rule}' on the values it reads"]
-    return [f"the final {final.op_type} does not change the order of the outputs and was dropped"]
+    return Decision(rule, classes, final.ties if final else 0)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -241,30 +233,21 @@ def name_of(node: onnx.NodeProto, i: int) -> str:
 def run_node(node: onnx.NodeProto, i: int, opset: int, values: dict[str, Value], builder: Builder) -> list[Value]:
     """Import one node."""
     name, op_type = name_of(node, i), node.op_type
-    standard = node.domain in ("", "ai.onnx")
-    if not (standard and (op_type in HANDLERS or op_type in FOLDED)):
-        kind = op_type if standard else f"{node.domain}.{op_type}"
-        raise UnsupportedOperator(
-            f"node '{name}': operator '{kind}' is not piecewise linear or not known; "
-            f"supported: {', '.join(sorted(HANDLERS))}, and arithmetic on constants"
-        )
+    if node.domain not in ("", "ai.onnx"):
+        raise UnsupportedOperator(f"node '{name}': operator '{node.domain}.{op_type}' is not one of ONNX's own operators")
+    if op_type not in HANDLERS | REFUSED:
+        raise UnsupportedOperator(f"node '{name}': operator '{op_type}' is not known to ONNX {onnx.__version__}")
     inputs = tuple(values[key] if key else None for key in node.input)
-    for value in inputs:
-        if isinstance(value, Final):
-            if op_type in AFTER_FINAL:
-                return [value]
-            raise UnsupportedOperator(
-                f"node '{name}': operator '{op_type}' reads the result of operator '{value.op_type}', which is not "
-                "piecewise linear: it is understood at the end of a network only"
-            )
     try:
         attributes: dict[str, Any] = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         step = Step(name, op_type, inputs, tuple(node.input), len(node.output), attributes, opset, builder)
         with np.errstate(all="ignore"):
+            if any(isinstance(value, Final) for value in inputs):
+                return [behind(step)]
             if not any(isinstance(value, Variable | Parts) for value in inputs):
                 return list(fold(node, step))
             if op_type not in HANDLERS:
-                raise step.unsupported("of a value that depends on the input is not piecewise linear")
+                raise step.unsupported(REFUSED[op_type])
             result = HANDLERS[op_type](step)
     except CalotteError:
         raise

@@ -132,7 +132,7 @@ def one_by_one(run: Callable[[NDArray[Any]], Any], imported: Imported, dtype: np
             rows.append(y.reshape(imported.batch, -1)[0])
         return np.stack(rows)
 
-    return Source(rows_of, name, float(np.finfo(dtype).eps) / 2.0, imported.at_source)
+    return Source(rows_of, name, float(np.finfo(dtype).eps) / 2.0, to_outputs=imported.from_source)
 
 
 def runtime(model: onnx.ModelProto, imported: Imported) -> Source | None:
@@ -189,8 +189,13 @@ def in_float64(model: onnx.ModelProto, imported: Imported) -> Source:
     except Exception as error:
         raise InvalidModel(f"the model cannot be evaluated in float64: {first_line(error)}") from None
     feed = imported.input_name
+
+    def run(x: NDArray[Any]) -> Any:
+        with np.errstate(all="ignore"):  # it computes what is behind that value too, sigmoids that overflow
+            return evaluator.run([imported.output_name], {feed: x})[0]
+
     return one_by_one(
-        lambda x: evaluator.run([imported.output_name], {feed: x})[0],
+        run,
         imported,
         np.dtype(np.float64),
         "ONNX's reference implementation",

@@ -68,7 +68,7 @@ def from_torch(module: torch.nn.Module, input_shape: Sequence[int], decision: Ru
         return torch.stack(rows).numpy()
 
     final = imported.final
-    if final and final.scores is None:  # the module gives an answer: what leads to it is seen in the export only
+    if final and (final.scores is None or not final.gentle):  # what leads to it is seen in the export only
         check(imported.network, in_float64(model, imported))
         return replace(imported.network, original=in_own_numbers(module, shape, imported.network.decision, final))
     source = Source(outputs, "the module", SINGLE, final.scores if final else None)
@@ -89,9 +89,7 @@ def in_own_numbers(
     def answers(x: Tensor) -> Tensor:
         with torch.no_grad():
             y = torch.cat([own(row.to(dtype).reshape(1, *shape)).reshape(1, -1) for row in x]).to(torch.float64)
-        if final is None or final.scores is not None:
-            return decision.decide(y)
-        return (y[:, 0] > 0).to(torch.int64) if decision.rule == "sign" else y[:, 0].to(torch.int64)
+        return decision.decide(y) if final is None else final.answers(y, decision)
 
     return Original(answers, dtype, "the module")
 

@@ -10,7 +10,7 @@ from calotte.models.operators.linear import scalar
 from calotte.models.operators.step import Constant, Step, Value, Variable, operator, plain
 from calotte.network.affine import Diagonal, Shape, Sum
 
-__all__ = ["reflected", "scaled", "shifted", "total"]
+__all__ = ["FLOATS", "cast_like", "reflected", "scaled", "shifted", "total"]
 
 
 def fitted(weights: Tensor, shape: Shape) -> Tensor:
@@ -142,6 +142,11 @@ def cast(step: Step) -> Value:
     if isinstance(like, Constant) and not np.issubdtype(like.array.dtype, np.floating):
         raise step.unsupported(f"to {like.array.dtype} is not piecewise linear")
     value = step.argument(0)
-    if isinstance(value, Constant):  # like a variable, which has the number type of the input
-        return Constant(value.array.astype(step.builder.dtype), value.terms)
-    return value
+    return cast_like(step, value) if isinstance(value, Constant) else value
+
+
+def cast_like(step: Step, value: Value) -> Constant:
+    """A constant as a number of the type that all variables have, that of the input."""
+    if not isinstance(value, Constant):
+        raise step.error("expected a constant")
+    return Constant(value.array.astype(step.builder.dtype), value.terms)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from calotte.errors import InvalidModel, UnsupportedOperator
 from calotte.network.affine import Affine, Reshape, Shape
-from calotte.network.decision import Rule
+from calotte.network.decision import Decision, Rule
 from calotte.network.graph import Node, Relu
 from calotte.network.rearrange import Select
 
@@ -59,19 +59,60 @@ class Final:
     """Scores or an answer that only the end of the network may compute from `before`.
 
     Attributes:
-        before: the value that decides.
-        source: the name of that value in the file, or of one that `at_source` makes of it.
-        op_type: what was dropped.
+        before: the value that decides; scores are in its order, a single score grows with it.
+        source: the name of a value in the file that `before` is made of, to compare with.
+        op_type: the operator that is not piecewise linear, the first one dropped.
         rule: the decision that the file takes, if it takes one.
+        ties: for the decision `sign`, the answer where `before` is zero.
         scores: `before` (B, K) to what the file computes, for scores; None where it computes an answer.
+        level: a single score where `before` is zero: what it has to exceed for answer 1.
+        inverse: a number that a single score is compared with to the value of `before` there; None where this is
+            not known.
+        positive: whether scores are positive, whatever the input.
+        gentle: whether scores differ by no more than `before` does.
+        node: the node that `before` is in some shape; its negative where `turned`.
+        from_source: the value named `source` (B, M) to `before` (B, K); None where it is that value.
     """
 
     before: Variable
     source: str
     op_type: str
     rule: Rule | None = None
+    ties: int = 0
     scores: Callable[[Tensor], Tensor] | None = None
-    at_source: Callable[[Tensor], Tensor] | None = None
+    level: float = 0.0
+    inverse: Callable[[float], float | None] | None = None
+    positive: bool = False
+    gentle: bool = True
+    node: int = -1
+    turned: bool = False
+    from_source: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether it is made of one value."""
+        return math.prod(self.before.shape) == 1
+
+    @property
+    def notice(self) -> str:
+        """What the user should know about it."""
+        if self.rule:
+            return f"the final {self.op_type} is the decision '{self.rule}' on the values it reads"
+        if self.single:
+            return (
+                f"the final {self.op_type} was dropped: the answer is 1 where its result is above {self.level:g}, "
+                "which is where its argument is positive, and else 0"
+            )
+        return (
+            f"the final {self.op_type} does not change the order of the outputs and was dropped: answers are about "
+            "the values it reads, even where its own results are so close that floating point makes them equal"
+        )
+
+    def answers(self, y: Tensor, decision: Decision) -> Tensor:
+        """What the file says (B,) where its results are y (B, K), float64."""
+        if self.scores is not None:
+            return decision.decide(y - self.level if self.single else y)
+        return (y[:, 0] > 0).to(torch.int64) if decision.rule == "sign" else y[:, 0].to(torch.int64)
 
 
 @dataclass(frozen=True)
