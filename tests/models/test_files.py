@@ -10,7 +10,7 @@ import torch
 from agreement import assert_agrees, floats, node
 from onnx import TensorProto, helper
 
-from calotte.errors import InvalidInput, InvalidModel, UnsupportedOperator
+from calotte.errors import InvalidModel, UnsupportedOperator
 from calotte.models.onnx import from_onnx, load
 from calotte.models.operators.folding import product_is_exact, sum_is_exact
 
@@ -172,9 +172,6 @@ def test_channel_last_inputs(make_model):
 def test_a_relu_after_the_logits_counts(make_model):
     model = make_model([node("Gemm", ["x", "w"], ["h"]), node("Relu", ["h"], ["y"])], {"w": floats(6, 3)}, (1, 6))
     assert agrees(model).units == 3 + 2
-
-
-
 
 
 # Constants ----------------------------------------------------------------------------------------------------------

@@ -234,7 +234,9 @@ def run_node(node: onnx.NodeProto, i: int, opset: int, values: dict[str, Value],
     """Import one node."""
     name, op_type = name_of(node, i), node.op_type
     if node.domain not in ("", "ai.onnx"):
-        raise UnsupportedOperator(f"node '{name}': operator '{node.domain}.{op_type}' is not one of ONNX's own operators")
+        raise UnsupportedOperator(
+            f"node '{name}': operator '{node.domain}.{op_type}' is not one of ONNX's own operators"
+        )
     if op_type not in HANDLERS | REFUSED:
         raise UnsupportedOperator(f"node '{name}': operator '{op_type}' is not known to ONNX {onnx.__version__}")
     inputs = tuple(values[key] if key else None for key in node.input)
@@ -244,8 +246,9 @@ def run_node(node: onnx.NodeProto, i: int, opset: int, values: dict[str, Value],
         with np.errstate(all="ignore"):
             if any(isinstance(value, Final) for value in inputs):
                 return [behind(step)]
-            if not any(isinstance(value, Variable | Parts) for value in inputs):
-                return list(fold(node, step))
+            constant = not any(isinstance(value, Variable | Parts) for value in inputs)
+            if constant and not op_type.startswith("Sequence"):
+                return list(fold(step))
             if op_type not in HANDLERS:
                 raise step.unsupported(REFUSED[op_type])
             result = HANDLERS[op_type](step)

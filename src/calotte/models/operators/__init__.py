@@ -2,6 +2,7 @@
 
 from calotte.models.operators import (
     convolution,
+    einsum,
     elementwise,
     final,
     linear,
@@ -9,6 +10,9 @@ from calotte.models.operators import (
     piecewise,
     pooling,
     reduction,
+    resize,
+    selection,
+    sequences,
     shapes,
 )
 from calotte.models.operators.step import HANDLERS
@@ -16,6 +20,7 @@ from calotte.models.operators.step import HANDLERS
 __all__ = [
     "HANDLERS",
     "convolution",
+    "einsum",
     "elementwise",
     "final",
     "linear",
@@ -23,5 +28,8 @@ __all__ = [
     "piecewise",
     "pooling",
     "reduction",
+    "resize",
+    "selection",
+    "sequences",
     "shapes",
 ]

@@ -58,7 +58,7 @@ def refused(step: Step, final: Final, why: str = "") -> UnsupportedOperator:
     if final.op_type.endswith("Softmax") and step.op_type in ("MatMul", "Einsum"):
         return step.unsupported(f"{what}: attention is not piecewise linear")
     return step.unsupported(
-        f"{what}, which is not piecewise linear: it is understood at the end of a network only; in the middle, {remedy}"
+        f"{what}, which is not piecewise linear: it is understood at the end of a network; in the middle, {remedy}"
     )
 
 
@@ -81,7 +81,9 @@ def cast_scores(step: Step, final: Final, place: int) -> Final | Constant:
     like = step.inputs[1] if step.op_type == "CastLike" and step.has(1) else None
     kept = int(step.attributes.get("to", 1)) in FLOATS if step.op_type == "Cast" else True
     if not kept or (isinstance(like, Constant) and like.array.dtype.kind != "f"):
-        raise refused(step, final, "cut off to whole numbers, scores say nothing; put Round, ArgMax or a threshold first")
+        raise refused(
+            step, final, "cut off to whole numbers, scores say nothing; put Round, ArgMax or a threshold first"
+        )
     return final
 
 
@@ -97,7 +99,9 @@ def extreme_score(step: Step, final: Final, place: int) -> Final:
     """The largest or smallest score is that of the largest or smallest logit."""
     found = HANDLERS[step.op_type](replace(step, inputs=(final.before, *step.inputs[1:])))
     assert isinstance(found, Final)
-    return replace(found, op_type=f"{final.op_type} and {step.op_type}", source=final.source, from_source=final.from_source)
+    return replace(
+        found, op_type=f"{final.op_type} and {step.op_type}", source=final.source, from_source=final.from_source
+    )
 
 
 def rounded(step: Step, final: Final, place: int) -> Final:
@@ -113,11 +117,15 @@ def compared(step: Step, final: Final, place: int) -> Final:
     if not final.single or number.numel() != 1:
         raise refused(step, final, "a comparison takes a single score and one number")
     if final.inverse is None:
-        raise refused(step, final, "compare the values that the scores are made of, or the scores before more arithmetic")
+        raise refused(
+            step, final, "compare the values that the scores are made of, or the scores before more arithmetic"
+        )
     c = final.inverse(number.item())
     if c is None or (c != 0.0 and abs(c) < 2.0**-100):
         raise refused(
-            step, final, f"compared with {number.item():g} it is not understood; expected a number that scores can be on both sides of"
+            step,
+            final,
+            f"compared with {number.item():g} it is not understood: expected a number between its extremes",
         )
     return above(step, final, place, c, exact=c == 0.0)
 
@@ -140,10 +148,16 @@ def reversed_(step: Step, final: Final) -> Final:
     )
 
 
-def order_kept(step: Step, final: Final, f: Callable[[Tensor], Tensor], *, positive: bool, turned: bool = False) -> Final:
+def order_kept(
+    step: Step, final: Final, f: Callable[[Tensor], Tensor], *, positive: bool, turned: bool = False
+) -> Final:
     """Several scores after one more function that grows, or falls where `turned`, strictly."""
     if final.single:
-        raise refused(step, final, "arithmetic on a single score moves the level that it is compared with; put the decision on the values that it is made of")
+        raise refused(
+            step,
+            final,
+            "arithmetic on a single score moves the level that it is compared with; decide by what it is made of",
+        )
     before = final.scores
     assert before is not None
     base = reversed_(step, final) if turned else final
@@ -193,7 +207,11 @@ def multiplied(step: Step, final: Final, place: int) -> Final:
         raise step.error("multiplies scores by zero, or divides by it")
     divide = step.op_type == "Div"
     return order_kept(
-        step, final, (lambda y: y / c) if divide else (lambda y: c * y), positive=final.positive and c > 0, turned=c < 0
+        step,
+        final,
+        (lambda y: y / c) if divide else (lambda y: c * y),
+        positive=final.positive and c > 0,
+        turned=c < 0,
     )
 
 

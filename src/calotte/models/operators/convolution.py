@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 from calotte.models.operators.step import Step, Value, Variable, operator, plain
@@ -86,3 +89,29 @@ def transposed_convolution(step: Step) -> Value:
         raise step.error(f"bias of shape {tuple(bias.shape)} does not fit kernel {tuple(kernel.shape)}")
     op = TransposedConvolution(forward, bias)
     return step.add(op, (x,), (1, *op.output_shape))
+
+
+@operator("Col2Im")
+def column_to_image(step: Step) -> Value:
+    """Blocks added up where they overlap: a transposed convolution with kernels that are 1 at one place."""
+    x = step.variable()
+    image, block = step.integers(1), step.integers(2)
+    rank, entries = len(image), math.prod(block)
+    if not 1 <= rank <= 3 or len(block) != rank or len(x.shape) != 3 or x.shape[0] != 1 or x.shape[1] % entries:
+        raise step.error(f"image {image} and blocks {block} do not fit input {x.shape}")
+    channels = x.shape[1] // entries
+    stride, dilation = (numbers(step, key, 1, rank) for key in ("strides", "dilations"))
+    pads = numbers(step, "pads", 0, 2 * rank)
+    forward = Convolution(
+        torch.eye(entries, dtype=torch.float64).reshape(entries, 1, *block).repeat(channels, *(1,) * (rank + 1)),
+        None,
+        (channels, *image),
+        stride=stride,
+        padding=list(zip(pads[:rank], pads[rank:], strict=True)),
+        dilation=dilation,
+        groups=channels,
+    )
+    if math.prod(forward.output_shape) != math.prod(x.shape):
+        raise step.error(f"image {image} and blocks {block} do not fit input {x.shape}")
+    x = step.reshaped(x, (1, *forward.output_shape))
+    return step.add(TransposedConvolution(forward, None), (x,), (1, channels, *image))

@@ -61,14 +61,16 @@ def add(step: Step) -> Value:
     return shifted(step, x, c) if sign > 0 else reflected(step, x, c)
 
 
-@operator("Sum")
+@operator("Sum", "Mean")
 def sum_of(step: Step) -> Value:
-    """The sum of any number of branches and constants."""
+    """The sum or mean of any number of branches and constants."""
     xs = [x for x in step.arguments() if isinstance(x, Variable)]
     y = xs[0] if len(xs) == 1 else total(step, xs, (1,) * len(xs))
     for i, x in enumerate(step.inputs):
         if isinstance(x, Constant):
             y = shifted(step, y, step.weights(i), "/constant")
+    if step.op_type == "Mean" and len(step.inputs) > 1:
+        return scaled(step, y, scalar(float(len(step.inputs))), divide=True, suffix="/mean")
     return y
 
 

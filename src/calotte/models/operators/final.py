@@ -20,6 +20,7 @@ from calotte.models.operators.step import Final, Step, Value, Variable, operator
 
 __all__ = ["FUNCTIONS", "above", "probability"]
 
+
 def softmax(z: Tensor) -> Tensor:
     """Softmax of rows."""
     return torch.softmax(z, 1)
@@ -78,8 +79,8 @@ def softmax_of(step: Step) -> Value:
     over = {axis} if late else set(range(axis, rank))
     if any(n != 1 for i, n in enumerate(x.shape) if i not in over) or math.prod(x.shape) < 2:
         raise step.unsupported(
-            f"over axis {axis} of {x.shape} does not run over all classes: as the end of a network it would not change "
-            "their order, but in the middle (attention) it is not piecewise linear"
+            f"over axis {axis} of {x.shape} does not run over all classes: as the end of a network it would not "
+            "change their order, but in the middle (attention) it is not piecewise linear"
         )
     soft = step.op_type == "Softmax"
     return Final(x, step.input_names[0], step.op_type, scores=softmax if soft else log_softmax, positive=soft)
@@ -91,8 +92,8 @@ def growing(step: Step) -> Value:
     x = step.variable()
     if math.prod(x.shape) == 1 and step.op_type in POSITIVE - {"Sigmoid"}:
         raise step.unsupported(
-            "of a single output is positive everywhere, so its sign says nothing: export the model without it, or with "
-            "a threshold behind it that makes it a decision"
+            "of a single output is positive everywhere, so its sign says nothing: export the model without it, or "
+            "with a threshold behind it that makes it a decision"
         )
     one = step.op_type == "Sigmoid"
     return Final(
@@ -110,7 +111,7 @@ def growing(step: Step) -> Value:
 
 @operator("Elu", "Celu", "Selu")
 def exponential(step: Step) -> Value:
-    """Exponential linear units grow strictly where their factors are positive, and have the sign of their argument."""
+    """Exponential linear units grow strictly where their factors are positive; they keep the sign."""
     x = step.variable()
     alpha = float(step.attributes.get("alpha", 1.6732632423543772848 if step.op_type == "Selu" else 1.0))
     gamma = float(step.attributes.get("gamma", 1.0507009873554804934))
@@ -124,9 +125,7 @@ def exponential(step: Step) -> Value:
         y = functional.elu(z, alpha)
         return gamma * y if step.op_type == "Selu" else y
 
-    return Final(
-        x, step.input_names[0], step.op_type, scores=celu if step.op_type == "Celu" else elu, inverse=zero
-    )
+    return Final(x, step.input_names[0], step.op_type, scores=celu if step.op_type == "Celu" else elu, inverse=zero)
 
 
 @operator("Sign")
@@ -159,14 +158,14 @@ def above(step: Step, final: Final, i: int, c: float, *, exact: bool) -> Final:
     """
     x = final.before
     upward = step.op_type.startswith("Greater") == (i == 0)
-    ones = (1,) * len(x.shape)
     if exact:
-        unit, level = 1.0, torch.full(ones, c, dtype=torch.float64)
+        unit, level = 1.0, c
     else:
-        unit, level = abs(c), torch.full(ones, math.copysign(1.0, c), dtype=torch.float64)
+        unit, level = abs(c), math.copysign(1.0, c)
         x = scaled(step, x, scalar(unit), divide=True, terms=3, suffix="/level")
-    y = shifted(step, x, -level, "/threshold") if upward else reflected(step, x, level, "/threshold")
-    turn, back, level = (1.0 if upward else -1.0), final.from_source, level.item()
+    constant = torch.full((1,) * len(x.shape), level, dtype=torch.float64)
+    y = shifted(step, x, -constant, "/threshold") if upward else reflected(step, x, constant, "/threshold")
+    turn, back = (1.0 if upward else -1.0), final.from_source
     return Final(
         y,
         final.source,

@@ -11,11 +11,10 @@ import math
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 
-from calotte.errors import InvalidModel, UnsupportedOperator
+from calotte.errors import UnsupportedOperator
+from calotte.models.operators.evaluation import evaluated
 from calotte.models.operators.step import MOST_ENTRIES, Constant, Step
 
 __all__ = ["FOLDED", "fold"]
@@ -45,7 +44,7 @@ REAL = frozenset({"Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal", "Neg"})
 FOLDED = MOVED | CHOSEN | COUNTED | REAL
 
 
-def fold(node: onnx.NodeProto, step: Step) -> list[Constant]:
+def fold(step: Step) -> list[Constant]:
     """The results of a node all of whose arguments are constant.
 
     Raises:
@@ -61,21 +60,8 @@ def fold(node: onnx.NodeProto, step: Step) -> list[Constant]:
     if terms and step.op_type not in MOVED:
         raise step.unsupported("on constants that were computed inexactly is not folded: fold constants in the model")
     refuse_huge(step, given)
-    names = [name if name else "" for name in node.input]
-    graph = onnx.helper.make_graph(
-        [node],
-        "fold",
-        [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in dict.fromkeys(names) if name],
-        [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in node.output if name],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", step.opset)])
-    feed = {n: v.array for n, v in zip(names, step.inputs, strict=True) if n and isinstance(v, Constant)}
-    try:
-        results: Any = ReferenceEvaluator(model).run(None, feed)
-    except Exception as error:
-        raise InvalidModel(f"node '{step.name}' ({step.op_type}) cannot be evaluated: {error!s:.200}") from None
-    found = iter(results)
-    return [Constant(np.asarray(next(found)), terms) if name else Constant(np.zeros(0)) for name in node.output]
+    results = evaluated(step, [value.array if isinstance(value, Constant) else None for value in step.inputs])
+    return [Constant(result, terms) for result in results]
 
 
 def refuse_huge(step: Step, given: list[Constant]) -> None:

@@ -119,7 +119,7 @@ class Final:
 class Parts:
     """A sequence of values."""
 
-    values: tuple[Variable, ...]
+    values: tuple[Constant | Variable, ...]
 
 
 Value = Constant | Variable | Final | Parts
