@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, UnsupportedOperator
+from calotte.models.control import CONTROL, names_read
 from calotte.models.operators import HANDLERS
 from calotte.models.operators.behind import behind
 from calotte.models.operators.folding import fold
@@ -200,7 +201,7 @@ def run_nodes(graph: onnx.GraphProto, opset: int, values: dict[str, Value], buil
     while pending:
         later = []
         for i, node in pending:
-            if any(name and name not in values for name in node.input):
+            if not names_read(node) <= values.keys():
                 later.append((i, node))
                 continue
             for name, value in zip(node.output, run_node(node, i, opset, values, builder), strict=False):
@@ -211,12 +212,26 @@ def run_nodes(graph: onnx.GraphProto, opset: int, values: dict[str, Value], buil
         pending = later
 
 
+def run_inside(
+    graph: onnx.GraphProto, opset: int, outside: Mapping[str, Value], given: Mapping[str, Value], builder: Builder
+) -> list[Value]:
+    """The outputs of a graph inside a node, which sees the values outside it and those that it is given."""
+    values = {**outside, **initialisers(graph), **given}
+    run_nodes(graph, opset, values, builder)
+    missing = [value.name for value in graph.output if value.name not in values]
+    if missing:
+        raise InvalidModel(
+            f"output '{missing[0]}' of a graph inside a node is computed by no node: the model is damaged"
+        )
+    return [values[value.name] for value in graph.output]
+
+
 def stuck(pending: list[tuple[int, onnx.NodeProto]], values: dict[str, Value]) -> InvalidModel:
     """Why no node of the rest can be computed: a value is missing, or there is a cycle."""
     to_come = {name for _, node in pending for name in node.output}
     for i, node in pending:
-        for name in node.input:
-            if name and name not in values and name not in to_come:
+        for name in sorted(names_read(node)):
+            if name not in values and name not in to_come:
                 return InvalidModel(
                     f"node '{name_of(node, i)}' ({node.op_type}) reads '{name}', which is no input or initialiser, "
                     "and no output of a node that calotte computes: the model is damaged"
@@ -237,13 +252,15 @@ def run_node(node: onnx.NodeProto, i: int, opset: int, values: dict[str, Value],
         raise UnsupportedOperator(
             f"node '{name}': operator '{node.domain}.{op_type}' is not one of ONNX's own operators"
         )
-    if op_type not in HANDLERS | REFUSED:
+    if op_type not in HANDLERS | CONTROL | REFUSED:
         raise UnsupportedOperator(f"node '{name}': operator '{op_type}' is not known to ONNX {onnx.__version__}")
     inputs = tuple(values[key] if key else None for key in node.input)
     try:
         attributes: dict[str, Any] = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         step = Step(name, op_type, inputs, tuple(node.input), len(node.output), attributes, opset, builder)
         with np.errstate(all="ignore"):
+            if op_type in CONTROL:
+                return CONTROL[op_type](step, lambda graph, given: run_inside(graph, opset, values, given, builder))
             if any(isinstance(value, Final) for value in inputs):
                 return [behind(step)]
             constant = not any(isinstance(value, Variable | Parts) for value in inputs)

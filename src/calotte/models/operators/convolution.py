@@ -14,20 +14,20 @@ from calotte.network.convolution import Convolution, TransposedConvolution
 __all__: list[str] = []
 
 
-def operands(step: Step) -> tuple[Variable, Tensor, Tensor | None]:
-    """Input (1, C, *spatial), kernel and bias."""
-    x, kernel = step.variable(), step.weights(1)
+def operands(step: Step) -> tuple[Variable, Tensor, Tensor | None, int]:
+    """Input (1, C, *spatial), kernel, bias, and how many roundings the kernel is off."""
+    x, (kernel, terms) = step.variable(), step.coefficients(1)
     if not 3 <= len(x.shape) <= 5 or x.shape[0] != 1 or kernel.ndim != len(x.shape) or 0 in kernel.shape:
         raise step.error(
             f"input {x.shape} and kernel {tuple(kernel.shape)}: expected batch size 1, channels and 1 to 3 more axes"
         )
-    return x, kernel, step.weights(2) if step.has(2) else None
+    return x, kernel, step.weights(2) if step.has(2) else None, terms
 
 
 @operator("Conv")
 def convolution(step: Step) -> Value:
     """Cross-correlation with a kernel, strides, padding, dilation, groups."""
-    x, kernel, bias = operands(step)
+    x, kernel, bias, terms = operands(step)
     groups = int(step.attributes.get("group", 1))
     windows = windows_of(step, x.shape[2:], tuple(kernel.shape[2:]))
     if bias is not None and bias.shape != kernel.shape[:1]:
@@ -41,13 +41,13 @@ def convolution(step: Step) -> Value:
         dilation=windows.dilation,
         groups=groups,
     )
-    return step.add(op, (x,), (1, *op.output_shape))
+    return step.add(step.counted(op, terms), (x,), (1, *op.output_shape))
 
 
 @operator("ConvTranspose")
 def transposed_convolution(step: Step) -> Value:
     """The transpose of a convolution: kernel (C, C_out / groups, *size)."""
-    x, kernel, bias = operands(step)
+    x, kernel, bias, terms = operands(step)
     rank, groups = len(x.shape) - 2, int(step.attributes.get("group", 1))
     settings = {
         key: numbers(step, key, default, rank)
@@ -88,7 +88,7 @@ def transposed_convolution(step: Step) -> Value:
     if bias is not None and bias.shape != forward.input_shapes[0][:1]:
         raise step.error(f"bias of shape {tuple(bias.shape)} does not fit kernel {tuple(kernel.shape)}")
     op = TransposedConvolution(forward, bias)
-    return step.add(op, (x,), (1, *op.output_shape))
+    return step.add(step.counted(op, terms), (x,), (1, *op.output_shape))
 
 
 @operator("Col2Im")

@@ -104,22 +104,22 @@ def matmul(step: Step) -> Value:
     if isinstance(first, Variable) and isinstance(second, Variable):
         raise step.unsupported("of two values that both depend on the input is not piecewise linear")
     left = isinstance(second, Variable)
-    x, weight = step.variable(int(left)), step.weights(1 - int(left))
+    x, (weight, terms) = step.variable(int(left)), step.coefficients(1 - int(left))
     if not x.shape or weight.ndim == 0:
         raise step.error(f"shapes do not fit: {x.shape} and {tuple(weight.shape)}")
     while weight.ndim > 2 and weight.shape[0] == 1 and weight.ndim <= len(x.shape):
         weight = weight[0]
     if weight.ndim > 2:
-        return stacked(step, x, weight, left)
+        return stacked(step, x, step.weights(1 - int(left)).reshape(weight.shape), left)
     vector = weight.ndim == 1
     if not left:
-        y = times(step, x, weight[:, None] if vector else weight)
+        y = times(step, x, weight[:, None] if vector else weight, terms=terms)
         return step.reshaped(y, x.shape[:-1]) if vector else y
     row = weight[None] if vector else weight
     if len(x.shape) == 1:
-        y = times(step, x, row.t())
+        y = times(step, x, row.t(), terms=terms)
         return step.reshaped(y, ()) if vector else y
-    y = transposed(step, times(step, transposed(step, x), row.t()))
+    y = transposed(step, times(step, transposed(step, x), row.t(), terms=terms))
     return step.reshaped(y, (*x.shape[:-2], x.shape[-1])) if vector else y
 
 

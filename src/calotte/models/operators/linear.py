@@ -17,12 +17,12 @@ def scalar(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-def times(step: Step, x: Variable, weight: Tensor, bias: Tensor | None = None) -> Variable:
-    """x W + b on the last axis of x; W (n_in, n_out), b (n_out,)."""
+def times(step: Step, x: Variable, weight: Tensor, bias: Tensor | None = None, terms: int = 0) -> Variable:
+    """x W + b on the last axis of x; W (n_in, n_out), which is `terms` roundings off, b (n_out,)."""
     if not x.shape or x.shape[-1] != weight.shape[0] or weight.shape[1] == 0:
         raise step.error(f"shapes do not fit: input {x.shape}, weights {tuple(weight.shape)}")
     op = Dense(weight.t().contiguous(), bias, leading=plain(x.shape)[:-1])
-    return step.add(op, (x,), (*x.shape[:-1], weight.shape[1]))
+    return step.add(step.counted(op, terms), (x,), (*x.shape[:-1], weight.shape[1]))
 
 
 def transposed(step: Step, x: Variable) -> Variable:
@@ -33,7 +33,7 @@ def transposed(step: Step, x: Variable) -> Variable:
 @operator("Gemm")
 def gemm(step: Step) -> Value:
     """y = alpha A' B' + beta C, B and C constant."""
-    x, weight = step.variable(0), step.weights(1)
+    x, (weight, terms) = step.variable(0), step.coefficients(1)
     alpha, beta = (float(step.attributes.get(key, 1.0)) for key in ("alpha", "beta"))
     if not (np.isfinite(alpha) and np.isfinite(beta)):
         raise step.error("alpha and beta must be finite")
@@ -52,8 +52,8 @@ def gemm(step: Step) -> Value:
         bias = bias.expand(shape)
         bias = bias[0] if shape[0] == 1 else bias
     if alpha == beta == 1.0 and (bias is None or bias.ndim == 1):
-        return times(step, x, weight, bias)
-    y = times(step, x, weight)
+        return times(step, x, weight, bias, terms)
+    y = times(step, x, weight, terms=terms)
     scaled: list[Affine] = []
     if alpha != 1.0:
         scaled.append(Diagonal(plain(shape), scalar(alpha), None))

@@ -88,7 +88,8 @@ def rows_of(step: Step, n: int, size: int, scale: Fraction, mode: str, axis: int
     a = Fraction(float(step.attributes.get("cubic_coeff_a", -0.75)))
     exclude = bool(step.attributes.get("exclude_outside", 0))
     start, end = region(step, axis) if transform == "tf_crop_and_resize" else (Fraction(0), Fraction(1))
-    rows, beyond = [], []
+    rows: list[Row] = []
+    beyond: list[bool] = []
     for j in range(size):
         at = place(step, transform, j, n, size, scale, start, end)
         outside = transform == "tf_crop_and_resize" and not 0 <= at <= n - 1

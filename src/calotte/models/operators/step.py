@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calotte.errors import InvalidModel, UnsupportedOperator
-from calotte.network.affine import Affine, Reshape, Shape
+from calotte.network.affine import Affine, Inexact, Reshape, Shape
 from calotte.network.decision import Decision, Rule
 from calotte.network.graph import Node, Relu
 from calotte.network.rearrange import Select
@@ -214,6 +214,11 @@ class Step:
             raise self.unsupported(f"with input {i} computed inexactly from constants: fold constants in the model")
         return self.numbers(value.array)
 
+    def coefficients(self, i: int) -> tuple[Tensor, int]:
+        """Constant i as float64 numbers, and how many roundings they are away from the exact ones."""
+        value = self.argument(i)
+        return self.numbers(self.constant(i)), value.terms if isinstance(value, Constant) else 0
+
     def numbers(self, array: NDArray[Any]) -> Tensor:
         """An array of the file as float64 numbers: exact; NaN and infinity are refused."""
         if array.dtype.kind in "USObc":
@@ -252,6 +257,10 @@ class Step:
         if not 0 < math.prod(shape) <= MOST_ENTRIES:
             raise self.error(f"has a result of shape {tuple(shape)}: the model is damaged")
         return self.builder.add(self.name + suffix, op, inputs, shape)
+
+    def counted(self, op: Affine, terms: int) -> Affine:
+        """A map whose coefficients are `terms` roundings away from the exact ones."""
+        return Inexact(op, terms) if terms else op
 
     def reshaped(self, x: Variable, shape: Shape) -> Variable:
         """The same numbers in another ONNX shape; a node only where the shape without batch differs."""
