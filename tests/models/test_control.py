@@ -21,8 +21,9 @@ FLOAT, BOOL, INT = TensorProto.FLOAT, TensorProto.BOOL, TensorProto.INT64
 @pytest.mark.parametrize("chosen", [True, False])
 def test_a_constant_takes_a_branch(make_model, chosen):
     """The branches read values from outside; the one that is not taken may be anything."""
-    other = graph("other", [node("Softplus", ["h"], ["b"]), node("Exp", ["b"], ["b2"])], [("b2", FLOAT, (1, 4))])
-    taken = graph("taken", [node("Relu", ["h"], ["a"]), node("Mul", ["a", "c"], ["a2"])], [("a2", FLOAT, (1, 4))],
+    ends = [("e", FLOAT, (1, 4))]
+    other = graph("other", [node("Softplus", ["h"], ["b"]), node("Exp", ["b"], ["e"])], ends)
+    taken = graph("taken", [node("Relu", ["h"], ["a"]), node("Mul", ["a", "c"], ["f"])], [("f", FLOAT, (1, 4))],
                   weights={"c": floats(4)})  # fmt: skip
     branches = (
         {"then_branch": taken, "else_branch": other} if chosen else {"then_branch": other, "else_branch": taken}

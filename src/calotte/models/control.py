@@ -16,18 +16,18 @@ Run = Callable[[onnx.GraphProto, Mapping[str, Value]], list[Value]]
 """Import a graph inside the model, with some values by name beside those outside it: its outputs."""
 
 MOST_ROUNDS = 2**12
-"""A loop of more rounds than this is taken for a mistake in the file."""
+"""More rounds of all loops together than this are taken for a mistake in the file."""
 
 
-def names_read(node: onnx.NodeProto) -> set[str]:
+def names_read(node: onnx.NodeProto) -> list[str]:
     """The names of the values that a node reads, those that graphs inside it take from outside among them."""
-    names = {name for name in node.input if name}
+    names = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
             own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
             own |= {name for inner in graph.node for name in inner.output}
-            read = {name for inner in graph.node for name in names_read(inner)}
-            names |= (read | {value.name for value in graph.output}) - own
+            read = [name for inner in graph.node for name in names_read(inner)]
+            names += [name for name in [*read, *(value.name for value in graph.output)] if name not in own]
     return names
 
 
@@ -57,22 +57,23 @@ def rounds(step: Step, run: Run) -> list[Value]:
     body = graph_of(step, "body")
     most = step.integers(0)[0] if step.has(0) else None
     going = truth(step, step.inputs[1]) if step.has(1) else True
-    carried = list(step.inputs[2:])
+    carried = [value for value in step.inputs[2:] if value is not None]
     names = [value.name for value in body.input]
     if len(names) != len(carried) + 2 or len(body.output) < len(carried) + 1:
         raise step.error("its body does not fit its inputs")
     gathered: list[list[Value]] = [[] for _ in body.output[len(carried) + 1 :]]
     k = 0
     while going and (most is None or k < most):
-        if k == MOST_ROUNDS:
-            raise step.unsupported(f"of more than {MOST_ROUNDS} rounds is not supported")
+        step.builder.rounds += 1
+        if step.builder.rounds > MOST_ROUNDS:
+            raise step.unsupported(f"makes more than {MOST_ROUNDS} rounds in all, which is not supported")
         given = [Constant(np.array(k, dtype=np.int64)), Constant(np.array(True)), *carried]
-        again, *results = run(body, {n: v for n, v in zip(names, given, strict=True) if v is not None})
+        again, *results = run(body, dict(zip(names, given, strict=True)))
         going, k = truth(step, again), k + 1
         carried = list(results[: len(carried)])
         for row, value in zip(gathered, results[len(carried) :], strict=True):
             row.append(value)
-    return [*(value for value in carried if value is not None), *(stack(step, row) for row in gathered)]
+    return [*carried, *(stack(step, row) for row in gathered)]
 
 
 def stack(step: Step, row: Sequence[Value]) -> Value:

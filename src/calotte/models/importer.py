@@ -201,7 +201,7 @@ def run_nodes(graph: onnx.GraphProto, opset: int, values: dict[str, Value], buil
     while pending:
         later = []
         for i, node in pending:
-            if not names_read(node) <= values.keys():
+            if any(name not in values for name in names_read(node)):
                 later.append((i, node))
                 continue
             for name, value in zip(node.output, run_node(node, i, opset, values, builder), strict=False):
@@ -230,7 +230,7 @@ def stuck(pending: list[tuple[int, onnx.NodeProto]], values: dict[str, Value]) -
     """Why no node of the rest can be computed: a value is missing, or there is a cycle."""
     to_come = {name for _, node in pending for name in node.output}
     for i, node in pending:
-        for name in sorted(names_read(node)):
+        for name in names_read(node):
             if name not in values and name not in to_come:
                 return InvalidModel(
                     f"node '{name_of(node, i)}' ({node.op_type}) reads '{name}', which is no input or initialiser, "

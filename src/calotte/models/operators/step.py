@@ -136,13 +136,15 @@ def plain(shape: Shape) -> Shape:
 class Builder:
     """The nodes of a network under construction, and what the user should know about it.
 
-    `batch` is the fixed batch size of the file, which is imported at batch size 1; `dtype` the type of its input.
+    `batch` is the fixed batch size of the file, which is imported at batch size 1; `dtype` the type of its input;
+    `rounds` the number of rounds of loops that were written out.
     """
 
     batch: int = 1
     dtype: Any = np.float64
     nodes: list[Node] = field(default_factory=lambda: [Node("input", None)])
     notices: list[str] = field(default_factory=list)
+    rounds: int = 0
     names: Counter[str] = field(default_factory=lambda: Counter({"input": 1}))
 
     def add(self, name: str, op: Affine | Relu, inputs: Sequence[Variable], shape: Shape) -> Variable:
