@@ -145,8 +145,8 @@ OPERATORS = [
     "SplitToSequence", "SequenceAt", "Loop", "If", "Einsum", "Resize", "NonZero", "Floor", "Mod", "ReduceProd",
     "CumSum", "DepthToSpace", "SpaceToDepth", "Trilu", "ScatterElements", "ScatterND", "GatherElements", "Mean",
     "ReduceL1", "LpPool", "HardSigmoid", "Shrink", "Upsample", "Compress", "CenterCropPad", "ReverseSequence",
-    "Col2Im", "EyeLike", "IsNaN", "Round", "Not", "Log", "Elu", "Softsign", "GreaterOrEqual", "LessOrEqual", "TopK", "Pow",
-    "DequantizeLinear", "ReduceL2", "SequenceConstruct", "ConcatFromSequence", "SequenceInsert",
+    "Col2Im", "EyeLike", "IsNaN", "Round", "Not", "Log", "Elu", "Softsign", "GreaterOrEqual", "LessOrEqual", "TopK",
+    "Pow", "DequantizeLinear", "ReduceL2", "SequenceConstruct", "ConcatFromSequence", "SequenceInsert",
 ]  # fmt: skip
 
 
@@ -258,7 +258,7 @@ def verdict(content, folder):
     except Exception as error:
         return f"DEFECT: {type(error).__name__}: {str(error)[:300]!r}"
     model = onnx.load(path)
-    source = runtime(model, import_graph(model))
+    source = runtime(import_graph(model))
     if source is None:
         return "loaded, unknown to onnxruntime"
     x = torch.randn(4, network.d, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).float().double()

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.text import Text
 
 from calotte.assess import assess
-from calotte.bounds import Settings
 from calotte.cell import Cell
 from calotte.network.random import random_network
 from calotte.noise import Sphere
@@ -24,6 +23,7 @@ from calotte.plan import plan
 from calotte.printing import lower_text, number, probability_text
 from calotte.report.pictures import cell_picture, clip, risk_picture, riskiest_picture
 from calotte.report.tables import assessment_table, by_risk, plan_table, summary
+from calotte.settings import Settings
 
 getcontext().prec, getcontext().Emin = 60, MIN_EMIN
 positive = st.floats(min_value=1e-300, max_value=1e300)

@@ -12,13 +12,14 @@ import torch
 from zoo import dense, points, random_dense
 
 from calotte.assess import assess
-from calotte.bounds import Problem, Settings
+from calotte.bounds import Problem
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Sphere
 from calotte.sampling.monte_carlo import CHUNK, running_counts
 from calotte.sampling.sequential import decide, least_samples, log_martingale, upper_limit
+from calotte.settings import Settings
 
 
 def exact_martingale(k: int, n: int, p: mpmath.mpf, delta: float) -> mpmath.mpf:

@@ -35,19 +35,21 @@ from zoo import (
 
 from calotte import bounds, noise, sphere
 from calotte.assess import RUNGS, assess
-from calotte.bounds import PROVED_RUNGS, Bound, Problem, Settings, branching, concentration
+from calotte.bounds import PROVED_RUNGS, Bound, Problem, branching, concentration
 from calotte.bounds import local as local_network
 from calotte.bounds.boxes import Boxes
 from calotte.bounds.concentration import Support
 from calotte.bounds.evaluation import Units
+from calotte.bounds.forms import LinearBounds
 from calotte.bounds.local import Local
-from calotte.bounds.relaxation import LinearBounds, Relaxation
+from calotte.bounds.relaxation import Relaxation
 from calotte.bounds.tails import Moments
 from calotte.geometry import Distances, Geometry
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, _Bounded
 from calotte.sampling import monte_carlo
+from calotte.settings import Settings
 
 DRAWS = 60_000
 KINDS = (Sphere, Ball, Gaussian)

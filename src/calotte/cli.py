@@ -19,7 +19,6 @@ import typer
 from rich.console import Console
 
 from calotte.assess import ESTIMATORS, RUNGS, Assessment, assess_each
-from calotte.bounds import Settings
 from calotte.cell import Cell
 from calotte.errors import CalotteError, Contradiction, InvalidInput
 from calotte.geometry import Geometry
@@ -30,6 +29,7 @@ from calotte.network.graph import Network
 from calotte.noise import make_noise, noise_map
 from calotte.plan import Plan, plan_each
 from calotte.sampling.sequential import least_samples
+from calotte.settings import Settings
 from calotte.terminal import collect, notices, stderr
 
 __all__ = ["app", "main"]

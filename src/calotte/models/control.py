@@ -10,25 +10,13 @@ import onnx
 from calotte.models.operators.movement import concatenated
 from calotte.models.operators.step import Constant, Step, Value, Variable
 
-__all__ = ["CONTROL", "Run", "names_read"]
+__all__ = ["CONTROL", "Run"]
 
 Run = Callable[[onnx.GraphProto, Mapping[str, Value]], list[Value]]
 """Import a graph inside the model, with some values by name beside those outside it: its outputs."""
 
 MOST_ROUNDS = 2**12
 """More rounds of all loops together than this are taken for a mistake in the file."""
-
-
-def names_read(node: onnx.NodeProto) -> list[str]:
-    """The names of the values that a node reads, those that graphs inside it take from outside among them."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for graph in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
-            own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-            own |= {name for inner in graph.node for name in inner.output}
-            read = [name for inner in graph.node for name in names_read(inner)]
-            names += [name for name in [*read, *(value.name for value in graph.output)] if name not in own]
-    return names
 
 
 def truth(step: Step, value: Value | None) -> bool:

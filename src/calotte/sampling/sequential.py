@@ -21,8 +21,9 @@ from scipy import special
 
 from calotte.bounds.ladder import Decided
 from calotte.errors import InvalidInput
+from calotte.settings import check_delta
 
-__all__ = ["Outcome", "check_delta", "decide", "least_samples", "log_martingale", "upper_limit"]
+__all__ = ["Outcome", "decide", "least_samples", "log_martingale", "upper_limit"]
 
 _A = 0.5
 
@@ -69,12 +70,6 @@ def decide(counts: Iterable[tuple[int, int]], delta: float, confidence: float) -
             decision = "yes" if k < delta * n else "no"
             break
     return Outcome(decision, n, k, upper_limit(k, n, delta, confidence))
-
-
-def check_delta(delta: float) -> None:
-    """Refuse a probability that is none."""
-    if not 0 < delta < 1:
-        raise InvalidInput(f"delta must lie strictly between 0 and 1, came {delta}")
 
 
 def log_martingale(k: int, n: int, p: float, delta: float) -> tuple[float, float]:

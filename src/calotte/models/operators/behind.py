@@ -14,7 +14,7 @@ from calotte.models.operators.elementwise import FLOATS, cast_like, scaled
 from calotte.models.operators.final import FUNCTIONS, above, softmax
 from calotte.models.operators.linear import scalar
 from calotte.models.operators.movement import concatenated
-from calotte.models.operators.step import HANDLERS, Constant, Final, Step, Variable
+from calotte.models.operators.step import HANDLERS, Constant, Final, Step, Straight, Variable
 
 __all__ = ["behind"]
 
@@ -139,12 +139,11 @@ def negated(step: Step, final: Final, place: int) -> Final:
 
 def reversed_(step: Step, final: Final) -> Final:
     """The same of the negative of what decides."""
-    back = final.from_source
     return replace(
         final,
         before=scaled(step, final.before, scalar(-1.0), terms=1, suffix="/reversed"),
         turned=not final.turned,
-        from_source=lambda v: -(back(v) if back else v),
+        from_source=(final.from_source or Straight()).then(-1.0),
     )
 
 
@@ -244,19 +243,13 @@ def two_classes(step: Step, final: Final, place: int) -> Final:
     z = parts[k].before
     pair: list[Variable | Constant] = [Constant(np.zeros(z.shape)), z]
     x = concatenated(step, pair if k else pair[::-1], step.axis(0, len(z.shape)))
-    back = parts[k].from_source
-
-    def from_source(v: Tensor) -> Tensor:
-        v = back(v) if back else v
-        return torch.cat([torch.zeros_like(v), v] if k else [v, torch.zeros_like(v)], 1)
-
     return Final(
         x,
         parts[k].source,
         "Sigmoid",
         scores=lambda y: torch.sigmoid(torch.stack([y[:, 0] - y[:, 1], y[:, 1] - y[:, 0]], 1)),
         positive=True,
-        from_source=from_source,
+        from_source=replace(parts[k].from_source or Straight(), zero=0 if k else -1),
     )
 
 

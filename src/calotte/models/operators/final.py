@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from calotte.models.operators.elementwise import reflected, scaled, shifted
 from calotte.models.operators.linear import scalar
-from calotte.models.operators.step import Final, Step, Value, Variable, operator
+from calotte.models.operators.step import Final, Step, Straight, Value, Variable, operator
 
 __all__ = ["FUNCTIONS", "above", "probability"]
 
@@ -165,14 +165,14 @@ def above(step: Step, final: Final, i: int, c: float, *, exact: bool) -> Final:
         x = scaled(step, x, scalar(unit), divide=True, terms=3, suffix="/level")
     constant = torch.full((1,) * len(x.shape), level, dtype=torch.float64)
     y = shifted(step, x, -constant, "/threshold") if upward else reflected(step, x, constant, "/threshold")
-    turn, back = (1.0 if upward else -1.0), final.from_source
+    turn = 1.0 if upward else -1.0
     return Final(
         y,
         final.source,
         step.op_type if final.scores is None else f"{final.op_type} and {step.op_type}",
         rule="sign",
         ties=int(step.op_type.endswith("OrEqual")),
-        from_source=lambda v: turn * ((back(v) if back else v) / unit - level),
+        from_source=(final.from_source or Straight()).then(turn / unit, -turn * level),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from calotte.errors import InvalidModel, UnsupportedOperator
 from calotte.network.affine import Affine, Inexact, Reshape, Shape
-from calotte.network.decision import Decision, Rule
+from calotte.network.decision import Rule
 from calotte.network.graph import Node, Relu
 from calotte.network.rearrange import Select
 
@@ -55,6 +55,26 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class Straight:
+    """v (B, M) to factor v + shift, and one more output that is always zero at place `zero`, 0 or -1, if any."""
+
+    factor: float = 1.0
+    shift: float = 0.0
+    zero: int | None = None
+
+    def __call__(self, v: Tensor) -> Tensor:
+        y = v * self.factor + self.shift
+        if self.zero is None:
+            return y
+        nothing = torch.zeros_like(y[:, :1])
+        return torch.cat([nothing, y] if self.zero == 0 else [y, nothing], 1)
+
+    def then(self, factor: float, shift: float = 0.0) -> Straight:
+        """factor y + shift of its result y."""
+        return replace(self, factor=factor * self.factor, shift=factor * self.shift + shift)
+
+
+@dataclass(frozen=True)
 class Final:
     """Scores or an answer that only the end of the network may compute from `before`.
 
@@ -86,7 +106,7 @@ class Final:
     gentle: bool = True
     node: int = -1
     turned: bool = False
-    from_source: Callable[[Tensor], Tensor] | None = None
+    from_source: Straight | None = None
 
     @property
     def single(self) -> bool:
@@ -107,12 +127,6 @@ class Final:
             f"the final {self.op_type} does not change the order of the outputs and was dropped: answers are about "
             "the values it reads, even where its own results are so close that floating point makes them equal"
         )
-
-    def answers(self, y: Tensor, decision: Decision) -> Tensor:
-        """What the file says (B,) where its results are y (B, K), float64."""
-        if self.scores is not None:
-            return decision.decide(y - self.level if self.single else y)
-        return (y[:, 0] > 0).to(torch.int64) if decision.rule == "sign" else y[:, 0].to(torch.int64)
 
 
 @dataclass(frozen=True)
