@@ -36,9 +36,7 @@ def check_kinds(network: object, noise: object, settings: object) -> None:
         InvalidInput: no Network, no Noise or no Settings.
     """
     if not isinstance(network, Network):
-        raise InvalidInput(
-            f"network: expected a calotte Network (calotte.load, from_torch, ...), came {kind(network)}"
-        )
+        raise InvalidInput(f"network: expected a calotte Network, came {kind(network)}")
     if not isinstance(noise, Noise):
         raise InvalidInput(f"noise: expected calotte.Sphere(eps), Ball(eps) or Gaussian(sigma), came {kind(noise)}")
     if not isinstance(settings, Settings):

@@ -6,11 +6,13 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn import Module
 
 from calotte.adversary import RESTARTS, Witness, nearest_misclassified
 from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
@@ -19,6 +21,7 @@ from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, relaxed_radius
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
+from calotte.models.opened import as_network, split_batch
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.sampling.alore import ALORE
@@ -283,8 +286,8 @@ class _Work:
 
 
 def assess_each(
-    network: Network,
-    inputs: ArrayLike | Tensor,
+    network: Network | Module | str | Path,
+    inputs: ArrayLike | Tensor | Sequence[Tensor],
     noise: Noise,
     *,
     labels: ArrayLike | None = None,
@@ -296,6 +299,8 @@ def assess_each(
     watch: Watch | None = None,
 ) -> Iterator[Assessment]:
     """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call."""
+    inputs, labels = split_batch(inputs, labels)
+    network = as_network(network, inputs)
     assessor = Assessor(network, noise, rungs=rungs, estimates=estimates, settings=settings, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
@@ -306,8 +311,8 @@ def assess_each(
 
 
 def assess(
-    network: Network,
-    inputs: ArrayLike | Tensor,
+    network: Network | Module | str | Path,
+    inputs: ArrayLike | Tensor | Sequence[Tensor],
     noise: Noise,
     *,
     labels: ArrayLike | None = None,
@@ -319,8 +324,9 @@ def assess(
     """Bound the misclassification probability of every input under a noise.
 
     Args:
-        network: a loaded network.
-        inputs: (B, d) or (B, *input_shape), finite.
+        network: a network; or what `calotte.load`, `from_torch` (in evaluation mode, the input shape taken from the
+            inputs) or `from_sklearn` makes one of.
+        inputs: (B, d) or (B, *input_shape), finite; or a DataLoader's batch, a pair of inputs and labels.
         noise: Sphere, Ball or Gaussian, optionally through a map.
         labels: (B,) true classes, if known; they change no bound.
         index: number of each input, for reports and for the seeds of its draws; 0, 1, ... by default.

@@ -9,6 +9,7 @@ from typing import Any
 from calotte.adversary import Witness
 from calotte.bounds import Bound
 from calotte.noise import Kind
+from calotte.printing import lower_text
 from calotte.sampling.estimate import Estimate
 
 __all__ = ["Assessment"]
@@ -69,6 +70,12 @@ class Assessment:
         """The smallest proved bound (the first of equals), or None where no proved rung was asked."""
         proved = [bound for bound in self.bounds if bound.guarantee == "proved" and bound.skipped is None]
         return min(proved, key=lambda bound: bound.log_misclassification, default=None)
+
+    def __str__(self) -> str:
+        best = "nothing proved" if self.best is None else str(self.best)
+        radius = "no limit" if self.certified_radius is None else lower_text(self.certified_radius)
+        what = f"{self.noise} noise of eps {self.eps:.4g}"
+        return f"input {self.index}, answer {self.predicted}, {what}: {best}; certified radius {radius}"
 
     def to_dict(self) -> dict[str, Any]:
         """The public JSON form."""

@@ -6,17 +6,20 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn import Module
 
 from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
 from calotte.assess import Watch, affordable, select_rungs, sha256
 from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung
 from calotte.deadline import Deadline, OutOfTime
 from calotte.geometry import Distances, Geometry
+from calotte.models.opened import as_network, split_batch
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise
 from calotte.rounding import down
@@ -103,8 +106,8 @@ class Plan:
 
 
 def plan_each(
-    network: Network,
-    inputs: ArrayLike | Tensor,
+    network: Network | Module | str | Path,
+    inputs: ArrayLike | Tensor | Sequence[Tensor],
     noise: Noise,
     delta: float,
     *,
@@ -117,6 +120,8 @@ def plan_each(
 ) -> Iterator[Plan]:
     """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
     settings = settings or Settings()
+    inputs, labels = split_batch(inputs, labels)
+    network = as_network(network, inputs)
     check_kinds(network, noise, settings)
     check_delta(delta)
     planner = _Planner(network, noise, delta, select_rungs(rungs, PROVED_RUNGS), settings, run)
@@ -244,8 +249,8 @@ class _Planner:
 
 
 def plan(
-    network: Network,
-    inputs: ArrayLike | Tensor,
+    network: Network | Module | str | Path,
+    inputs: ArrayLike | Tensor | Sequence[Tensor],
     noise: Noise,
     delta: float,
     *,

@@ -160,9 +160,7 @@ class Adversary:
         points = one.polished(points, deadline.part(_POLISHING))
         if self.network.clipping is not None:  # where x is out of the range and the point at its end, x will do
             points = torch.where((x != centre) & (points == centre), x, points)
-        return nearest_witness(
-            self.network, x, answer, points, self.low, self.high, deadline, self.memory_limit
-        )
+        return nearest_witness(self.network, x, answer, points, self.low, self.high, deadline, self.memory_limit)
 
 
 class _Descent:

@@ -17,6 +17,7 @@ from calotte.deadline import Deadline, OutOfTime
 from calotte.geometry import Distances, Geometry
 from calotte.network.graph import Network
 from calotte.noise import Noise
+from calotte.printing import probability_text
 from calotte.settings import Settings
 
 __all__ = ["Bound", "Decided", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings"]
@@ -56,6 +57,24 @@ class Bound:
     def certain(self) -> bool:
         """Whether p = 0 is proved."""
         return self.log_misclassification == -math.inf
+
+    @property
+    def log_probability(self) -> float:
+        """The same as `log_misclassification`."""
+        return self.log_misclassification
+
+    @property
+    def probability(self) -> float:
+        """The bound itself, rounded up: 5e-324 where it is smaller than that, 0 only where p = 0 is proved."""
+        if self.certain:
+            return 0.0
+        return min(math.nextafter(math.exp(self.log_misclassification) * (1.0 + 2.0**-50), math.inf), 1.0)
+
+    def __str__(self) -> str:
+        if self.skipped is not None:
+            return f"{self.rung}: skipped, {self.skipped}"
+        level = self.guarantee if self.confidence is None else f"at confidence {self.confidence:g}"
+        return f"p <= {probability_text(self.log_misclassification)} ({self.rung}, {level})"
 
     def to_dict(self) -> dict[str, Any]:
         """The public form: `log_misclassification` null where certain."""

@@ -26,8 +26,8 @@ def temporaries(op: Affine, size: int) -> int:
     """Numbers that an affine map of `size` outputs holds for each row beside its arguments and its result."""
     if isinstance(op, Convolution):
         inputs = op.input_shapes[0]
-        padded = 0 if op.even else math.prod(
-            n + sum(pair) for n, pair in zip(inputs, ((0, 0), *op.padding), strict=True)
+        padded = (
+            0 if op.even else math.prod(n + sum(pair) for n, pair in zip(inputs, ((0, 0), *op.padding), strict=True))
         )
         patches = 0 if op.rank == 2 and op.groups == 1 else op.terms * op.groups * math.prod(op.output_shape[1:])
         return size + padded + patches
