@@ -408,3 +408,24 @@ def test_refusals(make_model, case):
     with pytest.raises(error, match="node 'it'") as caught:
         from_onnx(model)
     assert "\n" not in str(caught.value)
+
+
+# Sampling at constant places
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest", "cubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align", [0, 1])
+@pytest.mark.parametrize("opset", [16, 20])
+def test_constant_grids(make_model, mode, padding, align, opset):
+    """Inside and outside of the image, off the places where neighbours tie."""
+    mode = mode if opset == 20 or mode == "nearest" else f"bi{mode}"
+    grid = np.random.default_rng(3).uniform(-1.7, 1.7, (1, 3, 4, 2)).astype(np.float32)
+    attributes = {"mode": mode, "padding_mode": padding, "align_corners": align}
+    verify(model_of(make_model, "GridSample", {"g": grid}, (1, 2, 4, 5), opset=opset, **attributes), units=0)
+
+
+def test_a_grid_that_depends_on_the_input_is_refused(make_model):
+    nodes = [node("Reshape", ["x", "s"], ["g"]), node("GridSample", ["x", "g"], ["y"], name="it")]
+    with pytest.raises(UnsupportedOperator, match=r"'it'.*needs a constant as input 1"):
+        from_onnx(make_model(nodes, {"s": np.array([1, 2, 2, 2])}, (1, 2, 2, 2), opset=20))
