@@ -17,7 +17,7 @@ from calotte.models.control import CONTROL
 from calotte.models.files import first_line
 from calotte.models.operators import HANDLERS
 from calotte.models.operators.behind import behind
-from calotte.models.operators.folding import fold
+from calotte.models.operators.folding import FOLDED, fold
 from calotte.models.operators.refused import REFUSED
 from calotte.models.operators.step import MOST_ENTRIES, Builder, Constant, Final, Parts, Step, Value, Variable, plain
 from calotte.models.outputs import judged_part, read_by
@@ -264,7 +264,7 @@ def run_node(node: onnx.NodeProto, i: int, opset: int, values: dict[str, Value],
             raise UnsupportedOperator(
                 f"node '{name}': operator '{op_type}' is not one of ONNX's own operators that calotte knows"
             )
-    if op_type not in HANDLERS | CONTROL | REFUSED:
+    if not any(op_type in known for known in (HANDLERS, CONTROL, FOLDED, REFUSED)):
         raise UnsupportedOperator(f"node '{name}': operator '{op_type}' is not known to ONNX {onnx.__version__}")
     inputs = tuple(values[key] if key else None for key in node.input)
     try:

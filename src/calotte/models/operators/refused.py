@@ -115,6 +115,5 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(["NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"], LOSS),
     "Scan": "is not supported: unroll it",
     "SequenceMap": "is not supported: export the model without sequences",
-    "Constant": "reads nothing",
 }
 """Operator -> what is wrong with it, after its name."""
