@@ -132,7 +132,7 @@ def seeds():
     }
     weights |= {"mask": numbers.random((6, 6)) < 0.6, "m": floats(6, 6, 3), "places": np.array([[[2, 0]]])}
     weights |= {"v": floats(1, 1, 2), "n": floats(3, 1), "one": np.float32(1)}
-    yield model_of(choices, weights, ("n", 4, 2, 2), opset=18)
+    yield model_of(choices, weights, (1, 4, 2, 2), opset=18)
 
 
 STRANGE = [-(2**63), -(2**31), -2, -1, 0, 1, 2, 3, 7, 2**20, 2**31, 2**40, 2**62]

@@ -199,6 +199,19 @@ def test_ties_go_where_the_file_puts_them():
     z = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
     assert Decision("sign", 1).decide(z).tolist() == [0, 0, 1]
     assert Decision("sign", 1, ties=1).decide(z).tolist() == [0, 1, 1]
+    for ties in (0, 1):
+        assert Decision("sign", 1, ties).keeps_ties(torch.tensor([0, 1])).tolist() == [[ties == 0], [ties == 1]]
+
+
+def test_networks_that_differ_in_ties_only_have_other_names(make_model):
+    w = floats(6, 1)
+    hashes = set()
+    for op_type in ("Greater", "GreaterOrEqual"):
+        nodes = [node("Gemm", ["x", "w"], ["z"]), node(op_type, ["z", "c"], ["y"])]
+        model = make_model(nodes, {"w": w, "c": np.float32(0.3)}, (1, 6))
+        model.graph.output[0].ClearField("type")
+        hashes.add(from_onnx(model).sha256)
+    assert len(hashes) == 2
 
 
 REFUSED = {
@@ -233,7 +246,10 @@ def test_other_ends_are_refused(make_model, name):
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ([node("Sigmoid", ["z"], ["s"]), node("Mul", ["s", "z"], ["y"], name="gate")], "'gate'.*SiLU.*ReLU.*train"),
+        (
+            [node("Sigmoid", ["z"], ["s"]), node("Mul", ["s", "z"], ["y"], name="gate")],
+            "'gate'.*Sigmoid_1.*SiLU.*ReLU.*train",
+        ),
         ([node("Tanh", ["z"], ["s"]), node("Mul", ["z", "s"], ["y"], name="gate")], "'gate'.*tanh"),
         (
             [node("Softmax", ["x"], ["s"]), node("Relu", ["z"], ["v"]), node("MatMul", ["s", "v"], ["y"], name="it")],

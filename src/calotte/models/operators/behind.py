@@ -41,7 +41,7 @@ def behind(step: Step) -> Final | Constant:
 
 def refused(step: Step, final: Final, why: str = "") -> UnsupportedOperator:
     """A refusal that says where the operator that was taken for the end of the network stands."""
-    what = f"reads the result of operator '{final.op_type}'"
+    what = f"reads the result of operator '{final.op_type}' (node '{final.name}')"
     if why:
         return step.unsupported(f"{what}: {why}")
     if final.scores is None:
@@ -58,7 +58,7 @@ def refused(step: Step, final: Final, why: str = "") -> UnsupportedOperator:
     if final.op_type.endswith("Softmax") and step.op_type in ("MatMul", "Einsum"):
         return step.unsupported(f"{what}: attention is not piecewise linear")
     return step.unsupported(
-        f"{what}, which is not piecewise linear: it is understood at the end of a network; in the middle, {remedy}"
+        f"{what}, which is not piecewise linear: it is understood at the end of a network; in the middle {remedy}"
     )
 
 
@@ -247,6 +247,7 @@ def two_classes(step: Step, final: Final, place: int) -> Final:
         x,
         parts[k].source,
         "Sigmoid",
+        parts[k].name,
         scores=lambda y: torch.sigmoid(torch.stack([y[:, 0] - y[:, 1], y[:, 1] - y[:, 0]], 1)),
         positive=True,
         from_source=replace(parts[k].from_source or Straight(), zero=0 if k else -1),

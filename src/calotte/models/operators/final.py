@@ -83,7 +83,9 @@ def softmax_of(step: Step) -> Value:
             "change their order, but in the middle (attention) it is not piecewise linear"
         )
     soft = step.op_type == "Softmax"
-    return Final(x, step.input_names[0], step.op_type, scores=softmax if soft else log_softmax, positive=soft)
+    return Final(
+        x, step.input_names[0], step.op_type, step.name, scores=softmax if soft else log_softmax, positive=soft
+    )
 
 
 @operator(*FUNCTIONS)
@@ -100,6 +102,7 @@ def growing(step: Step) -> Value:
         x,
         step.input_names[0],
         step.op_type,
+        step.name,
         scores=FUNCTIONS[step.op_type],
         level=0.5 if one else 0.0,
         inverse=probability if one else tangent if step.op_type == "Tanh" else zero,
@@ -125,7 +128,9 @@ def exponential(step: Step) -> Value:
         y = functional.elu(z, alpha)
         return gamma * y if step.op_type == "Selu" else y
 
-    return Final(x, step.input_names[0], step.op_type, scores=celu if step.op_type == "Celu" else elu, inverse=zero)
+    return Final(
+        x, step.input_names[0], step.op_type, step.name, scores=celu if step.op_type == "Celu" else elu, inverse=zero
+    )
 
 
 @operator("Sign")
@@ -134,7 +139,7 @@ def sign(step: Step) -> Value:
     x = step.variable()
     if math.prod(x.shape) != 1:
         raise step.unsupported(f"of {x.shape} values is not piecewise linear; as a decision it takes one")
-    return Final(x, step.input_names[0], "Sign", rule="sign")
+    return Final(x, step.input_names[0], "Sign", step.name, rule="sign")
 
 
 @operator("Greater", "Less", "GreaterOrEqual", "LessOrEqual")
@@ -147,7 +152,7 @@ def threshold(step: Step) -> Value:
     x, c = step.variable(i), step.weights(1 - i)
     if math.prod(x.shape) != 1 or c.numel() != 1:
         raise step.unsupported(f"of {x.shape} values is not piecewise linear; as a decision it takes one")
-    return above(step, Final(x, step.input_names[i], step.op_type), i, c.item(), exact=True)
+    return above(step, Final(x, step.input_names[i], step.op_type, step.name), i, c.item(), exact=True)
 
 
 def above(step: Step, final: Final, i: int, c: float, *, exact: bool) -> Final:
@@ -170,6 +175,7 @@ def above(step: Step, final: Final, i: int, c: float, *, exact: bool) -> Final:
         y,
         final.source,
         step.op_type if final.scores is None else f"{final.op_type} and {step.op_type}",
+        step.name,
         rule="sign",
         ties=int(step.op_type.endswith("OrEqual")),
         from_source=(final.from_source or Straight()).then(turn / unit, -turn * level),
@@ -185,4 +191,6 @@ def index_of_extreme(step: Step) -> Value:
         raise step.unsupported(f"over axis {axis} of {x.shape} does not run over all classes: not piecewise linear")
     if step.attributes.get("select_last_index", 0):
         raise step.unsupported("with select_last_index = 1 is not supported: the first of equal outputs decides here")
-    return Final(x, step.input_names[0], step.op_type, rule="argmax" if step.op_type == "ArgMax" else "argmin")
+    return Final(
+        x, step.input_names[0], step.op_type, step.name, rule="argmax" if step.op_type == "ArgMax" else "argmin"
+    )

@@ -82,6 +82,7 @@ class Final:
         before: the value that decides; scores are in its order, a single score grows with it.
         source: the name of a value in the file that `before` is made of, to compare with.
         op_type: the operator that is not piecewise linear, the first one dropped.
+        name: its node.
         rule: the decision that the file takes, if it takes one.
         ties: for the decision `sign`, the answer where `before` is zero.
         scores: `before` (B, K) to what the file computes, for scores; None where it computes an answer.
@@ -97,6 +98,7 @@ class Final:
     before: Variable
     source: str
     op_type: str
+    name: str
     rule: Rule | None = None
     ties: int = 0
     scores: Callable[[Tensor], Tensor] | None = None
