@@ -79,6 +79,8 @@ def import_graph(model: onnx.ModelProto, decision: Rule | None = None, output: s
         return imported_graph(part, decision, notices)
     except CalotteError as error:  # names in a damaged file may hold anything
         raise type(error)(printable(str(error))) from None
+    except UnicodeDecodeError:
+        raise InvalidModel("a name in the model is no text (UTF-8): the model is damaged, export it again") from None
 
 
 def imported_graph(model: onnx.ModelProto, decision: Rule | None, notices: list[str]) -> Imported:
