@@ -1,5 +1,7 @@
 """Ends of networks: what scores and decisions in a file become, against the answers of the file in onnxruntime."""
 
+import pickle
+
 import mpmath
 import numpy as np
 import pytest
@@ -216,6 +218,7 @@ def test_networks_that_differ_in_ties_only_have_other_names(make_model):
 
 REFUSED = {
     "exp of one": (chain("Exp"), 1, "end0.*is positive everywhere"),
+    "one class": (chain("Softmax", ("Gather", ["*", "axis"], {"axis": 1})), 2, "'end1'.*score of one class.*all scores"),
     "scores read": (chain("Softmax", "Relu"), 4, "'end1'.*reads the result of operator 'Softmax'.*middle"),
     "cut off": (chain("Sigmoid", TO_INT), 1, "'end1'.*whole numbers"),
     "cut off to bool": (chain("Softmax", TO_BOOL), 4, "'end1'.*whole numbers"),
@@ -284,6 +287,16 @@ def test_scores_take_the_decision_that_is_asked_for(make_model):
         model = ending(make_model, nodes, outputs)
         network, lowest = from_onnx(model), from_onnx(model, "argmin")
         assert torch.equal(lowest.predict(x), network.forward(x).argmin(1))
+
+
+@pytest.mark.parametrize("name", ["<= 0.3", "argmax of [1 - p, p]", "not > 1/2"])
+def test_originals_pickle(make_model, name):
+    """Workers ask the file too, whatever ends it."""
+    network = from_onnx(ending(make_model, *ANSWERS[name]))
+    x = torch.from_numpy(inputs()).double()
+    copy = pickle.loads(pickle.dumps(network))
+    assert torch.equal(copy.original.answers(x), network.original.answers(x))
+    assert torch.equal(copy.predict(x), network.predict(x))
 
 
 class Two(nn.Module):

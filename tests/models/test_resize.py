@@ -119,7 +119,7 @@ def test_a_grid_that_depends_on_the_input_is_refused(make_model):
 
 
 def test_weights_of_a_grid_are_enclosed(make_model):
-    """Bilinear weights in rational numbers: each value lies in its enclosure, also where the exact weight is no float."""
+    """Bilinear weights in rational numbers: each value lies in its enclosure, also where a weight is no float."""
     grid = np.random.default_rng(3).uniform(-1.0, 1.0, (1, 2, 3, 2)).astype(np.float32)
     nodes = [
         node("GridSample", ["x", "g"], ["v"], mode="bilinear", padding_mode="border"),

@@ -55,6 +55,8 @@ def refused(step: Step, final: Final, why: str = "") -> UnsupportedOperator:
         else:
             gate = "a product of two values that both depend on the input is not piecewise linear"
         return step.unsupported(f"{what}: {gate}; {remedy}")
+    if step.op_type in ("Gather", "GatherElements", "GatherND", "Slice", "Split"):
+        return step.unsupported(f"{what}: the score of one class is not supported; export the row of all scores")
     if final.op_type.endswith("Softmax") and step.op_type in ("MatMul", "Einsum"):
         return step.unsupported(f"{what}: attention is not piecewise linear")
     return step.unsupported(
