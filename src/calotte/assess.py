@@ -190,7 +190,6 @@ def assess_each(
     m = noise.dimension(network.d)
     plain = Geometry(network, None, settings.memory_limit)
     mapped = plain if noise.map is None else Geometry(network, noise.map, settings.memory_limit)
-    names = network.unit_names() if network.units <= 100_000 else None
     unclipped = None if network.clipping is None else Geometry(network.clipping.network, None, settings.memory_limit)
 
     def each() -> Iterator[Assessment]:
@@ -228,7 +227,7 @@ def assess_each(
                 check_radius(problem, i, witnesses[i], radius[i].item(), certifier)
                 check_samples(problem, i, bounds)
                 distance = None if math.isinf(rho[i]) else rho[i]
-                name = (names[unit[i]] if names else str(unit[i])) if distance is not None else None
+                name = None if distance is None else network.unit_name(unit[i], int(here.predicted[i]))
                 yield Assessment(
                     index=number,
                     predicted=int(here.predicted[i]),
