@@ -72,7 +72,7 @@ def test_outputs_are_named_by_their_class() -> None:
     assert network.unit_names(2)[4:] == ["output[0]", "output[1]"]
     assert [network.unit_name(i, 1) for i in range(6)] == network.unit_names(1)
     single = random_network((3, 4, 1), generator)
-    assert single.unit_names(0)[4:] == single.unit_names(1)[4:] == ["output"]
+    assert single.unit_names(0)[4:] == single.unit_names(1)[4:] == ["output[0]"]
 
 
 @pytest.mark.parametrize("rule", ["argmax", "argmin"])

@@ -134,7 +134,7 @@ class Network:
     def unit_name(self, unit: int, predicted: int) -> str:
         """The name of one of the N hyperplanes of a cell with the answer `predicted`.
 
-        'node[index]' for a hidden unit; 'output[k]' where the answer changes to class k; 'output' for the sign of a
+        'node[index]' for a hidden unit; 'output[k]' where the answer changes to class k; 'output[0]' for the sign of a
         single one.
         """
         for i in self.relus:
@@ -143,7 +143,7 @@ class Network:
                 return f"{self.nodes[i].name}[{unit}]"
             unit -= size
         if self.decision.rule == "sign":
-            return "output"
+            return "output[0]"
         return f"output[{self.decision.rivals(torch.tensor([predicted]))[0, unit].item()}]"
 
     def unit_names(self, predicted: int) -> list[str]:
