@@ -134,8 +134,8 @@ class Network:
     def unit_name(self, unit: int, predicted: int) -> str:
         """The name of one of the N hyperplanes of a cell with the answer `predicted`.
 
-        'node[index]' for a hidden unit; 'output[k]' where the answer changes to class k; 'output[0]' for the sign of a
-        single one.
+        'node[index]' for a hidden unit; 'output[k]' where the answer changes to class k; 'output[0]' for the sign of
+        a single one.
         """
         for i in self.relus:
             size = math.prod(self.shape(i))
