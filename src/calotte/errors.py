@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["CalotteError", "Contradiction", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"]
+__all__ = [
+    "CalotteError",
+    "CannotWrite",
+    "Contradiction",
+    "InvalidInput",
+    "InvalidModel",
+    "SourceMismatch",
+    "UnsupportedOperator",
+]
 
 
 class CalotteError(ValueError):
@@ -26,6 +34,10 @@ class UnsupportedOperator(InvalidModel):
 
 class SourceMismatch(InvalidModel):
     """The loaded network and its source disagree: it is not handed out."""
+
+
+class CannotWrite(CalotteError):
+    """The place for results is missing, read-only or full."""
 
 
 class Contradiction(RuntimeError):
