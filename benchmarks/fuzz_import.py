@@ -227,7 +227,7 @@ def verdict(content, folder):
     except Exception as error:
         return f"DEFECT: {type(error).__name__}: {str(error)[:300]!r}"
     model = onnx.load(path)
-    source = runtime(model, import_graph(model))
+    source = runtime(import_graph(model))
     if source is None:
         return "loaded, unknown to onnxruntime"
     x = torch.randn(4, network.d, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).float().double()

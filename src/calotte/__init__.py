@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from calotte.bounds import Bound, Settings
     from calotte.cell import Cell
     from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
-    from calotte.models.onnx import load
+    from calotte.models.onnx import from_onnx, load
     from calotte.models.sklearn import from_sklearn
     from calotte.models.torch import from_torch
     from calotte.network import Network, clipped, random_network
@@ -43,6 +43,7 @@ __all__ = [
     "__version__",
     "assess",
     "clipped",
+    "from_onnx",
     "from_sklearn",
     "from_torch",
     "load",
@@ -57,7 +58,7 @@ _HOMES = {
     "bounds": ("Bound", "Settings"),
     "cell": ("Cell",),
     "errors": ("CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"),
-    "models.onnx": ("load",),
+    "models.onnx": ("from_onnx", "load"),
     "models.sklearn": ("from_sklearn",),
     "models.torch": ("from_torch",),
     "network": ("Network", "clipped", "random_network"),

@@ -59,7 +59,7 @@ def assert_agrees(network, model, x):
     assert worse.mean() < 0.3
     if worse.any():
         proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
-        exact = in_float64(proto, import_graph(proto)).run(np.asarray(x[worse], dtype=np.float64))
+        exact = in_float64(import_graph(proto)).run(np.asarray(x[worse], dtype=np.float64))
         assert (np.abs(ours[worse] - exact) <= 1e-9 * scale[worse]).all()
     return theirs
 

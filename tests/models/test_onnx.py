@@ -281,7 +281,7 @@ def test_a_wrong_network_is_not_handed_out(data):
     network = load(path)
     source = Source(lambda x: session_outputs(path, x), "it", 2.0**-24)
     model = onnx.load(path)
-    exact = in_float64(model, import_graph(model))
+    exact = in_float64(import_graph(model))
     check(network, source)
     for layer in network.nodes:
         if isinstance(layer.op, Dense):

@@ -46,8 +46,8 @@ def test_float32_classifiers_are_exact():
     ("mlp", "message"),
     [
         (MLPClassifier(), "not fitted"),
-        (MLPRegressor(), "expected a sklearn MLPClassifier"),
-        ("model.pkl", "expected a sklearn MLPClassifier"),
+        (MLPRegressor(), "MLPRegressor is not fitted"),
+        ("model.pkl", "expected an MLPClassifier or MLPRegressor"),
         (lambda: fitted((3, 8), activation="tanh")[0], "activation 'tanh'"),
     ],
 )

@@ -31,24 +31,37 @@ class Source:
         roundoff: unit roundoff of its arithmetic.
         of_outputs: the network's outputs (n, K) to what the source computes, at most as far apart after as
             before; None where they are the same.
+        together: as `run`, all rows in one batch; None in place of outputs where the source does not take them.
+            Absent where it has no batch axis.
     """
 
     run: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     name: str
     roundoff: float = DOUBLE
     of_outputs: Callable[[Tensor], Tensor] | None = None
+    together: Callable[[NDArray[np.float64]], NDArray[np.float64] | None] | None = None
 
     def original(self, decision: Decision, dtype: torch.dtype) -> Original:
         """The source as a model with answers, for a network of this decision; `dtype` is what it computes with."""
+        level, slope = 0.0, 1.0
+        if decision.rule == "sign" and self.of_outputs is not None:  # a straight line: back to the output itself
+            level, one = (self.of_outputs(torch.full((1, 1), v, dtype=torch.float64)).item() for v in (0.0, 1.0))
+            slope = one - level
+        return Original(Answers(self.run, decision, level, slope), dtype, self.name)
 
-        def answers(x: Tensor) -> Tensor:
-            z = torch.from_numpy(np.array(self.run(x.numpy()), dtype=np.float64))
-            if decision.rule == "sign" and self.of_outputs is not None:  # a straight line: back to the output itself
-                level, one = (self.of_outputs(torch.full((1, 1), v, dtype=torch.float64)) for v in (0.0, 1.0))
-                z = (z - level) * (one - level)
-            return decision.decide(z)
 
-        return Original(answers, dtype, self.name)
+@dataclass(frozen=True)
+class Answers:
+    """Points (n, d) to the answers (n,) that a source gives, whose outputs are slope z + level."""
+
+    run: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    decision: Decision
+    level: float
+    slope: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        z = torch.from_numpy(np.array(self.run(x.numpy()), dtype=np.float64))
+        return self.decision.decide((z - self.level) * self.slope)
 
 
 def probes(d: int, extreme: float) -> dict[str, Tensor]:
@@ -81,24 +94,50 @@ def check(network: Network, source: Source, arbiter: Callable[[], Source] | None
         SourceMismatch: they differ by more.
     """
     half = source.roundoff > SINGLE
-    judge = source
+    judge, second = source, arbiter
     largest, extreme = (3e4, 2.0**4) if half else (1e37, 2.0**20)
     widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
     rows = max(1, 2**22 // widest)  # memory: 32 MiB for the values of a node
-    for kind, x in (
-        (kind, part) for kind, xs in probes(network.d, extreme).items() for part in torch.split(xs, rows)
-    ):
+    inputs = probes(network.d, extreme)
+    for kind, x in ((kind, part) for kind, xs in inputs.items() for part in torch.split(xs, rows)):
         x = x[forward_error(network, x, DOUBLE)[1] < largest]
         if len(x) == 0:
             continue
-        what = differences(network, judge, x, max(200.0 * judge.roundoff, 1e-9), bounded=arbiter is None)
-        if what and arbiter:
-            judge, arbiter = arbiter(), None
+        what = differences(network, judge, x, max(200.0 * judge.roundoff, 1e-9), bounded=second is None)
+        if what and second:
+            judge, second = second(), None
             what = differences(network, judge, x, 1e-9, bounded=True)
         if what:
             raise SourceMismatch(
                 f"the loaded network and {judge.name} differ at a {kind} input: {what}; please report this model"
             )
+    check_rows(source, inputs["Gaussian"][:3], arbiter)
+
+
+def check_rows(source: Source, x: Tensor, arbiter: Callable[[], Source] | None = None) -> None:
+    """Compare what a source says about rows x (n, d) in one batch with what it says about them one by one.
+
+    They agree where outputs differ by at most 200 unit roundoffs, relative to the largest one: else it is the
+    arbiter who says, in float64.
+
+    Raises:
+        SourceMismatch: what a row gives depends on the other rows.
+    """
+    together = None if source.together is None else source.together(x.numpy())
+    if together is None:
+        return
+    alone = source.run(x.numpy())
+    allowed = max(200.0 * source.roundoff, 1e-9) * np.abs(alone).max()
+    if together.shape == alone.shape and (np.abs(together - alone) <= allowed).all():
+        return
+    second = arbiter() if arbiter else None
+    if second and second.together:
+        check_rows(second, x)
+        return
+    raise SourceMismatch(
+        f"{source.name} says something else about an input alone than in a batch with others: its rows mix (x - "
+        "x.mean(0), or a batch axis that is taken for another one). Change the model so that each row is treated alone"
+    )
 
 
 def differences(network: Network, source: Source, x: Tensor, relative: float, *, bounded: bool) -> str | None:

@@ -14,18 +14,25 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, UnsupportedOperator
+from calotte.models.files import first_line
 from calotte.models.operators import HANDLERS
 from calotte.models.operators.final import AFTER_FINAL
 from calotte.models.operators.folding import FOLDED, fold
 from calotte.models.operators.step import MOST_ENTRIES, Builder, Constant, Final, Parts, Step, Value, Variable, plain
+from calotte.models.outputs import judged_part
 from calotte.models.simplify import simplify
 from calotte.network.affine import Shape
 from calotte.network.decision import Decision, Rule
 from calotte.network.graph import Network
 
-__all__ = ["Imported", "first_line", "import_graph"]
+__all__ = ["Imported", "import_graph"]
 
 OLDEST_OPSET = 8
+
+SIGN_NOTICE = (
+    "the model has one output: the answer judged is its sign, class 1 where it is above 0, else class 0; for another "
+    "threshold subtract that from the output in the model, and decision='sign' says that the sign is meant"
+)
 
 
 @dataclass(frozen=True)
@@ -34,27 +41,23 @@ class Imported:
 
     Attributes:
         network: the network.
+        model: the part of the file that computes what the network does, its output the value to compare with.
         input_name, input_shape, input_dtype: of the graph input; the shape at batch size 1.
         batch: the fixed batch size of the file, else 1.
-        output_name: of the value in the file to compare with.
+        open_batch: whether the file takes batches of any size.
         at_source: the network's outputs to that value; None where they are that value.
         final: what the file does with the outputs of the network at its end, and the network does not.
     """
 
     network: Network
+    model: onnx.ModelProto
     input_name: str
     input_shape: Shape
     input_dtype: np.dtype[Any]
     batch: int
-    output_name: str
+    open_batch: bool
     at_source: Callable[[Tensor], Tensor] | None = None
     final: Final | None = None
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception of another library says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def printable(text: str) -> str:
@@ -62,27 +65,26 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def import_graph(model: onnx.ModelProto, decision: Rule | None = None) -> Imported:
-    """Import an ONNX model; nothing is compared with the source here.
+def import_graph(model: onnx.ModelProto, decision: Rule | None = None, output: str | None = None) -> Imported:
+    """Import what an ONNX model computes as one of its values; nothing is compared with the source here.
 
     Raises:
         UnsupportedOperator: a node is not piecewise linear or not known.
         InvalidModel: the model is damaged or contradicts itself.
-        InvalidInput: the decision does not fit the outputs.
+        InvalidInput: the decision does not fit the outputs, or there is no such output.
     """
     try:
-        return imported_graph(model, decision)
+        part, notices = judged_part(model, output)
+        return imported_graph(part, decision, notices)
     except CalotteError as error:  # names in a damaged file may hold anything
         raise type(error)(printable(str(error))) from None
 
 
-def imported_graph(model: onnx.ModelProto, decision: Rule | None) -> Imported:
-    """As `import_graph`; messages quote names as they are."""
+def imported_graph(model: onnx.ModelProto, decision: Rule | None, notices: list[str]) -> Imported:
+    """As `import_graph`, of a model all of which is needed; messages quote names as they are."""
     graph, opset = model.graph, opset_of(model)
     values = initialisers(graph)
-    name, shape, dtype = the_input(graph, set(values))
-    if len(graph.output) != 1:
-        raise InvalidModel(f"expected one output, the model has {len(graph.output)}: export it with one")
+    name, shape, dtype, open_batch = the_input(graph, set(values))
     batch = batch_size(shape, graph.output[0])
     shape = (1, *shape[1:]) if batch > 1 else shape
     builder = Builder(batch, dtype)
@@ -96,15 +98,18 @@ def imported_graph(model: onnx.ModelProto, decision: Rule | None) -> Imported:
     scores = final.before if final else last
     if not isinstance(scores, Variable):
         raise InvalidModel(f"output '{output}' does not depend on the input: there is nothing to analyse")
+    taken = decision_of(output, scores.shape, final, decision)
     network = Network(
         nodes=simplify(builder.nodes, scores.node),
         input_shape=plain(shape),
-        decision=decision_of(output, scores.shape, final, decision),
-        notices=tuple(builder.notices + dropped(final)),
+        decision=taken,
+        notices=(*notices, *builder.notices, *dropped(final), *judged(taken, final, decision)),
     )
-    if final is None:
-        return Imported(network, name, shape, dtype, batch, output)
-    return Imported(network, name, shape, dtype, batch, final.source, final.at_source, final)
+    if final is not None and final.source != output:
+        del graph.output[:]
+        graph.output.append(onnx.ValueInfoProto(name=final.source))
+    at_source = final.at_source if final else None
+    return Imported(network, model, name, shape, dtype, batch, open_batch, at_source, final)
 
 
 def decision_of(output: str, shape: Shape, final: Final | None, asked: Rule | None) -> Decision:
@@ -126,6 +131,13 @@ def dropped(final: Final | None) -> list[str]:
     if final.rule:
         return [f"the final {final.op_type} is the decision '{final.rule}' on the values it reads"]
     return [f"the final {final.op_type} does not change the order of the outputs and was dropped"]
+
+
+def judged(taken: Decision, final: Final | None, asked: Rule | None) -> list[str]:
+    """What to say where nobody said that the sign of a single output is the answer."""
+    if taken.rule != "sign" or final is not None or asked is not None:
+        return []
+    return [SIGN_NOTICE]
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -158,17 +170,21 @@ def initialisers(graph: onnx.GraphProto) -> dict[str, Value]:
     return found
 
 
-def the_input(graph: onnx.GraphProto, initialised: set[str]) -> tuple[str, Shape, np.dtype[Any]]:
-    """Name, shape and number type of the one input; an open batch axis has size 1."""
+def the_input(graph: onnx.GraphProto, initialised: set[str]) -> tuple[str, Shape, np.dtype[Any], bool]:
+    """Name, shape and number type of the one input, and whether its batch axis is open: that has size 1 then."""
     inputs = [value for value in graph.input if value.name not in initialised]
     if len(inputs) != 1:
         names = ", ".join(f"'{value.name}'" for value in inputs) or "none"
-        raise InvalidModel(f"expected one input, the model has {len(inputs)} ({names}): export it with one")
+        raise InvalidModel(
+            f"expected one input, the output judged depends on {len(inputs)} ({names}): export the model with one, "
+            "the others as constants"
+        )
     name, kind = inputs[0].name, inputs[0].type.tensor_type
     if not kind.HasField("shape") or not kind.shape.dim:
         raise InvalidModel(f"input '{name}' has no shape: export the model with the shape of its input")
     sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
-    if sizes[0] <= 0 and len(sizes) > 1:
+    open_batch = sizes[0] <= 0 and len(sizes) > 1
+    if open_batch:
         sizes[0] = 1
     if min(sizes) <= 0 or np.prod([float(n) for n in sizes]) > MOST_ENTRIES:
         shown = ", ".join(dim.dim_param or str(dim.dim_value or "?") for dim in kind.shape.dim)
@@ -182,7 +198,7 @@ def the_input(graph: onnx.GraphProto, initialised: set[str]) -> tuple[str, Shape
         dtype = np.dtype(np.void)
     if dtype not in (np.float16, np.float32, np.float64):
         raise InvalidModel(f"input '{name}' has type {dtype}: expected float16, float32 or float64")
-    return name, tuple(sizes), dtype
+    return name, tuple(sizes), dtype, open_batch
 
 
 def batch_size(shape: Shape, output: onnx.ValueInfoProto) -> int:
@@ -241,11 +257,10 @@ def name_of(node: onnx.NodeProto, i: int) -> str:
 def run_node(node: onnx.NodeProto, i: int, opset: int, values: dict[str, Value], builder: Builder) -> list[Value]:
     """Import one node."""
     name, op_type = name_of(node, i), node.op_type
-    standard = node.domain in ("", "ai.onnx")
-    if not (standard and (op_type in HANDLERS or op_type in FOLDED)):
-        kind = op_type if standard else f"{node.domain}.{op_type}"
+    op_type = op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{op_type}"
+    if not (op_type in HANDLERS or op_type in FOLDED):
         raise UnsupportedOperator(
-            f"node '{name}': operator '{kind}' is not piecewise linear or not known; "
+            f"node '{name}': operator '{op_type}' is not piecewise linear or not known; "
             f"supported: {', '.join(sorted(HANDLERS))}, and arithmetic on constants"
         )
     inputs = tuple(values[key] if key else None for key in node.input)

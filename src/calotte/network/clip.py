@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from calotte.errors import InvalidInput
-from calotte.network.affine import Diagonal, Sum
-from calotte.network.graph import Clipping, Network, Node, Original, Relu
+from calotte.network.affine import Diagonal, Shape, Sum
+from calotte.network.graph import Clipping, Network, Node, Relu
 
-__all__ = ["clipped"]
+__all__ = ["clip_nodes", "clipped"]
 
 
 def clipped(network: Network, low: float, high: float) -> Network:
@@ -25,30 +27,38 @@ def clipped(network: Network, low: float, high: float) -> Network:
     """
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InvalidInput(f"a clipping range needs low < high, both finite, came {low} and {high}")
-    shape = network.input_shape
+    first = (network.nodes[0], *clip_nodes(network.input_shape, low, high, 0))
+    added = len(first) - 1
+    rest = (replace(node, inputs=tuple(i + added for i in node.inputs)) for node in network.nodes[1:])
+    original = network.original
+    if original is not None:
+        original = replace(original, answers=ClippedAnswers(original.answers, low, high))
+    return replace(network, nodes=(*first, *rest), clipping=Clipping(network, low, high), original=original)
+
+
+def clip_nodes(shape: Shape, low: float, high: float, i: int) -> tuple[Node, ...]:
+    """The nodes after node i that clip its values, of this shape, to [low, high]; the last one holds them."""
 
     def shift(by: float) -> Diagonal:
         return Diagonal(shape, None, torch.tensor(by, dtype=torch.float64))
 
-    first = (
-        network.nodes[0],
-        Node("above_low", shift(-low), (0,)),
-        Node("clip_low", Relu(shape), (1,)),
-        Node("above_high", shift(-high), (0,)),
-        Node("clip_high", Relu(shape), (3,)),
-        Node("between", Sum(shape, (1, -1)), (2, 4)),
-        Node("clipped", shift(low), (5,)),
-    )
-    added = len(first) - 1
-    rest = (replace(node, inputs=tuple(i + added for i in node.inputs)) for node in network.nodes[1:])
-    return replace(
-        network,
-        nodes=(*first, *rest),
-        clipping=Clipping(network, low, high),
-        original=None if network.original is None else behind_clipping(network.original, low, high),
+    return (
+        Node("above_low", shift(-low), (i,)),
+        Node("clip_low", Relu(shape), (i + 1,)),
+        Node("above_high", shift(-high), (i,)),
+        Node("clip_high", Relu(shape), (i + 3,)),
+        Node("between", Sum(shape, (1, -1)), (i + 2, i + 4)),
+        Node("clipped", shift(low), (i + 5,)),
     )
 
 
-def behind_clipping(original: Original, low: float, high: float) -> Original:
-    """The original model behind the same clipping."""
-    return replace(original, answers=lambda x: original.answers(x.clamp(low, high)))
+@dataclass(frozen=True)
+class ClippedAnswers:
+    """Answers of an original model behind the same clipping."""
+
+    answers: Callable[[Tensor], Tensor]
+    low: float
+    high: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.answers(x.clamp(self.low, self.high))

@@ -8,6 +8,7 @@ every ReLU keeps its sign the network is one affine map.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,7 +59,8 @@ class Original:
     """The model that a network was loaded from, run in its own arithmetic.
 
     Attributes:
-        answers: points (n, d) in float64 that are numbers of `dtype`, to the model's answers (n,).
+        answers: points (n, d) in float64 that are numbers of `dtype`, to the model's answers (n,). It opens the model
+            when it is first called, and pickles without what it opened.
         dtype: what the model computes with: float16, float32 or float64.
         name: of what runs it.
     """
@@ -77,7 +79,9 @@ class Network:
         input_shape: shape of one input, without batch.
         decision: how outputs become an answer.
         notices: what the loader changed or noticed, in sentences for the user.
-        sha256: of the model file, where there is one.
+        sha256: of the model file and of the files that hold its weights, one after the other; of what the network
+            computes (`fingerprint`) where it comes from elsewhere.
+        files: name and sha256 of each file that it was loaded from.
         clipping: where this network clips its input before another one.
         original: the model that it was loaded from, where there is one that can be run.
     """
@@ -89,6 +93,7 @@ class Network:
     sha256: str | None = None
     clipping: Clipping | None = None
     original: Original | None = None
+    files: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for i, node in enumerate(self.nodes):
@@ -105,6 +110,15 @@ class Network:
             raise InvalidModel(
                 f"the decision expects {self.decision.outputs} outputs, the last node has another number"
             )
+
+    def __repr__(self) -> str:
+        kinds = Counter("relu" if isinstance(node.op, Relu) else "affine" for node in self.nodes[1:])
+        digest = f", sha256 {self.sha256[:8]}" if self.sha256 else ""
+        outputs = f"{self.decision.rule} of {self.decision.outputs}"
+        return (
+            f"<Network: input {self.input_shape}, {kinds['affine']} affine maps, {kinds['relu']} ReLU layers, "
+            f"N = {self.units}, {outputs}{digest}>"
+        )
 
     def shape(self, i: int) -> Shape:
         """Shape of the values of node i, without batch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from calotte.errors import InvalidModel
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
+from calotte.network.fingerprint import fingerprint
 from calotte.network.graph import Network, Node, Relu
 
 __all__ = ["Initialisation", "random_network"]
@@ -45,7 +47,8 @@ def random_network(widths: Sequence[int], generator: torch.Generator, init: Init
         if k < len(widths) - 1:
             nodes.append(Node(f"relu{k}", Relu((n_out,)), (len(nodes) - 1,)))
     rule: Literal["sign", "argmax"] = "sign" if widths[-1] == 1 else "argmax"
-    return Network(tuple(nodes), (widths[0],), Decision(rule, widths[-1]))
+    network = Network(tuple(nodes), (widths[0],), Decision(rule, widths[-1]))
+    return replace(network, sha256=fingerprint(network))
 
 
 def layer(n_in: int, n_out: int, generator: torch.Generator, init: Initialisation) -> tuple[Tensor, Tensor]:
