@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -179,8 +179,12 @@ def assess_each(
     rungs: Sequence[str] | None = None,
     estimates: Sequence[str] = (),
     settings: Settings | None = None,
+    watch: Callable[[int, str], None] | None = None,
 ) -> Iterator[Assessment]:
-    """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call."""
+    """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call.
+
+    `watch`, where given, is called with the number of the input and the name of each step before it begins.
+    """
     settings = settings or Settings()
     chosen, estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
     x = network.inputs(inputs)
@@ -196,7 +200,11 @@ def assess_each(
         for part in batches(network, len(x), settings.memory_limit):
             problem = Problem(mapped, x[part], numbers[part], noise, settings)
             here = problem.distances if mapped is plain else plain.distances(x[part])
-            found = [rung.bound(problem) for rung in chosen]
+            found = []
+            for rung in chosen:
+                if watch is not None:
+                    watch(numbers[part][0], rung.name)
+                found.append(rung.bound(problem))
             rho, unit = here.rho.tolist(), here.unit.tolist()
             radius = here.rho
             behind = plain if unclipped is None else unclipped
@@ -292,8 +300,8 @@ def check_settings(settings: Settings) -> None:
         raise InvalidInput(f"confidence must lie strictly between 0 and 1, came {settings.confidence}")
     if settings.seed < 0:
         raise InvalidInput(f"seed must not be negative, came {settings.seed}")
-    if not settings.memory_limit > 0:
-        raise InvalidInput(f"the memory limit must be positive, came {settings.memory_limit}")
+    if not 0 < settings.memory_limit < math.inf:
+        raise InvalidInput(f"the memory limit must be positive and finite, came {settings.memory_limit}")
     if settings.delta is not None:
         check_delta(settings.delta)
     if not settings.time_limit > 0:

@@ -108,8 +108,9 @@ def plan_each(
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
     settings: Settings | None = None,
+    watch: Callable[[int, str], None] | None = None,
 ) -> Iterator[Plan]:
-    """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
+    """As `plan`, one Plan at a time, in order. Arguments are checked at the call; `watch` as of `assess_each`."""
     settings = settings or Settings()
     check_settings(settings)
     if not 0 < delta < 1:
@@ -128,6 +129,8 @@ def plan_each(
             distances = plain.distances(x[part]) if plain is not geometry else problem.distances
             largest: dict[str, Tensor] = {}
             for rung in chosen:
+                if watch is not None:
+                    watch(numbers[part][0], rung.name)
                 reached = torch.stack([torch.zeros(len(problem.x), dtype=torch.float64), *largest.values()]).amax(0)
                 largest[rung.name] = _largest_sizes(rung, problem, reached)
             for i, number in enumerate(numbers[part]):

@@ -36,8 +36,17 @@ class Inputs:
     columns: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
+    def taken(self, places: list[int]) -> Inputs:
+        """The rows at the given places of x."""
+        return replace(
+            self,
+            x=self.x[places],
+            labels=None if self.labels is None else self.labels[places],
+            index=[self.index[place] for place in places],
+        )
+
     def select(self, index: list[int]) -> Inputs:
-        """The rows of the given numbers.
+        """The rows of the given numbers, of inputs that are numbered 0, 1, ...
 
         Raises:
             InvalidInput: a number beyond the rows that are there.
@@ -45,7 +54,7 @@ class Inputs:
         for i in index:
             if not 0 <= i < len(self.x):
                 raise InvalidInput(f"index {i} is out of range: the file has inputs 0 to {len(self.x) - 1}")
-        return replace(self, x=self.x[index], labels=None if self.labels is None else self.labels[index], index=index)
+        return self.taken(index)
 
     def fitted(self, network: Network, layout: Layout | None = None) -> Inputs:
         """The inputs as the network takes them, checked.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ _PARTS, _ALL = "witnesses", "witnesses.npz"
 def save_witness(one: Assessment, folder: Path) -> None:
     """The nearest misclassified point of one input in a file of its own, so that an interruption cannot lose it."""
     if one.witness is not None:
-        (folder / _PARTS).is_dir() or make_folder(folder / _PARTS)
+        make_folder(folder / _PARTS)
         _save([one], folder / _PARTS / f"{one.index}.npz")
 
 
@@ -54,7 +55,7 @@ def _parts(folder: Path) -> list[Path]:
 def _save(assessments: list[Assessment], path: Path) -> None:
     found = [(one, one.witness) for one in assessments if one.witness is not None]
     d = assessments[0].input_dimension if assessments else 0
-    arrays = {
+    arrays: dict[str, Any] = {
         "index": np.array([one.index for one, _ in found], dtype=np.int64),
         "points": np.array([witness.point.numpy() for _, witness in found]).reshape(-1, d),
         "distances": np.array([witness.distance for _, witness in found]),

@@ -1,0 +1,122 @@
+"""Words under a table: what a run found, why a rung says nothing, and what to do about it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from calotte.assess import Assessment
+from calotte.bounds import Bound
+from calotte.plan import Plan
+from calotte.printing import plain, probability_text
+
+__all__ = ["plan_remarks", "remarks", "summary"]
+
+_RISK = 1e-3  # a sampled bound above it is counted, where no delta is asked about
+_REMEDIES = (
+    ("time limit", "give it more --time-limit"),
+    ("memory", "give it more --memory-limit"),
+    ("too slow", "the other rungs apply"),
+)
+"""What to do, by what the reason of a skipped rung speaks of."""
+
+
+def summary(assessments: Sequence[Assessment]) -> str:
+    """One sentence on a whole run."""
+    best = [one.best for one in assessments]
+    told = [bound for bound in best if isinstance(bound, Bound) and bound.log_misclassification < 0.0]
+    certain = sum(bound.certain for bound in told)
+    worst = max((bound.log_misclassification for bound in best if bound), default=0.0)
+    said = (
+        f"{len(assessments)} inputs: p = 0 proved for {certain}, a bound below 1 for {len(told)}, "
+        f"largest proved bound {probability_text(worst)}"
+    )
+    sampled = [b for one in assessments for b in one.bounds if b.rung == "sampling" and b.skipped is None]
+    if sampled:
+        risk = sampled[0].delta or _RISK
+        above = sum(bound.log_misclassification > math.log(risk) for bound in sampled)
+        said += f"; {above} of {len(sampled)} with a sampled bound above {risk:g}"
+    return said
+
+
+def remarks(assessments: Sequence[Assessment]) -> list[str]:
+    """A line for each rung that is skipped or cut short somewhere, or that says nothing about any input."""
+    found = []
+    for k, rung in enumerate(bound.rung for bound in assessments[0].bounds):
+        bounds = [one.bounds[k] for one in assessments]
+        found += _skipped(rung, [bound.skipped for bound in bounds])
+        found += _cut_short(rung, [bound.cut_short for bound in bounds])
+        spoken = [(one, bound) for one, bound in zip(assessments, bounds, strict=True) if bound.skipped is None]
+        if spoken and all(bound.log_misclassification >= 0 for _, bound in spoken):
+            found.append(f"{rung}: 1 for {_all(len(spoken))}: {_vacuous(rung, [one for one, _ in spoken])}")
+    found += _skipped("distance", [one.distance_skipped for one in assessments])
+    return found
+
+
+def plan_remarks(plans: Sequence[Plan]) -> list[str]:
+    """A line for each rung that is skipped or cut short somewhere, or that bears no noise at any input."""
+    found = []
+    for rung in rungs_of(plans):
+        found += _skipped(rung, [plan.skipped.get(rung) for plan in plans])
+        found += _cut_short(rung, [plan.cut_short.get(rung) for plan in plans])
+        spoken = [plan for plan in plans if rung not in plan.skipped]
+        if spoken and all(plan.largest_eps[rung] == 0 for plan in spoken):
+            on = _on_hyperplane(rung, [(plan.distance, None) for plan in spoken])
+            why = on or "p <= delta was proved at no size that was tried; a larger --delta may be"
+            found.append(f"{rung}: 0 for {_all(len(spoken))}: {why}")
+    return found
+
+
+def rungs_of(plans: Iterable[Plan]) -> list[str]:
+    """The rungs that plans speak of, or skip, in the order of the ladder."""
+    return list(dict.fromkeys(rung for plan in plans for rung in (*plan.largest_eps, *plan.skipped)))
+
+
+def _all(count: int) -> str:
+    return "the input" if count == 1 else f"all {count} inputs"
+
+
+def _some(count: int, total: int) -> str:
+    return _all(total) if count == total else f"{count} of {total} inputs"
+
+
+def _skipped(rung: str, reasons: list[str | None]) -> list[str]:
+    """A line for each reason that is given."""
+    lines = []
+    for reason, count in Counter(reason for reason in reasons if reason is not None).items():
+        remedy = next((f"; {remedy}" for word, remedy in _REMEDIES if word in reason and remedy not in reason), "")
+        lines.append(f"{rung}: - for {_some(count, len(reasons))}: {plain(reason)}{remedy}")
+    return lines
+
+
+def _cut_short(rung: str, reasons: list[str | None]) -> list[str]:
+    return [
+        f"* {rung}: cut short for {_some(count, len(reasons))}: {plain(reason)}; what is printed is proved, more "
+        "time or memory may give more"
+        for reason, count in Counter(reason for reason in reasons if reason is not None).items()
+    ]
+
+
+def _vacuous(rung: str, assessments: list[Assessment]) -> str:
+    """Why a rung bounds p by 1 for all these inputs, and what to do."""
+    if rung == "sampling":
+        return "the noise changes nearly every sampled answer: take less"
+    on = _on_hyperplane(rung, [(one.distance, one.nearest_unit) for one in assessments])
+    first = assessments[0]
+    return on or (
+        f"too much noise for it; calotte plan tells the largest that works (--noise {first.noise} --rungs {rung} "
+        "--delta 1e-3)"
+    )
+
+
+def _on_hyperplane(rung: str, nearest: list[tuple[float | None, str | None]]) -> str | None:
+    """What to say of the rungs about cells where all inputs, (distance, unit), lie on the boundaries of theirs."""
+    if rung not in ("theorem", "cell") or any(distance != 0 for distance, _ in nearest):
+        return None
+    units = {plain(unit) for _, unit in nearest if unit is not None}
+    unit = f" (of unit {units.pop()})" if len(units) == 1 else ""
+    return (
+        f"the distance is 0, the input lies on a hyperplane{unit}: ties of max pooling do this, and zeros in front "
+        "of a ReLU; average pooling or strides in place of max pooling help, and the other rungs look beyond the cell"
+    )
