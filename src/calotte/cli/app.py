@@ -60,7 +60,7 @@ def main() -> None:
     """Entry point of the `calotte` command."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers stop programs by it
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="calotte", standalone_mode=False)
         sys.stdout.flush()
     except CannotWrite as error:
         forget_output()

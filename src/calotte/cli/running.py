@@ -34,7 +34,7 @@ def open_folder(context: typer.Context, network: Network, name: str) -> RunFolde
     given: dict[str, Any] = context.params
     if given["out"] is None:
         return None
-    options = {key: _value(value) for key, value in given.items() if key not in _NO_OPTIONS}
+    options = {key: _value(given[key]) for key in sorted(given) if key not in _NO_OPTIONS}
     command = shlex.join(["calotte", *sys.argv[1:]])
     files = {"inputs": given["inputs"], "map": given.get("map")}
     return RunFolder(given["out"], name, describe(command, network, files, {"command": context.info_name} | options))

@@ -50,16 +50,16 @@ def theory(
     match (rho, eps, d, N, delta):
         case (None, float(eps), int(d), int(N), float(delta)):
             found = theorems.sufficient_distance(eps, d, N, log_delta=theorems.log_target(delta))
-            said = f"the smallest rho that proves p <= {delta:g}: {number(found, 'up', 6)} (rounded up)"
+            said = f"the smallest rho that proves p <= {delta!r}: {number(found, 'up', 6)} (rounded up)"
         case (float(rho), None, int(d), int(N), float(delta)):
             found = theorems.largest_eps(rho, d, N, log_delta=theorems.log_target(delta))
-            said = f"the largest eps at which p <= {delta:g} is proved: {number(found, 'down', 6)} (rounded down)"
+            said = f"the largest eps at which p <= {delta!r} is proved: {number(found, 'down', 6)} (rounded down)"
         case (float(rho), float(eps), None, int(N), float(delta)):
             found = theorems.sufficient_dimension(rho, eps, N, log_delta=theorems.log_target(delta))
-            said = f"the smallest d in which p <= {delta:g} is proved: {found}"
+            said = f"the smallest d in which p <= {delta!r} is proved: {found}"
         case (float(rho), float(eps), int(d), None, float(delta)):
             found = theorems.largest_unit_count(rho, eps, d, log_delta=theorems.log_target(delta))
-            said = f"the largest N for which p <= {delta:g} is proved: {number(found, 'down', 20)}"
+            said = f"the largest N for which p <= {delta!r} is proved: {number(found, 'down', 20)}"
         case (float(rho), float(eps), int(d), int(N), None):
             bound = theorems.theorem_4_2(rho, eps, d, N)
             found, statement = probability_up(bound.log_misclassification), bound.statement

@@ -147,7 +147,7 @@ def plan_table(plans: Sequence[Plan], width: int | None = 80, rows: int = 30) ->
         columns.append(Column(name, [entry(one, name) for one in shown], telling=telling))
     columns.append(Column("distance", [Text(lower_text(one.distance)) for one in shown], needed=True))
     return fitting(
-        f"Largest {'sigma' if gaussian else 'eps'} of {first.noise} noise with p <= {first.delta:g} proved",
+        f"Largest {'sigma' if gaussian else 'eps'} of {first.noise} noise with p <= {first.delta!r} proved",
         columns,
         _shown(len(plans), rows) + "rounded down",
         width,
@@ -179,20 +179,23 @@ def cell_table(cell: Cell, faces: Tensor, rows: int = 20) -> Table:
 def fitting(title: str, columns: list[Column], caption: str, width: int | None) -> Table:
     """A table without frames that fits the width.
 
-    First with full names, then with short ones, then without columns: those that say nothing first, then from the
-    left. What was done is said in the caption.
+    First with full names, then with short ones, then with narrow gaps, then without columns: those that say nothing
+    first, then from the left. What was done is said in the caption.
     """
-    full: Callable[[Column], str] = lambda column: column.name  # noqa: E731
-    if width is None or _width(columns, full) <= width:
-        return _table(title, columns, full, caption)
+
+    def full(column: Column) -> str:
+        return column.name
 
     def short(column: Column) -> str:
         return SHORT.get(column.name, column.name)
 
+    if width is None or _width(columns, full, 2) <= width:
+        return _table(title, columns, full, 2, caption)
+    gap = 2 if _width(columns, short, 2) <= width else 1
     left_out = []
     spare = [column for column in columns if not column.needed]
     for column in sorted(spare, key=lambda column: column.telling)[: max(len(spare) - 1, 0)]:
-        if _width(columns, short) <= width:
+        if _width(columns, short, gap) <= width:
             break
         columns = [other for other in columns if other is not column]
         left_out.append(column.name)
@@ -201,21 +204,22 @@ def fitting(title: str, columns: list[Column], caption: str, width: int | None) 
         caption += f"; {', '.join(SHORT[name] for name in shortened)}: {', '.join(shortened)}"
     if left_out:
         caption += f"; left out to fit: {', '.join(left_out)} (--wide shows them)"
-    return _table(title, columns, short, caption)
+    return _table(title, columns, short, gap, caption)
 
 
-def _width(columns: list[Column], heading: Callable[[Column], str]) -> int:
-    return sum(column.width(heading(column)) + 1 for column in columns)
+def _width(columns: list[Column], heading: Callable[[Column], str], gap: int) -> int:
+    return sum(column.width(heading(column)) + gap for column in columns) - gap
 
 
-def _table(title: str, columns: list[Column], heading: Callable[[Column], str], caption: str) -> Table:
+def _table(title: str, columns: list[Column], heading: Callable[[Column], str], gap: int, caption: str) -> Table:
     table = Table(
         title=Text(title),
         caption=Text(caption),
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),
+        show_edge=False,
+        padding=(0, 0, 0, gap - 1),
         pad_edge=False,
         min_width=min(78, len(title)),
     )
@@ -223,7 +227,7 @@ def _table(title: str, columns: list[Column], heading: Callable[[Column], str], 
     for column in columns:
         name = heading(column)
         header = Text.assemble(name, "\n", (column.below, "dim")) if two_lines else Text(name)
-        table.add_column(header, justify="right", no_wrap=True, min_width=column.width(name), overflow="ignore")
+        table.add_column(header, justify="right", no_wrap=True, min_width=column.width(name))
     for row in zip(*(column.entries for column in columns), strict=True):
         table.add_row(*row)
     return table

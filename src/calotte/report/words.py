@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from calotte.assess import Assessment
 from calotte.bounds import Bound
 from calotte.plan import Plan
-from calotte.printing import plain, probability_text
+from calotte.printing import number, plain, probability_text
 
 __all__ = ["plan_remarks", "remarks", "summary"]
 
@@ -32,24 +33,45 @@ def summary(assessments: Sequence[Assessment]) -> str:
         f"{len(assessments)} inputs: p = 0 proved for {certain}, a bound below 1 for {len(told)}, "
         f"largest proved bound {probability_text(worst)}"
     )
-    sampled = [b for one in assessments for b in one.bounds if b.rung == "sampling" and b.skipped is None]
-    if sampled:
-        risk = sampled[0].delta or _RISK
-        above = sum(bound.log_misclassification > math.log(risk) for bound in sampled)
-        said += f"; {above} of {len(sampled)} with a sampled bound above {risk:g}"
+    return said + _on_samples(
+        [b for one in assessments for b in one.bounds if b.rung == "sampling" and not b.skipped]
+    )
+
+
+def _on_samples(bounds: list[Bound]) -> str:
+    """What samples say about the risk, and whether they were enough to say less."""
+    if not bounds:
+        return ""
+    risk = bounds[0].delta or _RISK
+    above = sum(bound.log_misclassification > math.log(risk) for bound in bounds)
+    said = f"; {above} of {len(bounds)} with a sampled bound above {Decimal(repr(risk)).normalize():e}"
+    draws, confidence = bounds[0].samples, bounds[0].confidence
+    if above and draws and confidence and not bounds[0].delta:
+        least = -math.expm1(math.log1p(-confidence) / draws)  # the bound where none of the draws is misclassified
+        if least > risk:
+            said += f" ({draws} samples cannot show less than {number(least, 'up', 2)}: raise --samples)"
     return said
 
 
 def remarks(assessments: Sequence[Assessment]) -> list[str]:
     """A line for each rung that is skipped or cut short somewhere, or that says nothing about any input."""
-    found = []
+    found: list[str] = []
+    loud: list[str] = []  # rungs for which there is too much noise
     for k, rung in enumerate(bound.rung for bound in assessments[0].bounds):
         bounds = [one.bounds[k] for one in assessments]
         found += _skipped(rung, [bound.skipped for bound in bounds])
         found += _cut_short(rung, [bound.cut_short for bound in bounds])
         spoken = [(one, bound) for one, bound in zip(assessments, bounds, strict=True) if bound.skipped is None]
         if spoken and all(bound.log_misclassification >= 0 for _, bound in spoken):
-            found.append(f"{rung}: 1 for {_all(len(spoken))}: {_vacuous(rung, [one for one, _ in spoken])}")
+            why = _vacuous(rung, [one for one, _ in spoken])
+            found += [f"{rung}: 1 for {_all(len(spoken))}: {why}"] if why else []
+            loud += [] if why else [rung]
+    if loud:
+        noise = assessments[0].noise
+        found.append(
+            f"{', '.join(loud)}: 1 for {_all(len(assessments))}: too much noise; the largest that works is told by "
+            f"calotte plan --delta 1e-3 --noise {noise} --rungs {','.join(loud)}"
+        )
     found += _skipped("distance", [one.distance_skipped for one in assessments])
     return found
 
@@ -98,16 +120,13 @@ def _cut_short(rung: str, reasons: list[str | None]) -> list[str]:
     ]
 
 
-def _vacuous(rung: str, assessments: list[Assessment]) -> str:
-    """Why a rung bounds p by 1 for all these inputs, and what to do."""
+def _vacuous(rung: str, assessments: list[Assessment]) -> str | None:
+    """Why a rung bounds p by 1 for all these inputs, where it is not for too much noise alone."""
     if rung == "sampling":
-        return "the noise changes nearly every sampled answer: take less"
-    on = _on_hyperplane(rung, [(one.distance, one.nearest_unit) for one in assessments])
-    first = assessments[0]
-    return on or (
-        f"too much noise for it; calotte plan tells the largest that works (--noise {first.noise} --rungs {rung} "
-        "--delta 1e-3)"
-    )
+        return "noise changes nearly every sampled answer: take less"
+    if rung == "isoperimetry":
+        return "samples show too many errors, or errors too near: take less noise"
+    return _on_hyperplane(rung, [(one.distance, one.nearest_unit) for one in assessments])
 
 
 def _on_hyperplane(rung: str, nearest: list[tuple[float | None, str | None]]) -> str | None:
