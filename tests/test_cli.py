@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
@@ -61,6 +62,12 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lin
         cli.main()
     out, err = capsys.readouterr()
     return int(stop.value.code or 0), out, err
+
+
+def same(line: str) -> dict[str, object]:
+    """A line without what differs between two runs that say the same."""
+    found = json.loads(re.sub(r'"seconds": [\d.e-]+', '"seconds": 0', line))
+    return {key: value for key, value in found.items() if key != "run"}
 
 
 def test_json_lines_are_the_contract(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -158,7 +165,8 @@ def test_sampling_stops_once_it_knows(here: Path, capsys, monkeypatch) -> None: 
     assert any(bound["samples"] < 2000 for bound in bounds)
     assert "raise --samples" not in err
     assert "raise --samples" in run(capsys, monkeypatch, f"{line} --delta 1e-6 --index 0")[2]
-    assert "decision" not in run(capsys, monkeypatch, f"{line} --index 0")[1]
+    (bound,) = json.loads(run(capsys, monkeypatch, f"{line} --index 0")[1])["bounds"]
+    assert "decision" not in bound
 
 
 def test_plan_answers_are_proved_by_assess(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -212,7 +220,7 @@ BAD = {
     "clip upside down": ("assess net.onnx in.npz --eps 1 --clip 1 0", "low < high"),
     "clip with one end": ("assess net.onnx in.npz --eps 1 --clip 1", "clip"),
     "missing model": ("assess no.onnx in.npz --eps 1", "no.onnx"),
-    "model of another kind": ("assess in.npz in.npz --eps 1", ".onnx"),
+    "model of another kind": ("assess in.npz in.npz --eps 1", "in.npz"),
     "missing inputs": ("assess net.onnx no.npy --eps 1", "no.npy"),
     "no size": ("assess net.onnx in.npz", "--eps or --sigma"),
     "two sizes": ("assess net.onnx in.npz --eps 1 --sigma 1", "--eps or --sigma"),
@@ -339,7 +347,7 @@ def test_a_defect_is_one_line_and_status_1(here: Path, capsys, monkeypatch) -> N
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("oops")
 
-    monkeypatch.setattr(cli, "assess_each", broken)
+    monkeypatch.setattr(importlib.import_module("calotte.assess"), "assess_each", broken)
     status, out, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1")
     assert (status, out) == (1, "")
     assert "defect" in err
@@ -347,7 +355,8 @@ def test_a_defect_is_one_line_and_status_1(here: Path, capsys, monkeypatch) -> N
 
 
 def test_interrupt_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    real = cli.assess_each
+    front_door = importlib.import_module("calotte.assess")
+    real = front_door.assess_each
 
     def interrupted(*args: object, **kwargs: object):  # type: ignore[no-untyped-def]
         for k, one in enumerate(real(*args, **kwargs)):  # type: ignore[arg-type]
@@ -355,12 +364,23 @@ def test_interrupt_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None
                 raise KeyboardInterrupt
             yield one
 
-    monkeypatch.setattr(cli, "assess_each", interrupted)
+    monkeypatch.setattr(front_door, "assess_each", interrupted)
     status, out, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json --out res")
     assert status == 130
     assert len(out.splitlines()) == 2
     assert (here / "res" / "assessments.jsonl").read_text() == out
-    assert "interrupted" in err
+    assert (
+        "interrupted: 2 of 7 inputs are finished and kept in res/assessments.jsonl; the same command goes on" in err
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    status, whole, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json --out res")
+    assert status == 0
+    assert "2 of 7 inputs are finished" in err
+    assert whole.splitlines()[:2] == out.splitlines(), "finished lines are kept as they are"
+    assert (here / "res" / "assessments.jsonl").read_text() == whole
+    fresh = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json")[1]
+    assert [same(line) for line in whole.splitlines()] == [same(line) for line in fresh.splitlines()]
 
 
 def test_every_command_is_documented() -> None:

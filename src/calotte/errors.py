@@ -9,6 +9,7 @@ __all__ = [
     "CalotteError",
     "CannotWrite",
     "Contradiction",
+    "Interrupted",
     "InvalidInput",
     "InvalidModel",
     "SourceMismatch",
@@ -38,6 +39,10 @@ class SourceMismatch(InvalidModel):
 
 class CannotWrite(CalotteError):
     """The place for results is missing, read-only or full."""
+
+
+class Interrupted(RuntimeError):
+    """The user stopped a run; the message says what is kept and how to go on. Exit status 130."""
 
 
 class Contradiction(RuntimeError):

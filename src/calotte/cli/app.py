@@ -16,7 +16,7 @@ from calotte.cli.cell import cell
 from calotte.cli.paper import paper
 from calotte.cli.plan import plan
 from calotte.cli.theory import theory
-from calotte.errors import CalotteError, CannotWrite, Contradiction
+from calotte.errors import CalotteError, CannotWrite, Contradiction, Interrupted
 from calotte.printing import plain
 
 __all__ = ["app", "main"]
@@ -71,8 +71,10 @@ def main() -> None:
         fail(f"contradiction, a defect of calotte: {error}", 1)
     except typer.TyperException as error:
         fail(f"{error.format_message()} (see calotte --help)", 2)
-    except (KeyboardInterrupt, typer.Abort) as stop:
-        fail(str(stop) or "interrupted before anything was finished", INTERRUPTED)
+    except Interrupted as stop:
+        fail(str(stop), INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
     except BrokenPipeError:
         forget_output()
         fail("standard output was closed before the end", 2)
@@ -84,6 +86,8 @@ def main() -> None:
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             fail(f"out of memory: lower --memory-limit, or ask for fewer rungs ({error})", 2)
         fail(f"a defect of calotte, please report it: {type(error).__name__}: {error}", 1)
+    if status == INTERRUPTED:
+        fail("interrupted", INTERRUPTED)
     raise SystemExit(status or 0)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import typer
 
+from calotte.errors import Interrupted
 from calotte.inputs import Inputs
 from calotte.network.graph import Network
 from calotte.report.folder import RunFolder, describe
@@ -57,7 +58,7 @@ def run_through(
         read: a result from its line; keep: what is done with a new one before its line is written.
 
     Raises:
-        KeyboardInterrupt: with what is finished, where it is and how to go on.
+        Interrupted: with what is finished, where it is and how to go on.
     """
     kept = [] if folder is None else [line for line in folder.finished if line["index"] in data.index]
     if folder is not None and kept:
@@ -74,7 +75,7 @@ def run_through(
         if places:
             found += collect(start(data.taken(places), watch), watch, takers, keep)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_interrupted(watch, folder, as_json)) from None
+        raise Interrupted(_interrupted(watch, folder, as_json)) from None
     finally:
         if folder is not None:
             folder.close()
