@@ -11,8 +11,9 @@ demo: $(READY)  ## train a small classifier on real digits and assess held-out o
 	$(BIN)/python examples/digits.py calotte-demo
 	$(BIN)/calotte assess calotte-demo/digits.onnx calotte-demo/digits.npz --eps 0.4 --index 0:40 --out calotte-demo
 
-test: $(READY)  ## all tests
-	$(BIN)/python -m pytest -n 2 -q
+test: export OMP_NUM_THREADS = 1
+test: $(READY)  ## all tests, one process a core; failures are named as they happen, the slowest tests at the end
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

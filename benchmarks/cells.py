@@ -18,9 +18,10 @@ from data import DATA, cifar, images
 
 from calotte import Sphere, load
 from calotte.assess import PROVED_RUNGS
-from calotte.bounds import Problem, Settings
+from calotte.bounds import Problem
 from calotte.geometry import Geometry
 from calotte.normals import one_hot_blocks, pull_back, row_norms
+from calotte.settings import Settings
 
 EPS, BATCH = 0.05, 256
 

@@ -177,13 +177,13 @@ def test_the_same_whatever_the_batch():
 
 
 def test_the_adversarial_distance_is_never_below_the_certified_radius(data) -> None:
-    """On 2,400 inputs of small random networks, clipped and mapped ones too, and images of real ones."""
+    """On 864 inputs of small random networks, clipped and mapped ones too, and images of real ones."""
     close = found = 0
     networks = [random_network((6, 10, 10, 3), generator(s)) for s in range(6)]
     networks += [random_network((3, 8, 1), generator(s)) for s in range(3)]
     networks += [clipped(random_network((4, 9, 3), generator(9)), -1.0, 1.0), residual(2), linear(7, 9, 3)]
     for k, network in enumerate(networks):
-        x, noise = normal(200, network.d, seed=k), Sphere(0.1)
+        x, noise = normal(72, network.d, seed=k), Sphere(0.1)
         if k % 2:
             noise = Sphere(0.1, torch.linspace(0, 2, network.d, dtype=torch.float64))
         for rungs, rows in ((["cell"], x[8:]), (["relaxation"], x[:8])):
@@ -199,8 +199,8 @@ def test_the_adversarial_distance_is_never_below_the_certified_radius(data) -> N
         for one in assess(network, images, Sphere(0.1), rungs=["relaxation"]):
             found += one.witness is not None
             assert one.witness is None or one.witness.distance >= one.certified_radius
-    assert found > 2200
-    assert close > 200  # the test has teeth: many radii would fail it if they were a fifth larger
+    assert found > 790
+    assert close > 100  # the test has teeth: many radii would fail it if they were a fifth larger
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

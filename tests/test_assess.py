@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import hashlib
 import itertools
 import json
 import math
@@ -12,12 +13,14 @@ import torch
 from zoo import dense, points, random_dense, residual, tensor
 
 from calotte.assess import RUNGS, assess, assess_each, select_rungs
-from calotte.bounds import PROVED_RUNGS, Settings
+from calotte.bounds import PROVED_RUNGS
 from calotte.errors import InvalidInput
 from calotte.models.onnx import load
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
+from calotte.network.random import random_network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, noise_map
+from calotte.settings import Settings
 
 NETWORKS = {
     "perceptron": random_dense((3, 1), 0),
@@ -29,10 +32,11 @@ NETWORKS = {
 }
 NOISES = [Sphere, Ball, Gaussian]
 FAST = Settings(samples=50, boxes=1)
+BOUNDS = Settings(search=False)  # where no witness is asked for: the search takes longer than the bounds
 
 
 def bound_of(network: Network, x, noise: Noise, rung: str) -> float:
-    return assess(network, x, noise, rungs=[rung])[0].bounds[0].log_misclassification
+    return assess(network, x, noise, rungs=[rung], settings=BOUNDS)[0].bounds[0].log_misclassification
 
 
 @pytest.mark.parametrize("kind", NOISES)
@@ -45,7 +49,7 @@ def test_cell_is_never_above_theorem(name: str, kind) -> None:
     for s in (None, torch.linspace(0, 2, net.d).double(), points(net.d, 3, 11)):
         before = {"theorem": [-math.inf] * 4, "cell": [-math.inf] * 4}
         for eps in np.logspace(-3, 2, 12):
-            found = assess(net, x, kind(float(eps), s), rungs=["theorem", "cell"])
+            found = assess(net, x, kind(float(eps), s), rungs=["theorem", "cell"], settings=BOUNDS)
             for i, result in enumerate(found):
                 theorem, cell = result.bounds
                 assert cell.log_misclassification <= theorem.log_misclassification <= 0.0
@@ -101,9 +105,14 @@ def surroundings(result, x: torch.Tensor, direction: torch.Tensor, seed: int) ->
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_certified_radii_hold(name: str) -> None:
+    """Of three inputs with all rungs, of more with those that a radius comes from or that take no time."""
     net = NETWORKS[name]
-    x = points(12, net.d, 20, 0.4)
-    for result, row in zip(assess(net, x, Sphere(1.0), settings=FAST), x, strict=True):
+    x = points(15, net.d, 20, 0.4)
+    found = assess(net, x[:3], Sphere(1.0), settings=FAST)
+    found += assess(
+        net, x[3:], Sphere(1.0), rungs=["theorem", "cell", "relaxation", "concentration"], settings=BOUNDS
+    )
+    for result, row in zip(found, x, strict=True):
         y = row.clone().requires_grad_()
         z = net.forward(y[None])[0]
         margin = z[0].abs() if len(z) == 1 else (z[result.predicted] - z).abs().sum()
@@ -198,13 +207,13 @@ def test_an_assessment_is_frozen() -> None:
 def test_batches_say_what_single_inputs_say(name: str) -> None:
     net = NETWORKS[name]
     x = points(300, net.d, 50)  # more than one batch
-    whole = assess(net, x, Sphere(0.3), rungs=["theorem", "cell"])
+    whole = assess(net, x, Sphere(0.3), rungs=["theorem", "cell"], settings=BOUNDS)
     assert [a.index for a in whole] == list(range(300))
-    small = Settings(memory_limit=1e4)
+    small = Settings(memory_limit=1e4, search=False)
     for i, blocks in enumerate(
         itertools.islice(assess_each(net, x, Sphere(0.3), rungs=["cell"], settings=small), 40)
     ):
-        (alone,) = assess(net, x[i : i + 1], Sphere(0.3), rungs=["cell"])
+        (alone,) = assess(net, x[i : i + 1], Sphere(0.3), rungs=["cell"], settings=BOUNDS)
         assert alone.predicted == blocks.predicted == whole[i].predicted
         assert alone.distance == pytest.approx(whole[i].distance, rel=1e-12)
         expected = pytest.approx(whole[i].bounds[1].log_misclassification, rel=1e-10)
@@ -215,11 +224,12 @@ def test_batches_say_what_single_inputs_say(name: str) -> None:
 def test_shapes_of_inputs() -> None:
     net = NETWORKS["d <= n"]
     x = points(3, 2, 60)
-    expected = [a.distance for a in assess(net, x, Sphere(1.0), settings=FAST)]
+    options = {"rungs": ["cell"], "settings": BOUNDS}
+    expected = [a.distance for a in assess(net, x, Sphere(1.0), **options)]
     for form in (x.tolist(), x.numpy(), x.numpy()[:, :, None], x.float().double()):
-        found = [a.distance for a in assess(net, form, Sphere(1.0), settings=FAST)]
+        found = [a.distance for a in assess(net, form, Sphere(1.0), **options)]
         assert found == pytest.approx(expected, rel=1e-5)
-    assert len(assess(net, x[0], Sphere(1.0), settings=FAST)) == 1
+    assert len(assess(net, x[0], Sphere(1.0), **options)) == 1
 
 
 def test_rungs_by_name() -> None:
@@ -256,15 +266,9 @@ GOOD = [[0.1, 0.2, 0.3], [1.0, 2.0, 3.0]]
         ({"rungs": ["all", "cell"]}, "rung 'all'"),
         ({"rungs": []}, "no rungs"),
         ({"noise": Sphere(1.0, noise_map([1.0, 2.0]))}, "map is for 2 features, the network takes 3"),
-        ({"settings": Settings(samples=0)}, "samples"),
-        ({"settings": Settings(confidence=1.0)}, "confidence"),
-        ({"settings": Settings(confidence=0.0)}, "confidence"),
-        ({"settings": Settings(confidence=math.nan)}, "confidence"),
-        ({"settings": Settings(seed=-1)}, "seed"),
-        ({"settings": Settings(time_limit=0.0)}, "time limit"),
-        ({"settings": Settings(time_limit=math.nan)}, "time limit"),
-        ({"settings": Settings(memory_limit=-1.0)}, "memory limit"),
-        ({"settings": Settings(memory_limit=math.nan)}, "memory limit"),
+        ({"rungs": "cel"}, "rung 'cel': no rung"),
+        ({"noise": 0.1}, "noise: expected calotte.Sphere.*came float 0.1"),
+        ({"settings": 1000}, "settings: expected calotte.Settings.*came int 1000"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_computed(change: dict, message: str) -> None:
@@ -272,6 +276,132 @@ def test_what_makes_no_sense_is_refused_before_anything_is_computed(change: dict
     inputs, noise = arguments.pop("inputs"), arguments.pop("noise")
     with pytest.raises(InvalidInput, match=message):
         assess_each(NETWORKS["perceptron"], inputs, noise, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 0}, "samples"),
+        ({"samples": 1e4}, "samples must be a whole number, came 10000.0"),
+        ({"samples": True}, "samples must be a whole number"),
+        ({"boxes": 0}, "boxes"),
+        ({"confidence": 1.0}, "confidence"),
+        ({"confidence": 0.0}, "confidence"),
+        ({"confidence": math.nan}, "confidence"),
+        ({"confidence": "0.9"}, "confidence must be a number"),
+        ({"seed": -1}, "seed"),
+        ({"time_limit": 0.0}, "time limit"),
+        ({"time_limit": math.nan}, "time limit"),
+        ({"memory_limit": -1.0}, "memory limit"),
+        ({"memory_limit": math.nan}, "memory limit"),
+        ({"memory_limit": math.inf}, "memory limit"),
+        ({"delta": 1.0}, "delta"),
+        ({"delta": math.nan}, "delta"),
+        ({"device": "tpu"}, "device"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_at_once(options: dict, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        Settings(**options)
+
+
+def test_an_input_at_which_the_network_overflows_is_refused() -> None:
+    net = dense(([[1e200]], [0.0]), ([[1e200], [-1e200]], [0.0, 0.0]))
+    with pytest.raises(InvalidInput, match="input 1: the network's outputs there are not finite"):
+        assess(net, [[0.0], [1.0]], Sphere(0.1), settings=FAST)
+
+
+@pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("noise", [Sphere(0.3), Gaussian(0.2)], ids=["sphere", "gaussian"])
+def test_out_of_time_everything_says_so_and_what_stands_is_true(net, noise) -> None:
+    """With no time at all there are lines all the same; bounds are trivial, skipped or as true as ever."""
+    settings = Settings(samples=2000, time_limit=1e-9)
+    (one,) = assess(net, points(1, net.d, 5), noise, rungs=["all"], settings=settings)
+    (free,) = assess(net, points(1, net.d, 5), noise, rungs=["sampling"], settings=Settings(samples=2000))
+    for bound in one.bounds:
+        quick = bound.rung in ("theorem", "cell", "isoperimetry") or net.hidden_units == 0
+        assert bound.skipped or bound.cut_short or quick, bound
+        if bound.skipped:
+            assert "time limit of 1e-09 s" in bound.skipped or bound.rung == "isoperimetry"
+        elif bound.guarantee == "proved":
+            k, n = free.bounds[0].misclassified, free.bounds[0].samples
+            p = math.exp(bound.log_misclassification)
+            assert k <= n * p + 4 * math.sqrt(n * p * (1 - p)) + 1e-9
+    assert one.predicted == free.predicted
+
+
+def test_the_same_lines_in_a_batch_and_alone() -> None:
+    """Whatever else is assessed, in whatever order, an input's line has the same bits; only clocks differ."""
+    net = random_network((6, 16, 12, 4), torch.Generator().manual_seed(2))
+    x, settings = points(7, 6, 8), Settings(samples=300, boxes=20)
+
+    def facts(one) -> dict:
+        line = one.to_dict()
+        for bound in line["bounds"]:
+            bound.pop("seconds", None)
+        return line
+
+    together = [facts(one) for one in assess(net, x, Sphere(0.5), settings=settings)]
+    order = [5, 2, 6]
+    some = assess(net, x[order], Sphere(0.5), index=order, settings=settings)
+    alone = [facts(one) for i in range(7) for one in assess(net, x[i], Sphere(0.5), index=[i], settings=settings)]
+    assert together == alone
+    assert [together[i] for i in order] == [facts(one) for one in some]
+
+
+@pytest.mark.parametrize("noise", [Sphere, Ball], ids=["sphere", "ball"])
+def test_the_radius_is_at_least_every_eps_with_p_zero_proved(noise) -> None:
+    """Also on graphs that are no chain, and on clipped networks; and nothing within it is answered otherwise."""
+    nets = {**NETWORKS, "residual": residual(4, 3, 6), "clipped": clipped(residual(4, 3, 6), -3.0, 3.0)}
+    reached = 0
+    for name, net in nets.items():
+        for x in points(4, net.d, 9):
+            (plain,) = assess(net, x, noise(1.0), rungs=["cell"], settings=Settings(search=False))
+            if not plain.distance:
+                continue
+            for factor in (1.0, 1.2, 1.6, 2.5, 5.0):
+                eps = factor * plain.distance
+                (one,) = assess(net, x, noise(eps), settings=Settings(samples=200, boxes=10))
+                if any(bound.certain for bound in one.bounds):
+                    assert one.certified_radius is None or one.certified_radius >= eps, name
+                    reached += factor > 1.0 and net.hidden_units > 0
+                if one.certified_radius is not None:
+                    near = surroundings(one, x, torch.zeros(1, net.d), 71)
+                    assert (net.predict(near) == one.predicted).all()
+    assert reached > 20  # the rungs did reach beyond the cell
+
+
+def test_a_radius_belongs_to_the_input_space_not_to_mapped_noise() -> None:
+    net = dense(([[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0]), ([[1.0, 1.0]], [0.0]))
+    noise = Sphere(50.0, noise_map([0.0, 1e-3]))
+    (one,) = assess(net, [[0.1, 0.1]], noise, settings=FAST)
+    assert one.best.certain
+    assert one.certified_radius < 2.0
+
+
+def test_what_is_said_about_a_line() -> None:
+    net, scale = clipped(random_network((3, 4, 1), torch.Generator().manual_seed(1)), 0.0, 1.0), [1.0, 0.0, 2.0]
+    x, seen = points(2, 3, 3).abs().clamp_max(1.0), []
+    noise = Ball(0.1, noise_map(scale))
+    lines = [
+        one.to_dict()
+        for one in assess_each(
+            net,
+            x,
+            noise,
+            settings=FAST,
+            run="abc",
+            watch=lambda i, step: seen.append((i, step)),
+        )
+    ]
+    for i, line in enumerate(lines):
+        assert (line["event"], line["arithmetic"], line["decision"]) == ("change", "real", "sign")
+        assert (line["clip"], line["run"]) == ([0.0, 1.0], "abc")
+        assert line["map_sha256"] == hashlib.sha256(np.array(scale).tobytes()).hexdigest()
+        assert line["input_sha256"] == hashlib.sha256(x[i].numpy().tobytes()).hexdigest()
+        for bound in line["bounds"]:
+            assert (i, f"rung {bound['rung']}") in seen
+    assert [i for i, _ in seen] == sorted(i for i, _ in seen)
 
 
 def test_a_real_network_on_real_images(data) -> None:

@@ -11,7 +11,7 @@ from test_soundness import share_of_circle
 from torch import Tensor
 from zoo import dense, gaussian_layers, log_normal_tail, mp, network, points, random_dense, residual, tensor
 
-from calotte.bounds import Problem, Settings
+from calotte.bounds import Problem
 from calotte.bounds.boxes import Boxes
 from calotte.bounds.branching import axes, branching_bound
 from calotte.bounds.concentration import concentration_bound
@@ -23,6 +23,7 @@ from calotte.geometry import Geometry
 from calotte.network.affine import Dense, Diagonal, Sum
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.settings import Settings
 
 DRAWS = 20_000
 W, V = torch.randn(8, 6, generator=torch.Generator().manual_seed(1)).double(), points(3, 8, 2)

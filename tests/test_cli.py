@@ -21,6 +21,7 @@ from calotte import cli
 from calotte.assess import RUNGS
 from calotte.bounds import PROVED_RUNGS
 from calotte.models.onnx import load
+from calotte.settings import Settings
 
 
 def save_model(path: Path, d: int = 6, classes: int = 3, hidden: int = 8, operator: str = "Relu") -> Path:
@@ -170,7 +171,7 @@ def test_sampling_stops_once_it_knows(here: Path, capsys, monkeypatch) -> None: 
 
 
 def test_plan_answers_are_proved_by_assess(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    status, out, _ = run(capsys, monkeypatch, "plan net.onnx in.npz --delta 1e-3 --json")
+    status, out, _ = run(capsys, monkeypatch, "plan net.onnx in.npz --delta 1e-3 --index 0:2 --json")
     assert status == 0
     network = calotte.load(here / "net.onnx")
     x = np.load(here / "in.npz")["x"]
@@ -181,7 +182,9 @@ def test_plan_answers_are_proved_by_assess(here: Path, capsys, monkeypatch) -> N
             assert eps > 0
 
             def log_bound(size: float, rung: str = rung, i: int = line["index"]) -> float:
-                (one,) = calotte.assess(network, x[i], calotte.Sphere(size), rungs=[rung])
+                (one,) = calotte.assess(
+                    network, x[i], calotte.Sphere(size), rungs=[rung], settings=Settings(search=False)
+                )
                 return one.bounds[0].log_misclassification
 
             assert log_bound(eps) <= math.log(1e-3)
@@ -401,9 +404,12 @@ def test_the_installed_command_runs(here: Path) -> None:
 
 
 def test_paper_passes_on_what_it_finds(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """On one section: `test_paper` looks at them all."""
     import calotte.paper
     from calotte.paper import Effort
+    from calotte.paper.run import Workshop
 
+    monkeypatch.setattr(Workshop, "sections", lambda self: [self.checks()])
     real = calotte.paper.run
     monkeypatch.setattr(calotte.paper, "run", lambda out, **rest: real(out, effort=Effort.quick(), **rest))
     status, out, err = run(capsys, monkeypatch, "paper --out figures --seed 1")

@@ -12,7 +12,7 @@ from zoo import dense, gaussian_layers, points, random_dense
 from zoo import network as layers
 
 from calotte.adversary import nearest_misclassified
-from calotte.bounds import Problem, Settings, concentration
+from calotte.bounds import PROVED_RUNGS, Problem, concentration
 from calotte.bounds.concentration import (
     Support,
     concentration_bound,
@@ -20,11 +20,13 @@ from calotte.bounds.concentration import (
     relaxed_margins,
     relaxed_radius,
 )
+from calotte.bounds.forms import LinearBounds
 from calotte.bounds.relaxation import Relaxation
 from calotte.geometry import Geometry
 from calotte.network.affine import Dense
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.settings import Settings
 from calotte.sphere import log_cap
 
 NETWORKS = {
@@ -87,14 +89,15 @@ def test_a_linear_network_has_the_exact_half_space_tail() -> None:
         for bound in (relaxation_bound, concentration_bound):
             case = problem(network, x, Sphere(eps))
             torch.testing.assert_close(bound(case, case.sizes), exact, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(relaxed_radius(Geometry(network), x, steps=40), distance, rtol=1e-9, atol=0.0)
+    radius = relaxed_radius(problem(network, x, Sphere(1.0)), torch.ones(len(x)).double(), steps=40)
+    torch.testing.assert_close(radius, distance, rtol=1e-9, atol=0.0)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_misclassified_point_lies_within_the_radius(name: str) -> None:
     network = NETWORKS[name]
     x = points(30, network.d, 13)
-    radius = relaxed_radius(Geometry(network), x)
+    radius = relaxed_radius(problem(network, x, Sphere(1.0)), torch.ones(len(x)).double())
     found = nearest_misclassified(network, x)
     close = 0
     for i, witness in enumerate(found):
@@ -223,3 +226,60 @@ def test_matrices_applied_to_rows_are_bounded_like_the_block_matrix_they_are() -
         )
         assert torch.allclose(found, other, rtol=1e-6)
         assert (found < 0).any()
+
+
+TIES = {
+    "minus a ReLU": dense(([[1.0, 2.0]], [0.5]), ([[-1.0]], [0.0])),
+    "minus a ReLU, negative": dense(([[1.0, 2.0]], [-3.0]), ([[-1.0]], None)),
+    "the first class is never smaller": dense(([[1.0, 2.0]], [0.5]), ([[1.0], [0.0]], [0.0, 0.0])),
+    "a ReLU behind the scores": dense(([[1.0, 2.0], [0.0, 0.0]], [0.5, -1.0]), final_relu=True),
+    "the last class is never larger": dense(([[1.0, 2.0]], [0.5]), ([[0.0], [1.0]], [0.0, 0.0]), rule="argmin"),
+}
+
+
+@pytest.mark.parametrize("net", TIES.values(), ids=TIES)
+@pytest.mark.parametrize("noise", [Sphere(3.0), Gaussian(3.0)], ids=["sphere", "gaussian"])
+def test_ties_that_the_rule_gives_to_the_answer_are_no_errors(net, noise) -> None:
+    """The answer is 0 everywhere, though the margin is exactly 0 on half of all noise."""
+    x = torch.zeros(1, 2, dtype=torch.float64)
+    assert (net.predict(3.0 * points(1000, 2, 1)) == 0).all()
+    problem = Problem(Geometry(net), x, [0], noise, Settings())
+    for name in ("relaxation", "concentration", "branching"):
+        (bound,) = PROVED_RUNGS[name].bound(problem)
+        assert bound.log_misclassification <= -18.0, name  # the Gaussian's support is a ball that it may leave
+
+
+@pytest.mark.parametrize(
+    ("net", "answer"),
+    [
+        (dense(([[1.0, 2.0]], [0.5]), ([[0.0], [1.0]], [0.0, 0.0])), 1),
+        (dense(([[1.0, 2.0]], [0.5]), ([[1.0], [0.0]], [0.0, 0.0]), rule="argmin"), 1),
+        (dense(([[1.0, 2.0]], [0.5]), ([[1.0]], [0.0])), 1),
+        (dense(([[1.0, 2.0], [0.0, 0.0]], [0.5, 1e-300]), final_relu=True), 0),
+        (dense(([[1.0, 2.0]], [0.5]), ([[-1.0]], [1e-300])), 0),
+    ],
+)
+def test_other_ties_are_errors(net, answer: int) -> None:
+    """The margin is never negative, but a tie is answered otherwise: p = P(z <= 0), about 0.46 on this sphere."""
+    x, noise = torch.zeros(1, 2, dtype=torch.float64), Sphere(2.0)
+    if answer != int(net.predict(x)):
+        x = torch.tensor([[-1.0, 0.0]], dtype=torch.float64)
+    wrong = (
+        (net.predict(x + noise.sample(4096, 2, torch.Generator().manual_seed(0))) != net.predict(x)).double().mean()
+    )
+    problem = Problem(Geometry(net), x, [0], noise, Settings())
+    for name in ("relaxation", "concentration", "branching"):
+        (bound,) = PROVED_RUNGS[name].bound(problem)
+        assert math.exp(bound.log_misclassification) >= wrong - 4 * math.sqrt(0.25 / 4096), name
+    assert wrong > 0.2
+
+
+@pytest.mark.parametrize("constant", [math.nan, -math.inf, math.inf])
+@pytest.mark.parametrize("norm", [math.nan, math.inf, 1.0])
+def test_bounds_that_are_not_numbers_prove_nothing(constant: float, norm: float) -> None:
+    form = LinearBounds(*(torch.full((1, 1), v, dtype=torch.float64) for v in (constant, norm, 0.0)), 0.0)
+    lowest = form.lowest(torch.ones(1, 1, dtype=torch.float64))
+    distance = form.distances()
+    if not (constant == math.inf and norm == 1.0):
+        assert not (lowest >= 0).any()
+        assert not (distance > 0).any()

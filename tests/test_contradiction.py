@@ -16,13 +16,14 @@ from test_cli import here, run  # noqa: F401
 from zoo import dense, points, random_dense
 
 from calotte.assess import assess
-from calotte.bounds import PROVED_RUNGS, Bound, Problem, ProvedRung, Settings
+from calotte.bounds import PROVED_RUNGS, Bound, Problem, ProvedRung
 from calotte.errors import Contradiction
 from calotte.geometry import Geometry
 from calotte.models.onnx import load
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.sampling.contradiction import LEVEL, binomial_tail, check_samples
 from calotte.sampling.monte_carlo import SAMPLING
+from calotte.settings import Settings
 
 MODULE = sys.modules["calotte.assess"]  # the package has a function of that name
 

@@ -9,9 +9,10 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "calotte"
 ORDER = [
-    "errors", "rounding", "printing", "deadline", "streams", "sphere",
+    "errors", "rounding", "printing", "deadline", "settings", "streams", "sphere",
     "network", "models", "noise", "normals", "geometry", "cells", "cell", "theorems", "shallow",
-    "adversary", "bounds", "sampling", "assess", "plan", "paper", "inputs", "report", "terminal", "cli", "__main__",
+    "adversary", "bounds", "sampling", "assessment", "arguments", "assess", "plan", "paper",
+    "inputs", "report", "terminal", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem != "__init__")
 

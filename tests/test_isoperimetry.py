@@ -16,7 +16,7 @@ from zoo import dense, exact_log_tail, points, random_dense, residual, tensor
 
 from calotte import load
 from calotte.assess import assess
-from calotte.bounds import Problem, Settings
+from calotte.bounds import Problem
 from calotte.bounds.balls import free_within
 from calotte.bounds.concentration import concentration_bound
 from calotte.bounds.local import Local
@@ -26,6 +26,7 @@ from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.sampling import isoperimetry
 from calotte.sampling.isoperimetry import ISOPERIMETRY, log_far
+from calotte.settings import Settings
 
 KINDS = (Sphere, Ball, Gaussian)
 

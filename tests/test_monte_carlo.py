@@ -11,13 +11,14 @@ import torch
 from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
-from calotte.bounds import Problem, Settings
+from calotte.bounds import Problem
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.sampling import monte_carlo
 from calotte.sampling.monte_carlo import CHUNK, clopper_pearson, count_misclassified, misclassified, sampled_outputs
+from calotte.settings import Settings
 
 NOISES = [Sphere(1.5), Ball(2.0), Gaussian(0.5)]
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from zoo import dense
 
-from calotte.bounds import Settings
+from calotte.assess import assess
+from calotte.bounds import PROVED_RUNGS
 from calotte.errors import InvalidInput
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 from calotte.network.random import random_network
-from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.plan import _closed_in, plan
+from calotte.noise import Ball, Gaussian, Noise, Sphere, make_noise
+from calotte.plan import _bisected, _closed_in, plan
+from calotte.settings import Settings
 from calotte.theorems import largest_eps, perceptron_robustness
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -48,34 +51,94 @@ def test_a_hyperplane_near_by_does_not_make_every_eps_do(tiny: float) -> None:
     """A harmless unit switches at u_1 = tiny, the answer at u_1 = 2: p <= 0.05 on circles up to 2 / cos(0.05 pi)."""
     net = dense(([[1.0, 0.0], [1.0, 0.0]], [-tiny, -1.0]), ([[0.0, -1.0]], [1.0]))
     for noise, most in ((Sphere(1.0), 2 / math.cos(0.05 * math.pi)), (Gaussian(1.0), math.sqrt(2) * 2 / 1.6448536)):
-        (one,) = plan(net, torch.zeros(1, 2, dtype=torch.float64), noise, 0.05)
+        (one,) = plan(net, torch.zeros(1, 2, dtype=torch.float64), noise, 0.05, settings=Settings(boxes=30))
         for rung, eps in one.largest_eps.items():
             assert eps is not None
             assert 0 <= eps <= most * (1 + 1e-6), rung
         assert one.largest_eps["branching"] >= 0.6 * most
-        (deaf,) = plan(dense(([[0.0, 0.0]], [1.0]), ([[1.0]], [1.0])), [[0.0, 0.0]], noise, 0.05)
-        assert set(deaf.largest_eps.values()) == {None}
 
 
-def test_a_bound_that_is_not_a_number_proves_no_size() -> None:
-    def excess(size: torch.Tensor) -> torch.Tensor:
-        return torch.where(size > 1.2, torch.nan, -1.0)
+@pytest.mark.parametrize("noise", [Sphere(1.0), Gaussian(1.0)])
+def test_a_constant_network_has_no_largest_size(noise: Noise) -> None:
+    (deaf,) = plan(dense(([[0.0, 0.0]], [1.0]), ([[1.0]], [1.0])), [[0.0, 0.0]], noise, 0.05)
+    assert set(deaf.largest_eps.values()) == {None}
 
-    assert _closed_in(excess, torch.ones(1, dtype=torch.float64)) <= 1.2
+
+@pytest.mark.parametrize("search", [_closed_in, _bisected])
+def test_a_bound_that_is_not_a_number_proves_no_size(search) -> None:
+    assert max(search(lambda size: math.nan if size > 1.2 else -1.0, 1.0, 12)) <= 1.2
 
 
-def test_sizes_that_overflow_end_the_search() -> None:
-    def proved(size: torch.Tensor) -> torch.Tensor:
-        assert size.isfinite()
-        return torch.full_like(size, -1.0)
+@pytest.mark.parametrize("search", [_closed_in, _bisected])
+def test_sizes_that_overflow_end_the_search(search) -> None:
+    def proved(size: float) -> float:
+        assert math.isfinite(size)
+        return -1.0
 
-    assert 1e300 < _closed_in(proved, torch.full((1,), 1e300, dtype=torch.float64)) < math.inf
+    assert max(search(proved, 1e290, 12)) < math.inf
+
+
+@pytest.mark.parametrize("search", [_closed_in, _bisected])
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_the_searches_find_where_a_bound_crosses(search, scale: float) -> None:
+    """On logarithms: sizes whose squares overflow or underflow are sizes like others."""
+    crossing = 3.7 * scale
+    found = max(search(lambda size: 20 * math.log(size / crossing), scale, 50))
+    assert 0.98 * crossing <= found <= crossing
+
+
+@pytest.mark.parametrize("delta", [0.6, 0.3, 1e-2, 2e-3, 1e-5])
+@pytest.mark.parametrize("kind", ["sphere", "ball", "gaussian"])
+def test_assess_proves_what_plan_says(kind, delta: float) -> None:
+    """At the numbers printed, without being told what to aim at; also where delta is no power of ten."""
+    nets = [random_network(w, torch.Generator().manual_seed(s)) for w, s in (((5, 12, 8, 3), 3), ((8, 10, 2), 1))]
+    told = 0
+    for net in nets:
+        x, settings = torch.randn(1, net.d, generator=torch.Generator().manual_seed(3)).double(), Settings(boxes=15)
+        for i, one in enumerate(plan(net, x, make_noise(kind, net.d, eps=1.0), delta, settings=settings)):
+            for rung, eps in one.largest_eps.items():
+                if not eps:
+                    continue
+                noises = [make_noise(kind, net.d, eps=eps)]
+                if kind == "gaussian":
+                    noises.append(make_noise(kind, net.d, sigma=one.largest_sigma[rung]))
+                for noise in noises:
+                    (there,) = assess(net, x[i], noise, rungs=[rung], settings=replace(settings, search=False))
+                    assert there.bounds[0].log_misclassification <= math.log(delta), (rung, eps)
+                told += rung == "branching"
+    assert told >= 1
+
+
+def test_scope_is_all_only_where_the_signs_at_x_are_certain() -> None:
+    """x lies on a hyperplane up to rounding: the tail beyond it is above 1/2, and falls as the noise grows."""
+    net = dense(([[1.0, 1e-17], [0.0, 1.0]], [-0.1 - 0.2, 1.0]), ([[1.0, 1.0]], [0.5]))
+    (one,) = plan(net, [[0.30000000000000004, 0.0]], Sphere(1.0), 0.6, rungs=["theorem", "cell"])
+    assert one.scope == {}
+    (other,) = plan(net, [[3.0, 0.0]], Sphere(1.0), 0.6, rungs=["theorem", "cell"])
+    assert other.scope == {"theorem": "all", "cell": "all"}
+
+
+def test_no_time_is_said_and_not_taken_for_no_noise() -> None:
+    (one,) = plan(NETWORK, X[0], Sphere(1.0), 1e-3, settings=Settings(time_limit=1e-9))
+    assert one.largest_eps == {}
+    assert set(one.skipped) == set(PROVED_RUNGS)
+    assert all("time limit of 1e-09 s" in reason for reason in one.skipped.values())
+    line = one.to_dict()
+    assert (line["largest_eps"], line["scope"]) == ({}, {})
+
+
+def test_rungs_that_do_not_apply_are_in_skipped_only() -> None:
+    net = random_network((1, 4, 2), torch.Generator().manual_seed(0))
+    (one,) = plan(net, [[0.3]], Sphere(1.0), 0.1)
+    assert "theorem" in one.skipped
+    assert "theorem" not in one.largest_eps
+    assert "theorem" not in one.largest_sigma
 
 
 @pytest.mark.parametrize("noise", [Sphere(7.0), Ball(0.1), Gaussian(2.0)])
 def test_size_of_the_noise_given_does_not_matter_and_cell_reaches_farther(noise: Noise) -> None:
-    ours = plan(NETWORK, X[:4], noise, 1e-4, settings=Settings(boxes=30))
-    other = plan(NETWORK, X[:4], noise.resized(1.0), 1e-4, settings=Settings(boxes=30))
+    ours = plan(NETWORK, X[:2], noise, 1e-4, settings=Settings(boxes=10))
+    other = plan(NETWORK, X[:2], noise.resized(1.0), 1e-4, settings=Settings(boxes=10))
     for a, b in zip(ours, other, strict=True):
         assert a.largest_eps == b.largest_eps
         theorem, cell = a.largest_eps["theorem"], a.largest_eps["cell"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
-from calotte.bounds import Problem, Settings
+from calotte.bounds import Problem
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
 from calotte.network.affine import Dense
@@ -25,6 +25,7 @@ from calotte.sampling.latent import Latent
 from calotte.sampling.monte_carlo import count_misclassified
 from calotte.sampling.proposal import caps, least_variance
 from calotte.sampling.splitting import SPLITTING
+from calotte.settings import Settings
 from calotte.sphere import log_cap
 
 NOISES: list[Noise] = [Sphere(1.5), Ball(2.0), Gaussian(0.5)]

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from calotte.assess import assess
-from calotte.bounds import Settings
 from calotte.cell import Cell
 from calotte.network.random import random_network
 from calotte.noise import Sphere
@@ -24,6 +24,7 @@ from calotte.plan import plan
 from calotte.printing import lower_text, number, probability_text
 from calotte.report.pictures import cell_picture, clip, risk_picture, riskiest_picture
 from calotte.report.tables import assessment_table, by_risk, plan_table, summary
+from calotte.settings import Settings
 
 getcontext().prec, getcontext().Emin = 60, MIN_EMIN
 positive = st.floats(min_value=1e-300, max_value=1e300)
@@ -52,7 +53,7 @@ def test_tables_and_pictures(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     network = random_network((64, 12, 12, 3), generator)
     x = torch.rand(14, 64, dtype=torch.float64, generator=generator).numpy()
-    found = assess(network, x, Sphere(0.4), settings=Settings(samples=200), labels=np.zeros(14, dtype=int))
+    found = assess(network, x, Sphere(0.4), settings=Settings(samples=200, boxes=20), labels=np.zeros(14, dtype=int))
     logs = [one.best.log_misclassification for one in by_risk(found) if one.best]
     assert logs == sorted(logs, reverse=True)
     console = Console(width=120, record=True, quiet=False, file=(tmp_path / "out").open("w"))
@@ -68,14 +69,19 @@ def test_tables_and_pictures(tmp_path: Path) -> None:
     assert not riskiest_picture(found, np.array(odd), tmp_path / "none.png")
 
 
-@pytest.mark.parametrize("width", [200, 80, 40])
-def test_numbers_are_never_cut(width: int) -> None:
+@pytest.fixture(scope="module")
+def tables() -> list[Table]:
     generator = torch.Generator().manual_seed(2)
     network = random_network((64, 12, 12, 3), generator)
     x = torch.rand(14, 64, dtype=torch.float64, generator=generator).numpy()
     found = assess(network, x, Sphere(0.2), settings=Settings(samples=200, boxes=20))
     plans = plan(network, x, Sphere(1.0), 1e-3, rungs=["theorem", "cell", "relaxation", "concentration"])
-    for table in (assessment_table(found), plan_table(plans)):
+    return [assessment_table(found), plan_table(plans)]
+
+
+@pytest.mark.parametrize("width", [200, 80, 40])
+def test_numbers_are_never_cut(width: int, tables: list[Table]) -> None:
+    for table in tables:
         console = Console(width=width, record=True, file=io.StringIO())
         console.print(table, crop=False)
         lines = [line.split() for line in console.export_text().splitlines()]

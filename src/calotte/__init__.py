@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calotte.assess import Assessment, assess
-    from calotte.bounds import Bound, Settings
+    from calotte.assess import assess, assess_each
+    from calotte.assessment import Assessment
+    from calotte.bounds import Bound
     from calotte.cell import Cell
     from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
     from calotte.models.onnx import from_onnx, load
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from calotte.network import Network, clipped, random_network
     from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
     from calotte.plan import Plan, plan
+    from calotte.settings import Settings
     from calotte.shallow import ShallowHeaviside
 
     __version__: str
@@ -42,6 +44,7 @@ __all__ = [
     "UnsupportedOperator",
     "__version__",
     "assess",
+    "assess_each",
     "clipped",
     "from_onnx",
     "from_sklearn",
@@ -54,8 +57,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "assess": ("Assessment", "assess"),
-    "bounds": ("Bound", "Settings"),
+    "assess": ("assess", "assess_each"),
+    "assessment": ("Assessment",),
+    "bounds": ("Bound",),
     "cell": ("Cell",),
     "errors": ("CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"),
     "models.onnx": ("from_onnx", "load"),
@@ -64,6 +68,7 @@ _HOMES = {
     "network": ("Network", "clipped", "random_network"),
     "noise": ("Ball", "Gaussian", "Sphere", "make_noise", "noise_map"),
     "plan": ("Plan", "plan"),
+    "settings": ("Settings",),
     "shallow": ("ShallowHeaviside",),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}

@@ -2,127 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn import Module
 
 from calotte.adversary import RESTARTS, Witness, nearest_misclassified
-from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, Settings, relaxed_radius
+from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
+from calotte.assessment import Assessment
+from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, relaxed_radius
+from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
 from calotte.geometry import Geometry
+from calotte.models.opened import as_network, split_batch
 from calotte.network.graph import Network
-from calotte.noise import Kind, Noise
+from calotte.noise import Noise
 from calotte.sampling.alore import ALORE
 from calotte.sampling.contradiction import check_radius, check_samples
 from calotte.sampling.estimate import Estimate, Estimator
 from calotte.sampling.importance import IMPORTANCE
 from calotte.sampling.isoperimetry import ISOPERIMETRY
 from calotte.sampling.monte_carlo import SAMPLING
-from calotte.sampling.sequential import check_delta
 from calotte.sampling.splitting import SPLITTING
+from calotte.settings import Settings
 
-__all__ = ["ESTIMATORS", "RUNGS", "Assessment", "assess", "assess_each", "select_estimators", "select_rungs"]
+__all__ = [
+    "ESTIMATORS",
+    "RUNGS",
+    "Assessment",
+    "Assessor",
+    "Watch",
+    "assess",
+    "assess_each",
+    "select_estimators",
+    "select_rungs",
+]
 
 RUNGS: dict[str, Rung] = {**PROVED_RUNGS, ISOPERIMETRY.name: ISOPERIMETRY, SAMPLING.name: SAMPLING}
 ESTIMATORS: dict[str, Estimator] = {one.method: one for one in (SPLITTING, IMPORTANCE, ALORE)}
 R = TypeVar("R", bound=Rung)
-_MOST = 32  # inputs taken together: more would gain little time and delay the first lines of output
+Watch = Callable[[int, str], None]
+_CHEAP = 1e10  # multiplications, about, up to which distances are found on graphs though no rung asks for them
+_MOST_SEARCHED = 1000  # hidden units behind the first layer up to which graphs get a search for the certified radius
 _OPT_IN = ("isoperimetry",)  # rungs that are taken where they are named, or all of them, only
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """What is known about one input under one noise.
-
-    Attributes:
-        index: number of the input; predicted: the network's answer; label: the true class where known.
-        noise, eps, sigma: the noise, eps its norm and sigma its standard deviation per coordinate.
-        input_dimension: d; units: N, hidden units plus output comparisons.
-        distance: rho_x, distance to the nearest hyperplane of the cell in input space, rounded down: 0 where x
-            may lie on one, None where there is none; nearest_unit: the unit that it belongs to.
-        certified_radius: no input closer than this is answered differently; proved, None where unlimited.
-        witness: the nearest point found that certainly is answered differently, None where none was found.
-        bounds: what each rung says about the misclassification probability.
-        estimates: what rare-event methods say about it, or about the probability of leaving the cell; no bounds.
-        event: what p is the probability of: "change" of the answer. arithmetic: "real", the function that is meant.
-        decision: the rule that answers; clip: the range that noisy inputs are clipped to, None for none.
-        distance_skipped: why `distance` is not known, where it was not asked for and would have taken too long.
-        map_sha256, input_sha256: of the noise map and of the input, as float64 numbers; run: of run.json.
-    """
-
-    index: int
-    predicted: int
-    label: int | None
-    noise: Kind
-    eps: float
-    sigma: float
-    input_dimension: int
-    units: int
-    distance: float | None
-    nearest_unit: str | None
-    certified_radius: float | None
-    bounds: tuple[Bound, ...]
-    seed: int
-    model_sha256: str | None
-    witness: Witness | None = None
-    estimates: tuple[Estimate, ...] = ()
-    event: str = "change"
-    arithmetic: str = "real"
-    decision: str = "argmax"
-    clip: tuple[float, float] | None = None
-    map_sha256: str | None = None
-    input_sha256: str | None = None
-    run: str | None = None
-    distance_skipped: str | None = None
-
-    @property
-    def correct(self) -> bool | None:
-        """Whether the answer is the label, where there is one."""
-        return None if self.label is None else self.predicted == self.label
-
-    @property
-    def best(self) -> Bound | None:
-        """The smallest proved bound (the first of equals), or None where no proved rung was asked."""
-        proved = [bound for bound in self.bounds if bound.guarantee == "proved" and bound.skipped is None]
-        return min(proved, key=lambda bound: bound.log_misclassification, default=None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The public JSON form."""
-        return {
-            "index": self.index,
-            "predicted": self.predicted,
-            "label": self.label,
-            "correct": self.correct,
-            "noise": self.noise,
-            "eps": self.eps,
-            "sigma": self.sigma,
-            "input_dimension": self.input_dimension,
-            "units": self.units,
-            "event": self.event,
-            "arithmetic": self.arithmetic,
-            "decision": self.decision,
-            "clip": None if self.clip is None else list(self.clip),
-            "map_sha256": self.map_sha256,
-            "input_sha256": self.input_sha256,
-            "run": self.run,
-            "distance": self.distance,
-            **({} if self.distance_skipped is None else {"distance_skipped": self.distance_skipped}),
-            "nearest_unit": self.nearest_unit,
-            "certified_radius": self.certified_radius,
-            "bounds": [bound.to_dict() for bound in self.bounds],
-            "best": self.best.rung if self.best else None,
-            "estimates": [estimate.to_dict() for estimate in self.estimates],
-            "adversarial_distance": self.witness.distance if self.witness else None,
-            "seed": self.seed,
-            "version": version("calotte"),
-            "model_sha256": self.model_sha256,
-        }
 
 
 def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]:
@@ -131,6 +60,8 @@ def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]
     Raises:
         InvalidInput: a name that is none of them, or no name.
     """
+    if isinstance(names, str):
+        names = [names]
     if names is None or list(names) == ["default"]:
         return [rung for name, rung in known.items() if name not in _OPT_IN]
     if list(names) == ["all"]:
@@ -150,6 +81,8 @@ def select_estimators(names: Sequence[str]) -> list[Estimator]:
     Raises:
         InvalidInput: a name that is none of them.
     """
+    if isinstance(names, str):
+        names = [names]
     if list(names) in ([], ["none"]):
         return []
     if list(names) == ["all"]:
@@ -160,18 +93,201 @@ def select_estimators(names: Sequence[str]) -> list[Estimator]:
     return [estimator for name, estimator in ESTIMATORS.items() if name in names]
 
 
-def batches(network: Network, rows: int, memory_limit: float) -> Iterator[slice]:
-    """Slices of `rows` inputs whose intermediate results fit a quarter of the memory limit."""
-    widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
-    size = int(memory_limit / 4 / (8 * 12 * (network.units + 2 * widest)))
-    size = max(1, min(size, _MOST))
-    for begin in range(0, rows, size):
-        yield slice(begin, min(begin + size, rows))
+def sha256(numbers: Tensor) -> str:
+    """Hash of float64 numbers, as little-endian bytes in row-major order."""
+    return hashlib.sha256(numbers.numpy().astype("<f8").tobytes()).hexdigest()
+
+
+def affordable(geometry: Geometry) -> bool:
+    """Whether distances are found in no time worth mentioning, so that they may be had without being asked for."""
+    network = geometry.network
+    return geometry.chain is not None or network.units * network.multiplications <= _CHEAP
+
+
+class Assessor:
+    """A network, a noise, rungs and effort: what turns one input into an Assessment, whatever else is assessed.
+
+    Args:
+        network: the network.
+        noise: the noise.
+        rungs, estimates, settings: as for `assess`.
+        run: of the lines, sha256 of what describes the whole run.
+
+    Raises:
+        InvalidInput: anything that does not make sense.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        noise: Noise,
+        *,
+        rungs: Sequence[str] | None = None,
+        estimates: Sequence[str] = (),
+        settings: Settings | None = None,
+        run: str | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        check_kinds(network, noise, self.settings)
+        self.network, self.noise, self.run = network, noise, run
+        self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
+        self.m = noise.dimension(network.d)
+        limit = self.settings.memory_limit
+        self.plain = Geometry(network, None, limit)
+        self.mapped = self.plain if noise.map is None else Geometry(network, noise.map, limit)
+        clipping = network.clipping
+        self.behind = self.plain if clipping is None else Geometry(clipping.network, None, limit)
+        self.map_sha256 = None if noise.map is None else sha256(noise.map)
+
+    def assess(self, x: Tensor, index: int, label: int | None = None, watch: Watch | None = None) -> Assessment:
+        """Assess one input (d,), as `Network.inputs` gives it.
+
+        Args:
+            x: (d,) float64; index: its number, for reports and for the seeds of its draws; label: its true class.
+            watch: called with the index and the name of what comes next.
+
+        Raises:
+            InvalidInput: the network's output at x is not finite.
+            Contradiction: two results cannot both be true: a defect of calotte.
+        """
+        return _Work(self, x, index, label, watch).assessment()
+
+
+class _Work:
+    """All that is done about one input, cheapest first: each step may take half of the time that is left."""
+
+    def __init__(self, assessor: Assessor, x: Tensor, index: int, label: int | None, watch: Watch | None) -> None:
+        self.assessor, self.index, self.label, self.watch = assessor, index, label, watch
+        self.deadline = Deadline.after(assessor.settings.time_limit)
+        self.problem = Problem(
+            assessor.mapped, x[None], [index], assessor.noise, assessor.settings, deadline=self.deadline
+        )
+        check_outputs(assessor.network, x, index)
+
+    def _next(self, step: str, share: float = 0.5) -> Problem:
+        """The problem, for one more step and its share of the time that is left."""
+        if self.watch is not None:
+            self.watch(self.index, step)
+        return self.problem.within(self.deadline.part(share))
+
+    def assessment(self) -> Assessment:
+        """Everything, in the order of cost."""
+        own, problem = self.assessor, self.problem
+        named = {rung.name: rung for rung in own.rungs}
+        bounds: dict[str, Bound] = {}
+        for name in ("theorem", "cell", "sampling", "relaxation"):
+            self._bound(name, named, bounds)
+        distance, unit, why = self._distance(named)
+        witness = self._witness() if own.settings.search else None
+        self._bound("concentration", named, bounds)
+        radius, certifier = self._radius(distance, bounds)
+        estimates = tuple(self._estimate(estimator) for estimator in own.estimators)
+        self._bound("isoperimetry", named, bounds)
+        self._bound("branching", named, bounds, share=1.0)
+        for bound in bounds.values():  # p = 0 is proved for all noise up to this norm, not just of it
+            if bound.certain and self._isotropic and radius < own.noise.size:
+                radius, certifier = own.noise.size, f"rung '{bound.rung}'"
+        ordered = tuple(bounds[rung.name] for rung in own.rungs)
+        check_radius(problem, 0, witness, radius, certifier)
+        check_samples(problem, 0, ordered)
+        known = distance is not None and math.isfinite(distance)
+        clipping = own.network.clipping
+        return Assessment(
+            index=self.index,
+            predicted=int(problem.predicted[0]),
+            label=self.label,
+            noise=own.noise.kind,
+            eps=own.noise.eps(own.m),
+            sigma=own.noise.sigma(own.m),
+            input_dimension=own.network.d,
+            units=own.network.units,
+            distance=distance if known else None,
+            nearest_unit=own.network.unit_name(unit, int(problem.predicted[0])) if known else None,
+            certified_radius=None if math.isinf(radius) else radius,
+            bounds=ordered,
+            seed=own.settings.seed,
+            model_sha256=own.network.sha256,
+            witness=witness,
+            estimates=estimates,
+            decision=own.network.decision.rule,
+            clip=None if clipping is None else (clipping.low, clipping.high),
+            map_sha256=own.map_sha256,
+            input_sha256=sha256(problem.x[0]),
+            run=own.run,
+            distance_skipped=why,
+        )
+
+    def _bound(self, name: str, rungs: Mapping[str, Rung], bounds: dict[str, Bound], share: float = 0.5) -> None:
+        if name in rungs:
+            (bounds[name],) = rungs[name].bound(self._next(f"rung {name}", share))
+
+    def _estimate(self, estimator: Estimator) -> Estimate:
+        return estimator.estimate(self._next(f"estimate {estimator.method}"), 0)
+
+    @property
+    def _isotropic(self) -> bool:
+        """Whether the noise's support is a ball of the input space, or its boundary."""
+        return self.assessor.noise.map is None and math.isfinite(self.assessor.noise.radius)
+
+    def _distance(self, rungs: Mapping[str, Rung]) -> tuple[float | None, int, str | None]:
+        """rho_x in input space (inf where there is no hyperplane), its unit, and why it is not known."""
+        own, problem = self.assessor, self.problem
+        asked = own.mapped is own.plain and any(name in rungs for name in ("theorem", "cell"))
+        if not asked and not affordable(own.plain):
+            return None, 0, "not asked for, and long to compute: ask for rung theorem or cell"
+        here = self._next("distances")
+        if own.mapped is not own.plain:
+            here = Problem(own.plain, problem.x, [self.index], own.noise, own.settings, deadline=here.deadline)
+        try:
+            found = here.distances
+        except OutOfTime as late:
+            return None, 0, str(late)
+        return found.rho.item(), int(found.unit), None
+
+    def _radius(self, distance: float | None, bounds: Mapping[str, Bound]) -> tuple[float, str]:
+        """The largest certified radius that was found, and what certifies it."""
+        own, network = self.assessor, self.assessor.network
+        radius, certifier = distance or 0.0, "the distance to the cell's boundary"
+        if distance is None and network.clipping is None and "relaxation" not in bounds:
+            return 0.0, certifier
+        behind = Problem(
+            own.behind, self.problem.x, [self.index], own.noise, own.settings,
+            deadline=self._next("certified radius").deadline,
+        )  # fmt: skip
+        start = torch.tensor([distance or own.noise.eps(own.m)], dtype=torch.float64)
+        found = torch.zeros(1, dtype=torch.float64)
+        if network.clipping is not None:
+            # clipping moves nothing away from an x within the range: the unclipped radius carries over there
+            x, clipping = self.problem.x, network.clipping
+            if not bool(
+                ((x >= clipping.low) & (x <= clipping.high)).all() & (behind.predicted == self.problem.predicted)
+            ):
+                return radius, certifier
+            with contextlib.suppress(OutOfTime):
+                if distance is not None:
+                    start = found = behind.distances.rho
+        small = own.behind.chain is not None or own.behind.deep_units <= _MOST_SEARCHED
+        if "relaxation" in bounds and bounds["relaxation"].skipped is None and small:
+            found = torch.maximum(found, relaxed_radius(behind, start))
+        return (found.item(), "rung 'relaxation'") if found > radius else (radius, certifier)
+
+    def _witness(self) -> Witness | None:
+        own = self.assessor
+        deadline = self._next("search for the nearest misclassified point").deadline
+        return nearest_misclassified(
+            own.network,
+            self.problem.x,
+            restarts=RESTARTS if own.plain.chain is not None else 0,
+            seed=own.settings.seed,
+            index=[self.index],
+            answers=self.problem.predicted,
+            time_limit=deadline.left,
+        )[0]
 
 
 def assess_each(
-    network: Network,
-    inputs: ArrayLike | Tensor,
+    network: Network | Module | str | Path,
+    inputs: ArrayLike | Tensor | Sequence[Tensor],
     noise: Noise,
     *,
     labels: ArrayLike | None = None,
@@ -179,88 +295,24 @@ def assess_each(
     rungs: Sequence[str] | None = None,
     estimates: Sequence[str] = (),
     settings: Settings | None = None,
-    watch: Callable[[int, str], None] | None = None,
+    run: str | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Assessment]:
-    """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call.
-
-    `watch`, where given, is called with the number of the input and the name of each step before it begins.
-    """
-    settings = settings or Settings()
-    chosen, estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
+    """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call."""
+    inputs, labels = split_batch(inputs, labels)
+    network = as_network(network, inputs)
+    assessor = Assessor(network, noise, rungs=rungs, estimates=estimates, settings=settings, run=run)
     x = network.inputs(inputs)
-    check_settings(settings)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
-    m = noise.dimension(network.d)
-    plain = Geometry(network, None, settings.memory_limit)
-    mapped = plain if noise.map is None else Geometry(network, noise.map, settings.memory_limit)
-    unclipped = None if network.clipping is None else Geometry(network.clipping.network, None, settings.memory_limit)
-
-    def each() -> Iterator[Assessment]:
-        for part in batches(network, len(x), settings.memory_limit):
-            problem = Problem(mapped, x[part], numbers[part], noise, settings)
-            here = problem.distances if mapped is plain else plain.distances(x[part])
-            found = []
-            for rung in chosen:
-                if watch is not None:
-                    watch(numbers[part][0], rung.name)
-                found.append(rung.bound(problem))
-            rho, unit = here.rho.tolist(), here.unit.tolist()
-            radius = here.rho
-            behind = plain if unclipped is None else unclipped
-            if unclipped is not None:
-                plainly = unclipped.distances(x[part])
-                radius = plainly.rho
-            if any(rung.name == "relaxation" for rung in chosen) and behind.chain is not None:
-                radius = torch.maximum(radius, relaxed_radius(behind, x[part]))
-            if network.clipping is not None and unclipped is not None:
-                # clipping moves nothing away from an x within the range: the unclipped radius carries over there
-                within = ((x[part] >= network.clipping.low) & (x[part] <= network.clipping.high)).all(1)
-                within &= plainly.predicted == here.predicted  # floats may part them
-                radius = torch.where(within, torch.maximum(radius, here.rho), here.rho)
-            witnesses: list[Witness | None] = [None] * len(rho)
-            if settings.search:
-                witnesses = nearest_misclassified(
-                    network,
-                    x[part],
-                    restarts=RESTARTS if plain.chain is not None else 0,
-                    seed=settings.seed,
-                    index=numbers[part],
-                    answers=here.predicted,
-                    time_limit=settings.time_limit,
-                )
-            for i, number in enumerate(numbers[part]):
-                bounds = tuple(each_bound[i] for each_bound in found)
-                certifier = "the distance to the cell's boundary" if radius[i] <= rho[i] else "rung 'relaxation'"
-                check_radius(problem, i, witnesses[i], radius[i].item(), certifier)
-                check_samples(problem, i, bounds)
-                distance = None if math.isinf(rho[i]) else rho[i]
-                name = None if distance is None else network.unit_name(unit[i], int(here.predicted[i]))
-                yield Assessment(
-                    index=number,
-                    predicted=int(here.predicted[i]),
-                    label=None if truth is None else truth[part][i],
-                    noise=noise.kind,
-                    eps=noise.eps(m),
-                    sigma=noise.sigma(m),
-                    input_dimension=network.d,
-                    units=network.units,
-                    distance=distance,
-                    nearest_unit=name,
-                    certified_radius=None if math.isinf(radius[i]) else radius[i].item(),
-                    bounds=bounds,
-                    seed=settings.seed,
-                    model_sha256=network.sha256,
-                    witness=witnesses[i],
-                    estimates=tuple(estimator.estimate(problem, i) for estimator in estimators),
-                )
-
-    return each()
+    return (
+        assessor.assess(x[i], number, None if truth is None else truth[i], watch) for i, number in enumerate(numbers)
+    )
 
 
 def assess(
-    network: Network,
-    inputs: ArrayLike | Tensor,
+    network: Network | Module | str | Path,
+    inputs: ArrayLike | Tensor | Sequence[Tensor],
     noise: Noise,
     *,
     labels: ArrayLike | None = None,
@@ -272,8 +324,9 @@ def assess(
     """Bound the misclassification probability of every input under a noise.
 
     Args:
-        network: a loaded network.
-        inputs: (B, d) or (B, *input_shape), finite.
+        network: a network; or what `calotte.load`, `from_torch` (in evaluation mode, the input shape taken from the
+            inputs) or `from_sklearn` makes one of.
+        inputs: (B, d) or (B, *input_shape), finite; or a DataLoader's batch, a pair of inputs and labels.
         noise: Sphere, Ball or Gaussian, optionally through a map.
         labels: (B,) true classes, if known; they change no bound.
         index: number of each input, for reports and for the seeds of its draws; 0, 1, ... by default.
@@ -290,59 +343,3 @@ def assess(
     """
     options: dict[str, Any] = {"labels": labels, "index": index, "rungs": rungs, "estimates": estimates}
     return list(assess_each(network, inputs, noise, **options, settings=settings))
-
-
-def check_settings(settings: Settings) -> None:
-    """Refuse budgets and levels that make no sense."""
-    if settings.samples < 1:
-        raise InvalidInput(f"samples must be at least 1, came {settings.samples}")
-    if not 0 < settings.confidence < 1:
-        raise InvalidInput(f"confidence must lie strictly between 0 and 1, came {settings.confidence}")
-    if settings.seed < 0:
-        raise InvalidInput(f"seed must not be negative, came {settings.seed}")
-    if not 0 < settings.memory_limit < math.inf:
-        raise InvalidInput(f"the memory limit must be positive and finite, came {settings.memory_limit}")
-    if settings.delta is not None:
-        check_delta(settings.delta)
-    if not settings.time_limit > 0:
-        raise InvalidInput(f"the time limit must be positive, came {settings.time_limit}")
-    if settings.device not in ("cpu", "cuda"):
-        raise InvalidInput(f"device must be cpu or cuda, came {settings.device!r}")
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise InvalidInput(
-            "device cuda: this PyTorch finds no CUDA device; install a CUDA build of torch, or compute on the cpu"
-        )
-
-
-def check_index(index: Sequence[int] | None, rows: int) -> list[int]:
-    """The number of each row: as given, or 0, 1, ...
-
-    Raises:
-        InvalidInput: another number of indices than rows.
-    """
-    numbers = list(range(rows)) if index is None else [int(i) for i in index]
-    if len(numbers) != rows:
-        raise InvalidInput(f"{len(numbers)} indices for {rows} inputs")
-    return numbers
-
-
-def check_labels(labels: ArrayLike | None, rows: int, classes: int) -> list[int] | None:
-    """Labels as a list of ints, one for each row.
-
-    Raises:
-        InvalidInput: another number of labels, labels that are no whole numbers or no classes of the network.
-    """
-    if labels is None:
-        return None
-    values = torch.as_tensor(labels).flatten()
-    if len(values) != rows:
-        raise InvalidInput(f"{len(values)} labels for {rows} inputs: one label a row is needed")
-    if values.is_floating_point() and not bool((values == values.round()).all()):
-        raise InvalidInput("labels must be whole numbers")
-    outside = (values < 0) | (values >= classes)
-    if outside.any():
-        bad = int(outside.nonzero()[0])
-        raise InvalidInput(
-            f"label {values[bad].item()} of input {bad} is no class: the network has 0 to {classes - 1}"
-        )
-    return [int(value) for value in values.tolist()]

@@ -29,7 +29,7 @@ Kind = Literal["sphere", "ball", "gaussian"]
 _GAUSSIAN_ERROR = 1e-12  # relative error of scipy's log_ndtr, with room: a test holds it against mpmath
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Noise(ABC):
     """Isotropic noise u in R^m, optionally mapped to r = S u.
 
@@ -45,6 +45,12 @@ class Noise(ABC):
         if not (isinstance(self.size, int | float) and math.isfinite(self.size) and self.size > 0):
             name = "sigma" if isinstance(self, Gaussian) else "eps"
             raise InvalidInput(f"{name} must be a positive finite number, came {self.size}")
+        if self.map is not None:
+            object.__setattr__(self, "map", noise_map(self.map))
+
+    def __repr__(self) -> str:
+        scale = "" if self.map is None else f", map={tuple(self.map.shape)}"
+        return f"{type(self).__name__}({self.size!r}{scale})"
 
     @property
     @abstractmethod
@@ -150,7 +156,7 @@ class Noise(ABC):
         return self.log_tail(torch.tensor([height], dtype=torch.float64), m, rounding=rounding).item()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Bounded(Noise):
     """Noise on or in a sphere: what Sphere and Ball share."""
 
@@ -169,7 +175,7 @@ class _Bounded(Noise):
         return torch.where(s >= 1, -torch.inf, bound) if m >= 2 else bound
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sphere(_Bounded):
     """Uniform on the sphere of radius eps: the perturbed input is exactly eps away (Kůrková's model)."""
 
@@ -187,7 +193,7 @@ class Sphere(_Bounded):
         return self.size * _direction(n, r, m, generator)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ball(_Bounded):
     """Uniform in the ball of radius eps: its tails are those of the sphere in R^(m+2)."""
 
@@ -207,7 +213,7 @@ class Ball(_Bounded):
         return self.size * uniform ** (1.0 / m) * direction
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gaussian(Noise):
     """Independent normal coordinates of standard deviation sigma."""
 
@@ -280,7 +286,10 @@ def noise_map(values: ArrayLike | Tensor) -> Tensor:
     Raises:
         InvalidInput: other shapes, NaN or infinite entries, nothing but zeros.
     """
-    array = np.asarray(values, dtype=np.float64)
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"a noise map must be an array of numbers: {error}") from None
     if array.ndim not in (1, 2) or 0 in array.shape:
         raise InvalidInput(f"a noise map has shape (d,) or (d, m), came {array.shape}")
     if not np.isfinite(array).all():

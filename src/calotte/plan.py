@@ -6,19 +6,24 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn import Module
 
-from calotte.assess import batches, check_index, check_labels, check_settings, select_rungs
-from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung, Settings
-from calotte.errors import InvalidInput
-from calotte.geometry import Geometry
+from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
+from calotte.assess import Watch, affordable, select_rungs, sha256
+from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung
+from calotte.deadline import Deadline, OutOfTime
+from calotte.geometry import Distances, Geometry
+from calotte.models.opened import as_network, split_batch
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise
 from calotte.rounding import down
+from calotte.settings import Settings, check_delta
 from calotte.theorems import log_target
 
 __all__ = ["Plan", "plan", "plan_each"]
@@ -30,6 +35,8 @@ _ROOM = 0.4  # how far below the target a bound is where more effort would not h
 _STEEPNESS = 20.0  # of log p over log eps, until two bounds tell
 _TELLING = 2.5  # how far above the target a bound tells where it is reached
 _CLOSE, _MOST_BETWEEN = 0.015, 12  # where it stops: distance of the ends, evaluations between them
+_MOST_BACK, _BACK = 12, 0.002  # steps back where `assess`, not told what to aim at, proves less; the first of them
+_LARGEST = 1e300
 
 
 @dataclass(frozen=True)
@@ -99,8 +106,8 @@ class Plan:
 
 
 def plan_each(
-    network: Network,
-    inputs: ArrayLike | Tensor,
+    network: Network | Module | str | Path,
+    inputs: ArrayLike | Tensor | Sequence[Tensor],
     noise: Noise,
     delta: float,
     *,
@@ -108,55 +115,142 @@ def plan_each(
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
     settings: Settings | None = None,
-    watch: Callable[[int, str], None] | None = None,
+    run: str | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Plan]:
-    """As `plan`, one Plan at a time, in order. Arguments are checked at the call; `watch` as of `assess_each`."""
+    """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
     settings = settings or Settings()
-    check_settings(settings)
-    if not 0 < delta < 1:
-        raise InvalidInput(f"delta must lie strictly between 0 and 1, came {delta}")
-    chosen = select_rungs(rungs, PROVED_RUNGS)
+    inputs, labels = split_batch(inputs, labels)
+    network = as_network(network, inputs)
+    check_kinds(network, noise, settings)
+    check_delta(delta)
+    planner = _Planner(network, noise, delta, select_rungs(rungs, PROVED_RUNGS), settings, run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
-    m = noise.dimension(network.d)
-    geometry = Geometry(network, noise.map, settings.memory_limit)
-    plain = geometry if noise.map is None else Geometry(network, None, settings.memory_limit)
+    return (
+        planner.plan(x[i], number, None if truth is None else truth[i], watch) for i, number in enumerate(numbers)
+    )
 
-    def each() -> Iterator[Plan]:
-        for part in batches(network, len(x), settings.memory_limit):
-            problem = Problem(geometry, x[part], numbers[part], noise, settings, log_target(delta))
-            distances = plain.distances(x[part]) if plain is not geometry else problem.distances
-            largest: dict[str, Tensor] = {}
-            for rung in chosen:
-                if watch is not None:
-                    watch(numbers[part][0], rung.name)
-                reached = torch.stack([torch.zeros(len(problem.x), dtype=torch.float64), *largest.values()]).amax(0)
-                largest[rung.name] = _largest_sizes(rung, problem, reached)
-            for i, number in enumerate(numbers[part]):
-                rho = distances.rho[i].item()
-                sizes = {name: values[i].item() for name, values in largest.items()}
-                yield Plan(
-                    index=number,
-                    predicted=int(distances.predicted[i]),
-                    label=None if truth is None else truth[part][i],
-                    noise=noise.kind,
-                    delta=delta,
-                    input_dimension=network.d,
-                    units=network.units,
-                    distance=None if math.isinf(rho) else rho,
-                    largest_eps=_rounded(noise, sizes, lambda scaled: scaled.eps(m)),
-                    largest_sigma=_rounded(noise, sizes, lambda scaled: scaled.sigma(m)),
-                    scope={rung.name: "all" for rung in chosen if rung.monotone},
-                    model_sha256=network.sha256,
-                )
 
-    return each()
+@dataclass(frozen=True)
+class Reported:
+    """The size of a noise, its eps and its sigma; None for no limit."""
+
+    size: float
+    eps: float | None
+    sigma: float | None
+
+
+class _Planner:
+    """What turns one input into a Plan."""
+
+    def __init__(
+        self,
+        network: Network,
+        noise: Noise,
+        delta: float,
+        rungs: list[ProvedRung],
+        settings: Settings,
+        run: str | None,
+    ) -> None:
+        self.network, self.noise, self.delta, self.rungs = network, noise, delta, rungs
+        self.settings, self.run = settings, run
+        self.m = noise.dimension(network.d)
+        self.mapped = Geometry(network, noise.map, settings.memory_limit)
+        self.plain = self.mapped if noise.map is None else Geometry(network, None, settings.memory_limit)
+
+    def plan(self, x: Tensor, index: int, label: int | None, watch: Watch | None) -> Plan:
+        """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
+        network, noise = self.network, self.noise
+        deadline = Deadline.after(self.settings.time_limit)
+        problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline)
+        check_outputs(network, x, index)
+        found: dict[str, Reported] = {}
+        skipped: dict[str, str] = {}
+        cut_short: dict[str, str] = {}
+        for rung in self.rungs:
+            if watch is not None:
+                watch(index, f"rung {rung.name}")
+            part = deadline.part(1.0 if rung is self.rungs[-1] else 0.5)
+            reason = rung.refuses(problem)
+            if reason is None:
+                try:
+                    reached = max((one.size for one in found.values()), default=0.0)
+                    found[rung.name] = self._largest(rung, problem.within(part), reached)
+                except OutOfTime as late:
+                    reason = str(late)
+            if reason is not None:
+                skipped[rung.name] = reason
+            elif part.passed:
+                cut_short[rung.name] = f"time limit of {deadline.limit:g} s reached"
+        clipping, distance = network.clipping, self._distance(problem, deadline)
+        lower = problem.known.get("distances")
+        certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all())
+        return Plan(
+            index=index,
+            predicted=int(problem.predicted[0]),
+            label=label,
+            noise=noise.kind,
+            delta=self.delta,
+            input_dimension=network.d,
+            units=network.units,
+            distance=distance,
+            largest_eps={name: one.eps for name, one in found.items()},
+            largest_sigma={name: one.sigma for name, one in found.items()},
+            # tails fall with the size of the noise where the signs at x are certain
+            scope={rung.name: "all" for rung in self.rungs if rung.monotone and rung.name in found and certain},
+            model_sha256=network.sha256,
+            skipped=skipped,
+            cut_short=cut_short,
+            decision=network.decision.rule,
+            clip=None if clipping is None else (clipping.low, clipping.high),
+            map_sha256=None if noise.map is None else sha256(noise.map),
+            input_sha256=sha256(x),
+            run=self.run,
+        )
+
+    def _distance(self, problem: Problem, deadline: Deadline) -> float | None:
+        """rho_x in input space where some rung has needed the distances; None where there is no hyperplane."""
+        if "distances" not in problem.known:
+            return None
+        if self.plain is not self.mapped:
+            problem = Problem(self.plain, problem.x, problem.index, self.noise, self.settings, deadline=deadline)
+        try:
+            rho = problem.distances.rho.item()
+        except OutOfTime:
+            return None
+        return None if math.isinf(rho) else rho
+
+    def _largest(self, rung: ProvedRung, problem: Problem, start: float) -> Reported:
+        """The largest size found at which the rung proves p <= delta, as `assess` will at the numbers reported."""
+        target = log_target(self.delta)
+        size = _largest_size(rung, problem.aimed(target, target), start, affordable(problem.geometry))
+        if math.isinf(size):
+            return Reported(size, None, None)
+        plainly = problem.aimed(-math.inf, target)
+        for i in range(_MOST_BACK):
+            if size == 0.0:
+                break
+            found = self._reported(size)
+            above = rung.log_bound(plainly, torch.tensor([found.size], dtype=torch.float64)).item() - target
+            if above <= 0:
+                return found
+            size *= math.exp(-max(_BACK * 2.0**i, min(above / _STEEPNESS, 1.0)))
+        return Reported(0.0, 0.0, 0.0)
+
+    def _reported(self, size: float) -> Reported:
+        """A size as eps and sigma, rounded down, and the size that `make_noise` makes of that eps."""
+        root = math.sqrt(self.m)
+        if self.noise.kind != "gaussian":
+            return Reported(size, size, down(down(size / root)))
+        eps = down(down(size * root))
+        return Reported(eps / root, eps, eps / root)
 
 
 def plan(
-    network: Network,
-    inputs: ArrayLike | Tensor,
+    network: Network | Module | str | Path,
+    inputs: ArrayLike | Tensor | Sequence[Tensor],
     noise: Noise,
     delta: float,
     *,
@@ -182,66 +276,75 @@ def plan(
     return list(plan_each(network, inputs, noise, delta, labels=labels, index=index, rungs=rungs, settings=settings))
 
 
-def _largest_sizes(rung: ProvedRung, problem: Problem, start: Tensor) -> Tensor:
-    """Largest eps or sigma (B,) found at which a rung proves p <= delta: bisection on its logarithm, the safe end.
+def _largest_size(rung: ProvedRung, problem: Problem, start: float, measured: bool) -> float:
+    """Largest eps or sigma found at which a rung proves p <= delta: bisection on its logarithm, the safe end.
 
-    The search begins at `start` (B,), what cheaper rungs have reached, or at rho_x, where sphere and ball have p = 0;
-    0 where nothing is proved there or the rung does not apply, inf where noise of no size crosses a hyperplane.
+    The search begins at `start`, what cheaper rungs have reached, or at rho_x, where sphere and ball have p = 0; 0
+    where nothing is proved there, inf where noise of no size crosses a hyperplane. Where the time is up, what was
+    reached. `measured`: whether the distances are to be had though the rung does not need them.
+
+    Raises:
+        OutOfTime: before anything was found.
     """
-    if rung.refuses(problem) is not None:
-        return torch.zeros(len(problem.x), dtype=torch.float64)
-    if rung.one_by_one and len(problem.x) > 1:
-        each = [_largest_sizes(rung, problem.alone(i), start[i : i + 1]) for i in range(len(problem.x))]
-        return torch.cat(each)
+    rho = math.nan
+    if rung.monotone or measured:
+        rho = problem.distances.rho.item()
+    if rho == math.inf:
+        return rho
 
-    def excess(sizes: Tensor) -> Tensor:
-        return rung.log_bound(problem, sizes) - problem.target
+    def excess(size: float) -> float:
+        problem.deadline.check("before any noise was proved to be small enough")
+        return rung.log_bound(problem, torch.tensor([size], dtype=torch.float64)).item() - problem.target
 
-    rho = problem.distances.rho
-    low = torch.where(
-        (start > 0) & torch.isfinite(start), start, torch.where((rho > 0) & torch.isfinite(rho), rho, 1.0)
-    )
+    low = start if start > 0 else rho if rho > 0 else 1.0
     proved = excess(low) <= 0
     for _ in range(20):
-        if proved.all():
+        if proved:
             break
-        low = torch.where(proved, low, low / 2)
+        low /= 2
         proved = excess(low) <= 0
-    if rung.one_by_one and proved and torch.isfinite(rho):
-        return _closed_in(excess, low)
-    high = low * 2.0
-    more = proved
-    for _ in range(100):
-        more = (excess(high) <= 0) & proved
-        if not more.any():
-            break
-        low, high = torch.where(more, high, low), torch.where(more, high * 4.0, high)
-    for _ in range(_STEPS[rung.monotone]):
-        middle = (low * high).sqrt()
-        fine = excess(middle) <= 0
-        low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
-    return torch.where(proved, torch.where(more & torch.isinf(rho), torch.inf, low), 0.0)
+    if not proved:
+        return 0.0
+    try:
+        for larger in (_closed_in if rung.one_by_one else _bisected)(excess, low, _STEPS[rung.monotone]):
+            low = larger
+    except OutOfTime:
+        pass
+    return low
 
 
-def _closed_in(excess: Callable[[Tensor], Tensor], low: Tensor) -> Tensor:
-    """The largest size found, (1,), with excess <= 0, as it is at `low`.
+def _bisected(excess: Callable[[float], float], low: float, steps: int) -> Iterator[float]:
+    """Ever larger sizes with excess <= 0, as it is at `low`: by steps up, then by bisection of the logarithm."""
+    high = 2.0 * low
+    while high < _LARGEST and excess(high) <= 0:
+        yield high
+        low, high = high, 4.0 * high
+    for _ in range(steps):
+        middle = low * math.sqrt(high / low)
+        if excess(middle) <= 0:
+            low = middle
+            yield low
+        else:
+            high = middle
 
-    In few evaluations: each is meant to hit, from the last that failed and the slope between the last two.
-    """
+
+def _closed_in(excess: Callable[[float], float], low: float, most: int = _MOST_BETWEEN) -> Iterator[float]:
+    """As `_bisected` in few evaluations: each is meant to hit, by the last that failed and the slope between two."""
     high, above, step = low, -math.inf, _FIRST
     for i in range(_MOST_UP):
         high = low * math.exp(step)
-        if not high.isfinite():
-            return low
-        above = excess(high).item()
+        if high > _LARGEST:
+            return
+        above = excess(high)
         if not above <= 0.0:
             break
+        yield high
         # the second step is meant to fail by little
         low, step = high, min(max(_ROOM - above, 0.0) / _STEEPNESS if i == 0 else 2.0 * step, _LONGEST)
     else:
-        return low
+        return
     steepness, aimed = _STEEPNESS, False
-    for _ in range(_MOST_BETWEEN):
+    for _ in range(most):
         width = math.log(high / low)
         if width <= _CLOSE:
             break
@@ -249,24 +352,12 @@ def _closed_in(excess: Callable[[Tensor], Tensor], low: Tensor) -> Tensor:
         if above < _TELLING and not aimed:
             step = min(max(1.2 * above / steepness, 0.15 * width), 0.85 * width)
         middle = high * math.exp(-step)
-        found = excess(middle).item()
+        found = excess(middle)
         aimed = found <= 0.0
         if aimed:
             low = middle
+            yield low
         else:
             if above < _TELLING:
                 steepness = max((above - found) / step, 1.0)
             high, above = middle, found
-    return low
-
-
-def _rounded(noise: Noise, sizes: dict[str, float], measure: Callable[[Noise], float]) -> dict[str, float | None]:
-    """Sizes as eps or sigma, rounded down: 0 stays 0, None for no limit."""
-    found: dict[str, float | None] = {}
-    for rung, size in sizes.items():
-        if size == 0.0 or math.isinf(size):
-            found[rung] = 0.0 if size == 0.0 else None
-        else:
-            value = measure(noise.resized(size))
-            found[rung] = value if value == size else down(down(value))
-    return found

@@ -201,7 +201,7 @@ def models(draw):
     return writer.model()
 
 
-@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(models(), integers(0, 2**16))
 def test_random_graphs(model, seed):
     network = from_onnx(model)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from calotte.adversary.slopes import padded
 from calotte.network.affine import Dense, Reshape
 from calotte.network.chain import chain_of
 from calotte.network.graph import Network, Node
@@ -34,17 +33,11 @@ class Reduced:
 
     def down(self, x: Tensor) -> Tensor:
         """Coordinates (..., r) of points (..., d)."""
-        return x if self.basis is None else product(x, self.basis)
+        return x if self.basis is None else x @ self.basis
 
     def up(self, x: Tensor, c: Tensor) -> Tensor:
         """The points (..., d) nearest to x that have coordinates c (..., r)."""
-        return c if self.basis is None else x + product(c - self.down(x), self.basis.t())
-
-
-def product(x: Tensor, matrix: Tensor) -> Tensor:
-    """x (..., m) times a matrix (m, n)."""
-    rows = x.reshape(-1, x.shape[-1])
-    return (padded(rows) @ matrix)[: len(rows)].reshape(*x.shape[:-1], -1)
+        return c if self.basis is None else x + (c - self.down(x)) @ self.basis.t()
 
 
 def reduced(network: Network) -> Reduced:

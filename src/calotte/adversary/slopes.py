@@ -4,78 +4,81 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from calotte.adversary.witness import margins
 from calotte.network.affine import Affine
+from calotte.network.footprint import footprint
 from calotte.network.graph import Network
 from calotte.normals import pull_back
 
-__all__ = ["Slopes", "padded"]
+__all__ = ["Slopes"]
 
-_ROWS = 16
+_PROBES = 16
 
 
 class Slopes:
-    """A network to descend on, in the arithmetic of its coefficients."""
+    """A network to descend on, in the arithmetic of its coefficients.
 
-    def __init__(self, network: Network) -> None:
+    Margins are rows c . z of the outputs z, given by a matrix `comparison` (comparisons, K) of entries 0, 1, -1.
+    """
+
+    def __init__(self, network: Network, memory_limit: float) -> None:
+        """Passes take at most about a quarter of the memory limit, in bytes."""
         self.network = network
-        self.feeders = {network.nodes[i].inputs[0] for i in network.relus}
+        self.feeders = {i: network.nodes[i].inputs[0] for i in network.relus}
         tensors = (t for node in network.nodes if isinstance(node.op, Affine) for t in vars(node.op).values())
         single = any(isinstance(t, Tensor) and t.dtype == torch.float32 for t in tensors)
         self.dtype = torch.float32 if single else torch.float64
+        row = (4 if single else 8) * (2 * footprint(network) + 6 * network.d) + network.hidden_units
+        self.at_once = max(1, int(memory_limit / 4 / row))
 
     def near(self, other: Slopes) -> bool:
         """Whether outputs at a few Gaussian points are those of another network within a thousandth."""
-        x = torch.randn(_ROWS, self.network.d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        ours, theirs = (s.network.forward(x.to(s.dtype)).to(torch.float64) for s in (self, other))
+        x = torch.randn(_PROBES, self.network.d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        ours, theirs = (s.outputs(x).to(torch.float64) for s in (self, other))
         largest = theirs.abs().amax()
         return bool(ours.isfinite().all() and (ours - theirs).abs().amax() <= 1e-3 * largest)
 
-    def margins(self, points: Tensor, y: Tensor) -> Tensor:
-        """Margins (T, comparisons) of the answers y (T,) at points (T, d)."""
-        z = self.network.forward(padded(points.to(self.dtype)))[: len(points)]
-        return margins(self.network.decision, z, y)
+    def outputs(self, points: Tensor) -> Tensor:
+        """Outputs (T, K) at points (T, d)."""
+        return torch.cat([self.network.forward(part.to(self.dtype)) for part in torch.split(points, self.at_once)])
 
-    def at(self, points: Tensor, y: Tensor, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Margins, and for one of them its value and its slope on the cell that each point lies in.
+    def margins(self, points: Tensor, comparison: Tensor) -> Tensor:
+        """Margins (T, comparisons) at points (T, d)."""
+        return self.outputs(points) @ comparison.t()
+
+    def at(self, points: Tensor, comparison: Tensor, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The least margin, and for one of the margins its value and its slope on the cell that each point lies in.
 
         Args:
-            points: (T, d); y: (T,) the answers that the margins are about.
-            aims: (T,) which margin, while the answer is y; the smallest one else, and where aims is None.
+            points: (T, d).
+            comparison: (comparisons, K) the margins, in this arithmetic.
+            aims: (T,) which margin, while all are positive; the smallest one else, and where aims is None.
 
         Returns:
-            Margins (T, comparisons), the one (T, 1), its uphill unit vector (T, d), zero where it is flat, and the
-            norm of its gradient (T, 1).
+            Least margins (T, 1), the one (T, 1), its uphill unit vector (T, d), zero where it is flat, and the norm
+            of its gradient (T, 1).
         """
-        network, count = self.network, len(points)
-        active = {}
-        for i, value in network.values(padded(points.to(self.dtype))):
-            if i in self.feeders:
+        if len(points) <= self.at_once:
+            return self._at(points, comparison, aims)
+        parts = [slice(i, i + self.at_once) for i in range(0, len(points), self.at_once)]
+        found = [self._at(points[part], comparison, None if aims is None else aims[part]) for part in parts]
+        smallest, gap, uphill, steepness = (torch.cat(each) for each in zip(*found, strict=True))
+        return smallest, gap, uphill, steepness
+
+    def _at(self, points: Tensor, comparison: Tensor, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        network, active, feeders = self.network, {}, set(self.feeders.values())
+        for i, value in network.values(points.to(self.dtype)):
+            if i in feeders:
                 active[i] = value > 0
-        z = value.flatten(1)
-        gaps = margins(network.decision, z[:count], y)
-        smallest, aim = gaps.min(1)
+        masks = {i: active[j] for i, j in self.feeders.items()}
+        gaps = value.flatten(1) @ comparison.t()
+        smallest, aim = gaps.min(1, keepdim=True)
         if aims is not None:
-            aim = torch.where(smallest < 0, aim, aims)
-        cotangents = torch.zeros_like(z)
-        if network.decision.rule == "sign":
-            cotangents[:count, 0] = torch.where(y == 1, 1.0, -1.0).to(z.dtype)
-        else:
-            sign = 1.0 if network.decision.rule == "argmax" else -1.0
-            cotangents[:count].scatter_(1, y[:, None], sign)
-            cotangents[:count].scatter_(1, network.decision.rivals(y).gather(1, aim[:, None]), -sign)
+            aim = torch.where(smallest < 0, aim, aims[:, None])
         last = len(network.nodes) - 1
-        masks = {i: active[network.nodes[i].inputs[0]] for i in network.relus}
-        slope = pull_back(network, masks, last, cotangents.reshape(-1, *network.shape(last)))[:count]
-        slope = slope.to(z.dtype)
+        cotangents = comparison[aim[:, 0]].reshape(-1, *network.shape(last))
+        slope = pull_back(network, masks, last, cotangents).to(self.dtype)
         largest = slope.abs().amax(1, keepdim=True)  # squares neither overflow nor underflow after scaling
         scaled = slope / torch.where(largest > 0, largest, 1.0)
         norm = scaled.norm(dim=1, keepdim=True).clamp_min(1.0)
-        return gaps, gaps.gather(1, aim[:, None]), scaled / norm, norm * largest
-
-
-def padded(rows: Tensor) -> Tensor:
-    """Rows (n, d) with zeros below, so many that matrix products give each row the same bits whatever the batch."""
-    return functional.pad(rows, (0, 0, 0, -len(rows) % _ROWS))
+        return smallest, gaps.gather(1, aim), scaled / norm, norm * largest

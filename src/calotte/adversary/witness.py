@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calotte.deadline import Deadline
 from calotte.network.decision import Decision
 from calotte.network.enclosure import Enclosure, outputs
+from calotte.network.footprint import footprint
 from calotte.network.graph import Network
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 
-__all__ = ["Witness", "certainly_wrong", "distances_up", "margins", "nearest_witnesses"]
+__all__ = ["Witness", "certainly_wrong", "distances_up", "margins", "nearest_witness"]
 
 _PUSHES = (
     0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 3e-8, 1e-7, 2e-7, 4e-7, 1e-6, 2e-6, 4e-6, 1e-5, 3e-5,
@@ -52,12 +54,13 @@ def margins(decision: Decision, z: Tensor, y: Tensor) -> Tensor:
 
 
 def certainly_wrong(decision: Decision, z: Enclosure, y: Tensor) -> Tensor:
-    """Where enclosed outputs z (B, K) certainly do not give the answers y (B,): bool (B,)."""
+    """Where enclosed outputs z (B, K), all of them finite, certainly do not give the answers y (B,): bool (B,)."""
     error = z.error
     if decision.rule != "sign":
         error = error.gather(1, y[:, None]) + error.gather(1, decision.rivals(y))
     gaps = margins(decision, z.value, y)
-    return (gaps + (error + 4 * UNIT_ROUNDOFF * gaps.abs()) * (1.0 + gamma(4)) < 0).any(1)
+    wrong = (gaps + (error + 4 * UNIT_ROUNDOFF * gaps.abs()) * (1.0 + gamma(4)) < 0).any(1)
+    return wrong & z.value.isfinite().all(1) & z.error.isfinite().all(1)
 
 
 def distances_up(points: Tensor, x: Tensor) -> Tensor:
@@ -68,40 +71,37 @@ def distances_up(points: Tensor, x: Tensor) -> Tensor:
     return torch.where(norm.isnan(), torch.inf, norm)
 
 
-def nearest_witnesses(
-    network: Network, x: Tensor, y: Tensor, points: Tensor, low: float, high: float
-) -> list[Witness | None]:
-    """The nearest witness for each input (B, d), answered y (B,), among points (B, k, d), pushed out if need be.
+def nearest_witness(
+    network: Network,
+    x: Tensor,
+    answer: int,
+    points: Tensor,
+    low: float,
+    high: float,
+    deadline: Deadline,
+    memory_limit: float,
+) -> Witness | None:
+    """The nearest witness for an input x (d,) among points (k, d), pushed out if need be; None past the deadline.
 
     low, high: the range that witnesses stay in, -+inf for none.
     """
-    batch, k, d = points.shape
     pushes = 1.0 + torch.tensor(_PUSHES, dtype=torch.float64)[:, None]
-    pushed = x[:, None, None] + pushes * (points - x[:, None])[:, :, None]
-    pushed = representable(pushed, network, low, high).reshape(-1, d)
-    each = k * len(_PUSHES)
-    answers = y.repeat_interleave(each)
-    z = outputs(network, pushed)
-    away = distances_up(pushed, x.repeat_interleave(each, 0))
-    away = torch.where(certainly_wrong(network.decision, z, answers), away, torch.inf).reshape(batch, each)
-    replies = network.decision.decide(z.value).reshape(batch, each)
-    pushed = pushed.reshape(batch, each, d)
-    order = away.argsort(1)
-    found: list[Witness | None] = [None] * batch
-    open_rows = list(range(batch))
-    for rank in range(each):
-        open_rows = [b for b in open_rows if away[b, order[b, rank]] < torch.inf]
-        if not open_rows:
-            break
-        chosen = order[open_rows, rank]
-        tried = pushed[open_rows, chosen]
-        own = None if network.original is None else network.original.answers(tried)
-        for i, (b, j) in enumerate(zip(open_rows, chosen.tolist(), strict=True)):
-            if own is None or own[i] != y[b]:
-                original = None if own is None else int(own[i])
-                found[b] = Witness(tried[i].clone(), away[b, j].item(), int(replies[b, j]), original)
-        open_rows = [b for b in open_rows if found[b] is None]
-    return found
+    pushed = representable((x + pushes * (points - x)[:, None]).reshape(-1, len(x)), network, low, high)
+    away, order = distances_up(pushed, x).sort(stable=True)
+    pushed = pushed[order[away < torch.inf]]
+    block = max(1, int(memory_limit / 4 / (8 * 4 * (footprint(network) + network.d))))
+    for begin in range(0, len(pushed), block):
+        if deadline.passed:
+            return None
+        tried, distances = pushed[begin : begin + block], away[begin : begin + block]
+        z, y = outputs(network, tried), torch.full((len(tried),), answer)
+        certain = certainly_wrong(network.decision, z, y).nonzero().squeeze(1).tolist()
+        replies = network.decision.decide(z.value).tolist()
+        for j in certain:
+            own = None if network.original is None else int(network.original.answers(tried[j : j + 1])[0])
+            if own != answer:
+                return Witness(tried[j].clone(), distances[j].item(), replies[j], own)
+    return None
 
 
 def representable(points: Tensor, network: Network, low: float, high: float) -> Tensor:

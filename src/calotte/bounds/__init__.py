@@ -7,11 +7,11 @@ from torch import Tensor
 
 from calotte.bounds.branching import branching_bound
 from calotte.bounds.concentration import concentration_bound, relaxation_bound, relaxed_radius
-from calotte.bounds.ladder import Bound, Guarantee, Problem, ProvedRung, Rung, Settings
+from calotte.bounds.ladder import Bound, Guarantee, Problem, ProvedRung, Rung
 from calotte.bounds.union import cell_bound, theorem_bound
 from calotte.noise import quotient_down
 
-__all__ = ["PROVED_RUNGS", "Bound", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings", "relaxed_radius"]
+__all__ = ["PROVED_RUNGS", "Bound", "Guarantee", "Problem", "ProvedRung", "Rung", "relaxed_radius"]
 
 _MOST_UNITS = 6000
 
@@ -60,6 +60,7 @@ PROVED_RUNGS = {
             "derived in docs/ladder.md",
             concentration_bound,
             most_units=_MOST_UNITS,
+            searches=True,
         ),
         ProvedRung(
             "branching",
@@ -68,6 +69,7 @@ PROVED_RUNGS = {
             branching_bound,
             most_units=_MOST_UNITS,
             one_by_one=True,
+            searches=True,
         ),
     )
 }

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -24,11 +23,13 @@ from calotte.bounds.ladder import Problem
 from calotte.bounds.local import Local
 from calotte.bounds.localise import localise
 from calotte.bounds.union import log_sum_up
+from calotte.deadline import OutOfTime
 
 __all__ = ["branching_bound"]
 
 _ROOM = 3.5  # P(not G) lies e^-_ROOM below the bound aimed at
 _GOALS = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))  # bounds aimed at, in turn, where none is given
+_DECADES = 2  # powers of ten below that are tried where the next goal is missed
 _SLABS = 18  # of the first cut; the two outer ones lie e^-_BEYOND below the bound aimed at, and are given up
 _BEYOND = 2.5
 _SPREAD = 1.6  # standard deviations where leaves are cut along another axis
@@ -52,25 +53,55 @@ def branching_bound(problem: Problem, sizes: Tensor) -> Tensor:
 
 
 def _bound(problem: Problem, size: Tensor, best: float) -> float:
-    """The bound of one input, `best` or less: with a larger good event G while P(not G) is what limits it."""
-    deadline = time.perf_counter() + problem.settings.time_limit
-    for goal in _GOALS if math.isinf(problem.target) else (problem.target,):
+    """The bound of one input, `best` or less: aimed at one goal, or at smaller ones in turn until one is missed.
+
+    Then at the powers of ten just below what was reached.
+    """
+    if not math.isinf(problem.target):
+        return _aimed(problem, size, problem.target, best)
+    missed = -math.inf
+    for goal in _GOALS:
         if best <= goal:
             continue
-        log_missed = goal - _ROOM
-        count = 2.0 * max(1, problem.network.hidden_units)
-        log_each = torch.tensor([log_missed - math.log(count)], dtype=torch.float64)
-        height = problem.noise.standard_quantile(log_each, problem.m, rounding="up").item()
-        local = localise(problem, size, height, math.sqrt(-2.0 * log_missed))
-        if local is None:
+        best = _aimed(problem, size, goal, best)
+        if best > goal:
+            missed = goal
             break
-        best = min(best, _sum(local.along(axes(local), height), problem, goal, deadline))
+    for _ in range(_DECADES if missed > -math.inf else 0):
+        goal = math.log(10.0) * (math.ceil(best / math.log(10.0)) - 1)
+        if goal <= missed + 1e-6:
+            break
+        best = _aimed(problem, size, goal, best)
         if best > goal:
             break
     return best
 
 
-def _sum(local: Local, problem: Problem, target: float, deadline: float) -> float:
+def _aimed(problem: Problem, size: Tensor, goal: float, best: float) -> float:
+    """The bound of one input, `best` or less, with a good event whose failure is small beside the goal."""
+    if best <= problem.enough or problem.deadline.passed:
+        return best
+    key = ("branching", size.item(), round(goal, 9))
+    if key in problem.known:
+        known: float = problem.known[key]
+        return min(best, known)
+    log_missed = goal - _ROOM
+    count = 2.0 * max(1, problem.network.hidden_units)
+    log_each = torch.tensor([log_missed - math.log(count)], dtype=torch.float64)
+    height = problem.noise.standard_quantile(log_each, problem.m, rounding="up").item()
+    try:
+        local = localise(problem, size, height, math.sqrt(-2.0 * log_missed))
+    except OutOfTime:
+        return best
+    if local is None:
+        return best
+    found = _sum(local.along(axes(local), height), problem, goal)
+    if found <= goal:  # what is found before giving up depends on the effort
+        problem.known[key] = found
+    return min(best, found)
+
+
+def _sum(local: Local, problem: Problem, target: float) -> float:
     """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up."""
     n, k = local.directions.shape
     log_target = torch.tensor([target], dtype=torch.float64)
@@ -100,7 +131,7 @@ def _sum(local: Local, problem: Problem, target: float, deadline: float) -> floa
         left = problem.settings.boxes - whole.count - sum(tree.count for tree in trees)
         # cuts along few directions will hardly take it to where it is wanted, or below 1/2
         far = -math.log(2.0) if math.isinf(problem.target) else target + _PER_BOX * left
-        return left <= 0 or time.perf_counter() > deadline or (k < n and bound > far)
+        return left <= 0 or problem.deadline.passed or (k < n and bound > far)
 
     for slab in slabs:
         trees.append(Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab, levels))

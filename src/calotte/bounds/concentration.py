@@ -21,11 +21,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.bounds.ladder import Problem, Settings
-from calotte.bounds.relaxation import LinearBounds, Relaxation
+from calotte.bounds.forms import LinearBounds
+from calotte.bounds.ladder import Problem
+from calotte.bounds.relaxation import Relaxation
 from calotte.bounds.union import log_sum_up
-from calotte.geometry import Geometry
-from calotte.noise import Sphere, quotient_down
+from calotte.deadline import OutOfTime
+from calotte.noise import quotient_down
 from calotte.rounding import gamma
 
 __all__ = ["concentration_bound", "relaxation_bound", "relaxed_radius"]
@@ -84,6 +85,7 @@ def relaxed_units(
         least, most, low, high = (torch.empty(len(x), size, dtype=torch.float64) for _ in range(4))
         log_sign = torch.full((len(x), 2, size), torch.inf, dtype=torch.float64)
         for block in relaxation.blocks(feeder, problem.settings.memory_limit):
+            problem.deadline.check(f"at node '{network.nodes[feeder].name}'")
             linear = relaxation.unit_bounds(feeder, block)
             n = block.stop - block.start
             for lower, upper, distance in ((least, most, whole), (low, high, height)):
@@ -121,7 +123,9 @@ def relaxed_margins(
 ) -> tuple[LinearBounds, Tensor]:
     """Linear lower bounds on the margins on the good event of `relaxed_units`, and what that costs."""
     relaxation, price = relaxed_units(problem, around, reach, sizes)
-    return relaxation.bounds(*margin_rows(problem)), price
+    margins = relaxation.bounds(*margin_rows(problem))
+    kept = problem.network.decision.keeps_ties(problem.predicted) & relaxation.never_negative(*margin_rows(problem))
+    return margins.without(kept), price
 
 
 def margin_rows(problem: Problem) -> tuple[int, Tensor]:
@@ -133,6 +137,10 @@ def margin_rows(problem: Problem) -> tuple[int, Tensor]:
 
 def relaxation_bound(problem: Problem, sizes: Tensor) -> Tensor:
     """Rung `relaxation`: (B,) upper bounds on log p; -inf where p = 0 is proved (never for the Gaussian)."""
+    return problem.once(("relaxation", *sizes.tolist()), lambda: _relaxation_bound(problem, sizes))
+
+
+def _relaxation_bound(problem: Problem, sizes: Tensor) -> Tensor:
     best = torch.zeros(len(problem.x), dtype=torch.float64)
     for t in _TAILS[:2] if math.isinf(problem.noise.radius) else (0.0,):
         around = support(problem, sizes, t)
@@ -146,14 +154,24 @@ def concentration_bound(problem: Problem, sizes: Tensor) -> Tensor:
 
     Where the problem names a bound that is wanted, that says what the good event may cost.
     """
+    key = ("concentration", problem.target, problem.enough, *sizes.tolist())
+    return problem.once(key, lambda: _concentration_bound(problem, sizes))
+
+
+def _concentration_bound(problem: Problem, sizes: Tensor) -> Tensor:
     if not math.isinf(problem.target):
         return bound_aimed_at(problem, sizes, problem.target)
     best = relaxation_bound(problem, sizes)
     low = torch.full_like(best, math.log(0.5))  # of log(-log budget)
     high = torch.full_like(best, math.log(0.5 * _TAILS[-1] ** 2))
     for _ in range(_STEPS):
+        if problem.deadline.passed or (best <= problem.enough).all():
+            break
         middle = (low + high) / 2
-        found, price, margins = bound_on_event(problem, sizes, -middle.exp(), _TAILS[-1])
+        try:
+            found, price, margins = bound_on_event(problem, sizes, -middle.exp(), _TAILS[-1])
+        except OutOfTime:
+            break
         best, wanting = torch.minimum(best, found), margins > price
         low, high = torch.where(wanting, low, middle), torch.where(wanting, middle, high)
     return best
@@ -186,31 +204,32 @@ def bound_on_event(problem: Problem, sizes: Tensor, log_budget: Tensor, t: float
     return paid_for(problem, margins, sizes, [price, missed]), price, paid_for(problem, margins, sizes, [])
 
 
-def relaxed_radius(geometry: Geometry, x: Tensor, steps: int = 12) -> Tensor:
+def relaxed_radius(problem: Problem, start: Tensor, steps: int = 12) -> Tensor:
     """A radius (B,) around each input within which the answer is proved not to change; 0 where none is found.
 
-    The largest for which `relaxation` proves p = 0 is searched by doubling and bisection; every radius returned was
-    itself proved. In the space of `geometry`, which should have no noise map.
+    The largest for which `relaxation` proves p = 0 is searched by doubling from `start` (B,) and bisection, as long
+    as the deadline allows; every radius returned was itself proved. In the space of the problem, which should have
+    no noise map.
     """
-
-    problem = Problem(geometry, x, list(range(len(x))), Sphere(1.0), Settings())
 
     def holds(radius: Tensor) -> Tensor:
         margins, _ = relaxed_margins(problem, Support(radius, -math.inf), radius)
         return (margins.distances() >= radius[:, None]).all(1)
 
-    low = torch.zeros(len(x), dtype=torch.float64)
-    high = problem.distances.rho.clamp(1e-6, 1e6)
-    growing = torch.ones(len(x), dtype=torch.bool)
-    for _ in range(40):
-        growing &= holds(high)
-        if not growing.any():
-            break
-        low, high = torch.where(growing, high, low), torch.where(growing, 2 * high, high)
-    for _ in range(steps):
-        middle = (low + high) / 2
-        fine = holds(middle)
-        low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
+    low, high = torch.zeros_like(start), start.clamp(1e-6, 1e6)
+    growing = torch.ones(len(start), dtype=torch.bool)
+    try:
+        for _ in range(40):
+            growing &= holds(high)
+            if not growing.any():
+                break
+            low, high = torch.where(growing, high, low), torch.where(growing, 2 * high, high)
+        for _ in range(steps):
+            middle = (low + high) / 2
+            fine = holds(middle)
+            low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
+    except OutOfTime:
+        pass  # what was found holds
     return low
 
 

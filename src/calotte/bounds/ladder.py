@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from calotte.deadline import Deadline
+from calotte.deadline import Deadline, OutOfTime
 from calotte.geometry import Distances, Geometry
 from calotte.network.graph import Network
 from calotte.noise import Noise
+from calotte.printing import probability_text
+from calotte.settings import Settings
 
 __all__ = ["Bound", "Decided", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings"]
 
+S = TypeVar("S")
 Guarantee = Literal["proved", "confidence"]
 Decided = Literal["yes", "no", "undecided"]
 
@@ -55,6 +58,24 @@ class Bound:
         """Whether p = 0 is proved."""
         return self.log_misclassification == -math.inf
 
+    @property
+    def log_probability(self) -> float:
+        """The same as `log_misclassification`."""
+        return self.log_misclassification
+
+    @property
+    def probability(self) -> float:
+        """The bound itself, rounded up: 5e-324 where it is smaller than that, 0 only where p = 0 is proved."""
+        if self.certain:
+            return 0.0
+        return min(math.nextafter(math.exp(self.log_misclassification) * (1.0 + 2.0**-50), math.inf), 1.0)
+
+    def __str__(self) -> str:
+        if self.skipped is not None:
+            return f"{self.rung}: skipped, {self.skipped}"
+        level = self.guarantee if self.confidence is None else f"at confidence {self.confidence:g}"
+        return f"p <= {probability_text(self.log_misclassification)} ({self.rung}, {level})"
+
     def to_dict(self) -> dict[str, Any]:
         """The public form: `log_misclassification` null where certain."""
         if self.skipped is not None:
@@ -75,43 +96,15 @@ class Bound:
         return entry | {"seconds": round(self.seconds, 6)}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the rungs may spend and promise.
-
-    Attributes:
-        samples: Monte Carlo draws for each input, at most.
-        confidence: one-sided level of sampled bounds, for each input separately.
-        seed: of all draws; the same seed gives the same numbers whatever the batch size or order.
-        time_limit: seconds for each input; a rung that would go on beyond it is skipped.
-        memory_limit: bytes for blocks of intermediate results.
-        boxes: of noise that rung `branching` may bound for each input.
-        delta: sampling stops as soon as it can say whether p <= delta; None: it draws all samples.
-        search: whether the nearest misclassified point is searched for.
-        device: cpu or cuda: where Monte Carlo computes in float32. Proofs and doubtful draws are computed in float64
-            on the cpu.
-    """
-
-    samples: int = 10_000
-    confidence: float = 0.999
-    seed: int = 0
-    time_limit: float = math.inf
-    memory_limit: float = 2e9
-    boxes: int = 300
-    delta: float | None = None
-    search: bool = True
-    device: str = "cpu"
-
-
 class Problem:
-    """A batch of inputs and a noise, with the geometry that several rungs share, computed once.
+    """A batch of inputs and a noise, with what several rungs share, computed once and when it is needed.
 
     Args:
         geometry: of the network, in the space of the noise (its map).
         x: (B, d) inputs; index: the number of each in the user's file.
         noise: the noise.
         settings: budgets and levels.
-        target: a bound on log p below which no more work is worth while.
+        target: a bound on log p to aim at; -inf for none.
         deadline: of all work on it; by default the time limit of the settings, from now.
     """
 
@@ -128,13 +121,36 @@ class Problem:
         self.geometry, self.x, self.index = geometry, x, index
         self.noise, self.settings, self.target = noise, settings, target
         self.deadline = Deadline.after(settings.time_limit) if deadline is None else deadline
+        self.enough = target
+        self.known: dict[Hashable, Any] = {}
 
     def alone(self, i: int) -> Problem:
         """The problem of the i-th input of the batch."""
+        if len(self.x) == 1:
+            return self
         one = slice(i, i + 1)
         return Problem(
             self.geometry, self.x[one], self.index[one], self.noise, self.settings, self.target, self.deadline
         )
+
+    def aimed(self, target: float, enough: float) -> Problem:
+        """The same problem with a bound on log p to aim at, and one below which nothing more is tried."""
+        other = copy.copy(self)
+        other.target, other.enough = target, enough
+        return other
+
+    def within(self, deadline: Deadline) -> Problem:
+        """The same problem with another deadline."""
+        other = copy.copy(self)
+        other.deadline = deadline
+        return other
+
+    def once(self, key: Hashable, compute: Callable[[], S]) -> S:
+        """What `compute` gives, computed once for all problems made from this one by `aimed` and `within`."""
+        if key not in self.known:
+            self.known[key] = compute()
+        found: S = self.known[key]
+        return found
 
     @property
     def network(self) -> Network:
@@ -146,17 +162,32 @@ class Problem:
         """Dimension of u, the noise before its map."""
         return self.geometry.m
 
-    @cached_property
+    @property
     def predicted(self) -> Tensor:
         """The answers (B,) that all rungs speak about."""
-        return self.distances.predicted
+        return self.once("predicted", lambda: self.network.predict(self.x))
 
-    @cached_property
+    @property
     def distances(self) -> Distances:
-        """Distances to the hyperplanes of the cells, in u-space."""
-        return self.geometry.distances(self.x)
+        """Distances to the hyperplanes of the cells, in u-space; nothing is known where rounding parts the answers.
 
-    @cached_property
+        Raises:
+            OutOfTime: the deadline passed.
+        """
+        found = self.once("distances", self._distances)
+        if isinstance(found, OutOfTime):  # half of what is left will not do either
+            raise found
+        return found
+
+    def _distances(self) -> Distances | OutOfTime:
+        try:
+            found = self.geometry.distances(self.x)
+        except OutOfTime as late:
+            return late
+        same = (found.predicted == self.predicted)[:, None]
+        return replace(found, predicted=self.predicted, lower=torch.where(same, found.lower, -torch.inf))
+
+    @property
     def sizes(self) -> Tensor:
         """The noise's eps or sigma for each input, (B,)."""
         return torch.full((len(self.x),), self.noise.size, dtype=torch.float64)
@@ -187,6 +218,7 @@ class ProvedRung(Rung):
         most_units: hidden units behind the first layer up to which it is tried on graphs that are no chain of dense
             layers.
         one_by_one: whether it takes the inputs of a batch one after the other.
+        searches: whether it tries for smaller bounds until the time is up.
     """
 
     log_bound: Callable[[Problem, Tensor], Tensor]
@@ -194,6 +226,7 @@ class ProvedRung(Rung):
     needs_plane: bool = False
     most_units: float = math.inf
     one_by_one: bool = False
+    searches: bool = False
 
     def refuses(self, problem: Problem) -> str | None:
         """Why the rung does not apply, or None."""
@@ -201,14 +234,23 @@ class ProvedRung(Rung):
             return f"needs dimension d >= 2, the noise has {problem.m}"
         units = problem.geometry.deep_units
         if problem.geometry.chain is None and units > self.most_units:
-            return f"too slow so far on a graph of {units} hidden units behind the first layer"
+            return (
+                f"too slow so far on a graph of {units:,} hidden units behind the first layer (the most is "
+                f"{self.most_units:,.0f}); rungs cell and sampling have no such limit"
+            )
         return None
 
     def bound(self, problem: Problem) -> list[Bound]:
         reason = self.refuses(problem)
+        start = time.perf_counter()
+        if reason is None:
+            try:
+                logs = self.log_bound(problem, problem.sizes).tolist()
+            except OutOfTime as late:
+                reason = str(late)
         if reason is not None:
             return [Bound(self.name, "proved", 0.0, skipped=reason)] * len(problem.x)
-        start = time.perf_counter()
-        logs = self.log_bound(problem, problem.sizes).tolist()
+        cut = problem.deadline.passed and self.searches
+        cut_short = f"time limit of {problem.deadline.limit:g} s reached" if cut else None
         each = (time.perf_counter() - start) / len(logs)
-        return [Bound(self.name, "proved", log, each) for log in logs]
+        return [Bound(self.name, "proved", log, each, cut_short=cut_short) for log in logs]

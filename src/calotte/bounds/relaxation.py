@@ -13,64 +13,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from calotte.bounds.dense import Layer, Lines, lines_of, through
-from calotte.geometry import Geometry, signed_distances
+from calotte.bounds.forms import Form, LinearBounds
+from calotte.geometry import Geometry
 from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import Enclosure, evaluate, magnitude_pass
 from calotte.network.graph import Relu
 from calotte.normals import row_norms
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
-__all__ = ["Form", "LinearBounds", "Relaxation", "relaxed_lines"]
+_AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
 
-
-class LinearBounds:
-    """Functions a.r + c below some values, for a batch: norms of a in u-space, and c rounded down.
-
-    Attributes:
-        constant: (B, R) lower ends of c.
-        norm: (B, R) ||S' a|| as computed; the exact one is within `norm_error` and relative `accuracy`.
-    """
-
-    def __init__(self, constant: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float) -> None:
-        self.constant, self.norm, self.norm_error, self.accuracy = constant, norm, norm_error, accuracy
-
-    def lowest(self, reach: Tensor) -> Tensor:
-        """Lower bounds (B, R) on a.r + c in the half-space a.r >= -reach ||a||, reach (B, 1) > 0; rounded down."""
-        norm = (self.norm * (1.0 + self.accuracy) + self.norm_error) * (1.0 + gamma(4))
-        lowest = self.constant - reach * norm * (1.0 + gamma(4))
-        lowest = lowest - gamma(4) * (self.constant.abs() + lowest.abs()) - VALUE_SLACK
-        return torch.where(lowest.isnan(), -torch.inf, lowest)
-
-    def distances(self) -> Tensor:
-        """Lower ends (B, R) of the signed distances c / ||a|| of r = 0 to the hyperplane a.r + c = 0."""
-        error = torch.zeros_like(self.constant)
-        return signed_distances(self.constant, error, self.norm, self.norm_error, self.accuracy)[1]
-
-
-@dataclass(frozen=True)
-class Form:
-    """Values as affine functions a.u + b.h + c of the noise u and of activations h, enclosed, for a batch.
-
-    Attributes:
-        constant, error: (B, R) c, as computed, and a bound on the error of the whole form.
-        normal: (B, R, n) coordinates of S' a in an orthonormal system of u-space.
-        normal_error, accuracy: the exact vector is within `normal_error` (B, R) and relative `accuracy`.
-        activations: ReLU node -> (B, R, number kept) coefficients b, exact.
-    """
-
-    constant: Tensor
-    error: Tensor
-    normal: Tensor
-    normal_error: Tensor
-    accuracy: float
-    activations: dict[int, Tensor]
+__all__ = ["Relaxation", "relaxed_lines"]
 
 
 class Relaxation:
@@ -138,6 +98,26 @@ class Relaxation:
     def bounds(self, node: int, rows: Tensor) -> LinearBounds:
         """Linear functions below rows . (values of node), rows (B, R, *shape of node)."""
         return self._enclosed(self._form(node, rows, {}))
+
+    def never_negative(self, node: int, rows: Tensor) -> Tensor:
+        """Where rows . (values of node) is a sum of terms that are all >= 0 for certain: bool (B, R).
+
+        Seen through the last dense layer, whose entries differences of rows give with their exact signs.
+
+        Args:
+            node: the output; rows: (B, R, *shape of node), entries 0, 1, -1, at most two of them not 0.
+        """
+        here, never = rows, torch.zeros(rows.shape[:2], dtype=torch.bool)
+        op, constant = self.network.nodes[node].op, torch.zeros(rows.shape[:2], dtype=torch.float64)
+        if isinstance(op, Dense):
+            offset = torch.zeros(op.output_shape).double() if op.offset is None else op.offset.expand(op.output_shape)
+            constant = dot(here, offset.expand(len(here), *op.output_shape))
+            here = op.adjoint(here.flatten(0, 1))[0].reshape(*rows.shape[:2], *op.input_shapes[0])
+            node = self.network.nodes[node].inputs[0]
+        if node not in self.intervals:
+            return never
+        high = self.intervals[node][1]
+        return ((here >= 0) | (high <= 0)[:, None]).flatten(2).all(2) & (constant >= 0)
 
     def unit_bounds(self, node: int, block: slice) -> LinearBounds:
         """`bounds` on units of a node, and on their negatives after them: what is one-hot is not multiplied."""
@@ -356,6 +336,7 @@ class Relaxation:
         size = math.prod(self.network.shape(node))
         widest = max(math.prod(self.network.shape(i)) for i in range(len(self.network.nodes)))
         block = max(1, min(size, int(memory_limit / (8 * 16 * widest * len(self.x)))))
+        block = min(block, max(1, int(_AT_ONCE / (self.network.multiplications * len(self.x) + 1))))
         for begin in range(0, size, block):
             yield slice(begin, min(begin + block, size))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,7 +35,7 @@ from calotte.errors import Contradiction, InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from calotte.assess import Assessment
+    from calotte.assessment import Assessment
     from calotte.inputs import Inputs
     from calotte.report.folder import RunFolder
     from calotte.terminal import Watch
@@ -143,7 +144,8 @@ def assess(
     notices(network, data)
     if delta is not None and samples < least_samples(delta, confidence):
         least = least_samples(delta, confidence)
-        stderr.print(f"notice: no 'yes' to p <= {delta:g} before {least} samples: raise --samples", soft_wrap=True)
+        remedy = ": no number of samples can say it" if math.isinf(least) else f" before {least} samples: raise --samples"
+        stderr.print(f"notice: no 'yes' to p <= {delta!r}{remedy}", soft_wrap=True)
     witnesses = load_witnesses(folder.folder) if folder else {}
 
     def keep(one: Assessment) -> Assessment:

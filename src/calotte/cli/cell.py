@@ -62,7 +62,6 @@ def cell(
     if not time_limit >= 0:
         raise InvalidInput(f"the time limit must not be negative, came {time_limit}")
 
-    from calotte.assess import check_settings
     from calotte.cell import Cell
     from calotte.cli.opening import make_settings, notices, open_both
     from calotte.geometry import Geometry
@@ -72,7 +71,6 @@ def cell(
     from calotte.terminal import print_line, print_table, stderr
 
     settings = make_settings(1, 0.5, 0, None, memory_limit)
-    check_settings(settings)
     if out is not None:
         check_place(out)
     network, data = open_both(model, inputs, decision, output, layout, str(index))

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from calotte.bounds import Settings
 from calotte.cli.options import DecisionName, LayoutName
 from calotte.inputs import Inputs, check_file, parse_index, read_array, read_inputs
 from calotte.models.onnx import load
@@ -16,6 +15,7 @@ from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise, make_noise, noise_map
 from calotte.printing import plain
+from calotte.settings import Settings
 from calotte.terminal import stderr
 
 __all__ = ["make_settings", "notices", "open_both", "open_noise", "range_warning", "split_names"]

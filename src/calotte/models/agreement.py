@@ -136,7 +136,7 @@ def check_rows(source: Source, x: Tensor, arbiter: Callable[[], Source] | None =
         return
     raise SourceMismatch(
         f"{source.name} says something else about an input alone than in a batch with others: its rows mix (x - "
-        "x.mean(0), or a batch axis that is taken for another one). Change the model so that each row is treated alone"
+        "x.mean(0), or a batch axis that is taken for another one): change it so that each row is treated alone"
     )
 
 

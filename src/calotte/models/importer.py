@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -215,11 +214,6 @@ def batch_size(shape: Shape, output: onnx.ValueInfoProto) -> int:
 
 def run_nodes(graph: onnx.GraphProto, opset: int, values: dict[str, Value], builder: Builder) -> None:
     """Import the nodes of a graph in an order in which every input is known; `values` grows by their outputs."""
-    made = Counter(name for node in graph.node for name in node.output if name)
-    made.update(values.keys())
-    twice = [name for name, times in made.items() if times > 1]
-    if twice:
-        raise InvalidModel(f"value '{twice[0]}' is defined twice: the model is damaged")
     pending = list(enumerate(graph.node))
     while pending:
         later = []

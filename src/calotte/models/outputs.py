@@ -38,7 +38,7 @@ def judged_part(model: onnx.ModelProto, output: str | None = None) -> tuple[onnx
         raise InvalidModel("the model has no nodes or no output: expected an ONNX graph; export the model again")
     if model.functions:
         model = inlined(model)
-    producers = {name: node for node in model.graph.node for name in node.output if name}
+    producers = producers_of(model.graph)
     chosen, notices = (output, []) if output is not None else chosen_output(model.graph, producers)
     if output is not None and output not in producers:
         names = listed(model.graph.output)
@@ -46,6 +46,18 @@ def judged_part(model: onnx.ModelProto, output: str | None = None) -> tuple[onnx
     if chosen not in producers:
         raise InvalidModel(f"output '{chosen}' is computed by no node: the model is damaged")
     return part_for(model, behind_maps(chosen, producers), producers), notices
+
+
+def producers_of(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """The node that computes each value."""
+    found: dict[str, onnx.NodeProto] = {}
+    weights = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        for name in filter(None, node.output):
+            if name in found or name in weights:
+                raise InvalidModel(f"value '{name}' is defined twice: the model is damaged")
+            found[name] = node
+    return found
 
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -69,7 +81,7 @@ def chosen_output(graph: onnx.GraphProto, producers: dict[str, onnx.NodeProto]) 
             "load(path, output=NAME), or --output NAME"
         )
     name = scores[0].name
-    return name, [f"of the outputs {names} '{name}' is judged; for another one: output=NAME, or --output NAME"]
+    return name, [f"of the outputs ({names}) '{name}' is judged; for another one: output=NAME, or --output NAME"]
 
 
 def may_be_scores(value: onnx.ValueInfoProto, producers: dict[str, onnx.NodeProto]) -> bool:

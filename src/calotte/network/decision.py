@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from calotte.errors import InvalidInput
 
-__all__ = ["Decision", "Rule"]
+__all__ = ["Decision", "Rule", "check_answers"]
 
 Rule = Literal["argmax", "argmin", "sign"]
 
@@ -49,15 +50,23 @@ class Decision:
         return max(self.outputs - 1, 1)
 
     def decide(self, z: Tensor) -> Tensor:
-        """Answers (B,) int64 of outputs (B, K)."""
+        """Answers (B,) int64 of outputs (B, K); -1, no answer, where one of these is NaN or infinite."""
         if self.rule == "sign":
-            return (z[:, 0] > 0).to(torch.int64)
-        return z.argmax(1) if self.rule == "argmax" else z.argmin(1)
+            answers = (z[:, 0] > 0).to(torch.int64)
+        else:
+            answers = z.argmax(1) if self.rule == "argmax" else z.argmin(1)
+        return torch.where(z.isfinite().all(1), answers, -1)
 
     def rivals(self, predicted: Tensor) -> Tensor:
         """The other classes, in order, for each answer: (B,) -> (B, comparisons) int64."""
         others = torch.arange(self.classes - 1).expand(len(predicted), -1)
         return others + (others >= predicted[:, None])
+
+    def keeps_ties(self, predicted: Tensor) -> Tensor:
+        """Whether an answer (B,) holds too where its margin over a rival is zero: bool (B, comparisons)."""
+        if self.rule == "sign":
+            return (predicted == 0)[:, None]
+        return self.rivals(predicted) > predicted[:, None]
 
     def comparison(self, predicted: Tensor) -> Tensor:
         """Rows c with margin c . z for each rival: (B,) -> (B, comparisons, K), entries 0, 1, -1.
@@ -69,3 +78,17 @@ class Decision:
         eye = torch.eye(self.outputs, dtype=torch.float64)
         rows = eye[predicted][:, None, :] - eye[self.rivals(predicted)]
         return rows if self.rule == "argmax" else -rows
+
+
+def check_answers(answers: Tensor, index: Sequence[int] | None = None) -> None:
+    """Refuse inputs without an answer; `index` numbers them, by default 0, 1, ...
+
+    Raises:
+        InvalidInput: an answer is -1.
+    """
+    for i, answer in enumerate(answers.tolist()):
+        if answer < 0:
+            raise InvalidInput(
+                f"input {i if index is None else index[i]}: the network's outputs there are NaN or infinite in "
+                "float64, so it has no answer: look for weights or input numbers that are far too large"
+            )

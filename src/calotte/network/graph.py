@@ -145,6 +145,12 @@ class Network:
         """N: scalar ReLUs plus output comparisons."""
         return self.hidden_units + self.decision.comparisons
 
+    @cached_property
+    def multiplications(self) -> int:
+        """About what one pass through the network multiplies."""
+        ops = (node.op for node in self.nodes)
+        return sum(op.terms * math.prod(op.output_shape) for op in ops if isinstance(op, Affine))
+
     def unit_name(self, unit: int, predicted: int) -> str:
         """The name of one of the N hyperplanes of a cell with the answer `predicted`.
 

@@ -1,10 +1,8 @@
-"""Single precision: a float32 copy of a network, for searches that are re-checked and samples that are enclosed.
-
-It may live on another device than the network.
-"""
+"""Conversion: a copy of a network in another arithmetic, or on another device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,26 +11,32 @@ from torch import Tensor
 from calotte.network.affine import Affine, Sum
 from calotte.network.graph import Network
 
-__all__ = ["in_single"]
+__all__ = ["converted", "in_single"]
 
 
-def in_single(network: Network, device: str = "cpu") -> Network:
-    """The network with its coefficients rounded to float32: an approximation, for float32 inputs on `device` only."""
+def in_single(network: Network) -> Network:
+    """The network with its coefficients rounded to float32: an approximation, for searches that are re-checked."""
+    return converted(network, torch.float32)
+
+
+def converted(network: Network, dtype: torch.dtype, device: str = "cpu") -> Network:
+    """The network with coefficients of a type on a device, for inputs of that type there; it has no original."""
+
+    def moved(t: Tensor) -> Tensor:
+        return t.to(device, dtype)
+
     nodes = tuple(
-        replace(node, op=rounded(node.op, device)) if isinstance(node.op, Affine) else node for node in network.nodes
+        replace(node, op=with_tensors(node.op, moved)) if isinstance(node.op, Affine) else node
+        for node in network.nodes
     )
     return replace(network, nodes=nodes, original=None, clipping=None)
 
 
-def rounded(op: Affine, device: str) -> Affine:
-    """An affine map with float32 coefficients."""
+def with_tensors(op: Affine, moved: Callable[[Tensor], Tensor]) -> Affine:
+    """An affine map whose coefficients and offset are `moved`."""
     if isinstance(op, Sum):
         return op  # it has signs only
-
-    def to_single(t: Tensor) -> Tensor:
-        return t.to(device, torch.float32)
-
-    linear = op.with_coefficients(to_single)
+    linear = op.with_coefficients(moved)
     if linear is not op:
-        linear.offset = None if op.offset is None else to_single(op.offset)
+        linear.offset = None if op.offset is None else moved(op.offset)
     return linear

@@ -19,7 +19,7 @@ from scipy import stats
 from torch import Tensor
 
 from calotte.adversary import Witness, margins, nearest_misclassified
-from calotte.bounds import PROVED_RUNGS, Problem, Settings, relaxed_radius
+from calotte.bounds import PROVED_RUNGS, Problem, relaxed_radius
 from calotte.geometry import Geometry
 from calotte.noise import Sphere
 from calotte.paper.behaviour import DELTA
@@ -28,6 +28,7 @@ from calotte.paper.report import Table
 from calotte.plan import plan
 from calotte.printing import number, probability_text
 from calotte.sampling.monte_carlo import clopper_pearson, count_misclassified
+from calotte.settings import Settings
 
 __all__ = [
     "CONFIDENCE",
@@ -143,7 +144,10 @@ def measure_balls(subject: Subject, seed: int) -> Balls:
         adversarial=adversarial,
         theorem=largest["theorem"],
         cell=largest["cell"],
-        certified=torch.maximum(distances.rho, relaxed_radius(geometry, x, steps=6)),
+        certified=torch.maximum(
+            distances.rho,
+            relaxed_radius(problem, distances.rho, steps=6),
+        ),
         log_bound=log_bound.to(torch.float64),
         margin=margins(network.decision, network.forward(x), distances.predicted).amin(1),
         output_distance=distances.nearest[:, -network.decision.comparisons :].amin(1),

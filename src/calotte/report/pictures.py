@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calotte.assess import Assessment
+from calotte.assessment import Assessment
 from calotte.cell import Cell
 from calotte.printing import probability_text
 from calotte.report.files import write_whole

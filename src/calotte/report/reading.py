@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from calotte.adversary import Witness
-from calotte.assess import Assessment
+from calotte.assessment import Assessment
 from calotte.bounds import PROVED_RUNGS, Bound
 from calotte.plan import Plan
 from calotte.sampling.estimate import Estimate

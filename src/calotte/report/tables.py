@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from calotte.assess import Assessment
+from calotte.assessment import Assessment
 from calotte.bounds import Bound
 from calotte.cell import Cell
 from calotte.plan import Plan

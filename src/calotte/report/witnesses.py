@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from calotte.adversary import Witness
-from calotte.assess import Assessment
+from calotte.assessment import Assessment
 from calotte.report.files import make_folder, write_whole
 
 __all__ = ["load_witnesses", "save_witness", "save_witnesses"]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from calotte.assess import Assessment
+from calotte.assessment import Assessment
 from calotte.bounds import Bound
 from calotte.plan import Plan
 from calotte.printing import number, plain, probability_text

@@ -18,10 +18,10 @@ from calotte.normals import pull_back, row_norms
 from calotte.sampling.estimate import Estimator, Event, Measured
 from calotte.sampling.latent import Latent, NotAvailable
 from calotte.sampling.proposal import Proposal, resolved
+from calotte.streams import Stream
 
 __all__ = ["ALORE", "Alore", "relative_variance_bound"]
 
-_DRAW = 7  # purpose of random streams
 _CHUNK = 1024  # draws that share a generator
 _BLOCK = 256  # normals found together
 _DROPPED = 1e-9  # share of mu that the half-spaces left out may have together
@@ -63,7 +63,7 @@ class Alore(Estimator):
         total, squares, n = 0.0, 0.0, 0
         for chunk in range(math.ceil(self.draws / _CHUNK)):
             size = min(_CHUNK, self.draws - n)
-            _, over = union.draw(size, latent, latent.generator(chunk, _DRAW))
+            _, over = union.draw(size, latent, latent.generator(Stream.ALORE, chunk))
             inverse = 1.0 / (over >= union.heights).double().sum(1)
             total, squares, n = total + inverse.sum().item(), squares + (inverse**2).sum().item(), n + size
         mean = total / n

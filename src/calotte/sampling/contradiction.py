@@ -8,7 +8,7 @@ that are misclassified with their error enclosed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -19,10 +19,12 @@ from torch import Tensor
 from calotte.adversary import Witness
 from calotte.adversary.witness import certainly_wrong
 from calotte.bounds.ladder import Bound, Problem
+from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import Contradiction
 from calotte.network.enclosure import outputs
 from calotte.printing import number, probability_text
-from calotte.sampling.monte_carlo import CHUNK, chunk_generator
+from calotte.sampling.draws import Noisy, chunk_size
+from calotte.streams import Stream, generator
 
 __all__ = ["LEVEL", "binomial_tail", "check_radius", "check_samples"]
 
@@ -93,24 +95,38 @@ def check_samples(problem: Problem, i: int, bounds: Sequence[Bound]) -> None:
 def count_certain(problem: Problem, i: int, samples: int, log_p: float) -> tuple[int, Tensor | None]:
     """How many of `samples` fresh draws certainly change the answer of input i, and the first that does.
 
-    Counting ends early once the count rejects p <= exp(log_p) whatever the rest would be.
+    Counting ends early once the count rejects p <= exp(log_p) whatever the rest would be, and after as much time
+    again as the input had: draws that are not made count as unchanged.
     """
-    network, noise, x = problem.network, problem.noise, problem.x[i : i + 1]
-    answer = problem.predicted[i]
     count, first = 0, None
-    for chunk in range(math.ceil(samples / CHUNK)):
-        generator = chunk_generator(problem.settings.seed, problem.index[i], chunk, stream=1)
-        draws = noise.sample(CHUNK, network.d, generator)[: samples - chunk * CHUNK]
-        points = x + draws
-        likely = points[network.predict(points) != answer]
-        if len(likely):
-            wrong = certainly_wrong(network.decision, outputs(network, likely), answer.expand(len(likely)))
-            count += int(wrong.sum())
-            if first is None and wrong.any():
-                first = likely[wrong][0]
-        if binomial_tail(count, samples, log_p) < LEVEL:
-            break
+    try:
+        for wrong in certain_changes(problem, i, samples):
+            count += len(wrong)
+            if first is None and len(wrong):
+                first = wrong[0]
+            if binomial_tail(count, samples, log_p) < LEVEL:
+                break
+    except OutOfTime:
+        pass
     return count, first
+
+
+def certain_changes(problem: Problem, i: int, samples: int) -> Iterator[Tensor]:
+    """Points (n, d) of fresh draws in the whole space that certainly change the answer of input i, pass by pass."""
+    network, noise, answer = problem.network, problem.noise, problem.predicted[i]
+    noisy = Noisy(problem, i, reduced=False)
+    noisy.deadline = Deadline.after(problem.settings.time_limit)
+    chunk = chunk_size(problem.m)
+    for number, drawn in enumerate(range(0, samples, chunk)):
+        chosen = generator(Stream.FRESH_DRAWS, problem.settings.seed, problem.index[i], number)
+        u = noise.project(chunk, problem.m, problem.m, chosen)[: samples - drawn]
+        for part in torch.split(u, max(1, noisy.at_once // 4)):  # an enclosure takes about four passes' memory
+            likely = part[network.decision.decide(noisy.outputs(part)) != answer]
+            points = problem.x[i : i + 1] + noise.apply_map(likely, network.d)
+            if len(points):
+                enclosed = outputs(network, points)
+                points = points[certainly_wrong(network.decision, enclosed, answer.expand(len(points)))]
+            yield points
 
 
 def evidence(problem: Problem, i: int, point: Tensor) -> dict[str, Any]:

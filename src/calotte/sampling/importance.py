@@ -18,16 +18,17 @@ from calotte.bounds.ladder import Problem
 from calotte.sampling.estimate import Estimator, Measured
 from calotte.sampling.latent import Latent, NotAvailable
 from calotte.sampling.proposal import Proposal, caps, least_variance, resolved
+from calotte.streams import Stream
 
 __all__ = ["IMPORTANCE", "Importance"]
 
-_SEARCH, _PILOT, _CHOICE, _MAIN = 3, 4, 5, 6  # purposes of random streams
 _STEP, _AMPLIFICATIONS = math.sqrt(2.0), 20  # factor between amplifications of the noise, and how many are tried
 _ENOUGH = 1 / 16  # share of errors at which the search begins
 _ALIKE = (0.2, 0.7, 0.97)  # cosines from which on normals share a direction: three sets, the weights choose
 _MOST_DIRECTIONS, _MOST_NORMALS = 8, 64  # for each of these cosines; errors whose normals are taken
 _TEMPER = 0.25  # power of the weights that errors have in an average of normals
-_MARGIN = 0.1  # of the logarithm of a measure
+_MARGIN = 0.1  # of the logarithm of a measure: errors reach a little nearer than those that were seen,
+_NEARER = 6.0  # and with n seen by more than 6 / n once in e^6 times
 _HALVINGS = 12
 _WELL_SPREAD = 0.08  # effective sample size of a pilot run, per draw, that is good enough
 _LEAST_SIZE, _MOST_SHARE = 100.0, 0.1  # to report anything: effective size, share of the largest weight
@@ -69,13 +70,13 @@ class Importance(Estimator):
         pilots = self._search_all(problem, latent)
         for k in range(self.pilots):
             proposal = _optimal(problem, latent, pilots)
-            y, log_q = _errors(proposal, latent, self.pilot, latent.generator(k, _PILOT))
+            y, log_q = _errors(proposal, latent, self.pilot, latent.generator(Stream.IMPORTANCE_PILOT, k))
             pilots.append(Pilot(proposal, self.pilot, y))
             if k > 0 and len(y) and _effective_size(-log_q) >= _WELL_SPREAD * self.pilot:
                 break
         for attempt in range(1, self.attempts + 1):
             proposal = _optimal(problem, latent, pilots)
-            y, log_q = _errors(proposal, latent, self.draws, latent.generator(attempt, _MAIN))
+            y, log_q = _errors(proposal, latent, self.draws, latent.generator(Stream.IMPORTANCE, attempt))
             try:
                 return _weighed(-log_q, self.draws)
             except NotAvailable:
@@ -88,7 +89,7 @@ class Importance(Estimator):
         found, refusals = [], []
         for number in range(self.searches):
             try:
-                found.append(self._search(problem, latent, latent.generator(number, _SEARCH)))
+                found.append(self._search(problem, latent, latent.generator(Stream.IMPORTANCE_SEARCH, number)))
             except NotAvailable as refusal:
                 refusals.append(refusal)
         if not found:
@@ -130,7 +131,7 @@ def _errors(
 def _optimal(problem: Problem, latent: Latent, pilots: list[Pilot]) -> Proposal:
     """The best mixture of caps around the errors of all pilots, as draws from the mixture of their proposals."""
     y = torch.cat([pilot.y for pilot in pilots])
-    generator = latent.generator(len(pilots), _CHOICE)
+    generator = latent.generator(Stream.IMPORTANCE_CHOICE, len(pilots))
     parts = [math.log(one.n) + one.proposal.log_density(y @ one.proposal.directions.t()) for one in pilots]
     log_q = torch.stack(parts).logsumexp(0) - math.log(sum(one.n for one in pilots))
     return least_variance(_around(problem, latent, y, log_q, generator), y, log_q)
@@ -163,7 +164,7 @@ def _around(
         heights = chosen[members] @ v
         ends = torch.stack([heights.max() * (farther if heights.max() > 0 else 1.0), heights.min()])
         low, high = noise.standard_log_tail(resolved(noise, m, ends), m).tolist()
-        high = min(high + _MARGIN, 0.0)  # errors reach a little nearer than those that were seen
+        high = min(high + max(_MARGIN, _NEARER / int(members.sum())), 0.0)
         below, above = _rungs(16, high - low + 1.0), _rungs(4, -high)
         ladders.append(torch.cat([high - below, high + above[1:]]).to(torch.float64))
     return caps(noise, m, torch.stack([v for v, _ in directions]), ladders)

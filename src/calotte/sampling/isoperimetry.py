@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,14 +27,16 @@ from calotte.bounds.ladder import Bound, Problem, Rung
 from calotte.bounds.local import Local
 from calotte.bounds.localise import localise
 from calotte.bounds.union import log_sum_up
+from calotte.deadline import Deadline
 from calotte.noise import Ball, Gaussian, Noise
 from calotte.rounding import UNIT_ROUNDOFF, gamma
-from calotte.sampling.monte_carlo import CHUNK, chunk_generator, clopper_pearson
+from calotte.sampling.draws import Draws
+from calotte.sampling.monte_carlo import bound_of_draws, clopper_pearson, out_of_time
 from calotte.sphere import cap_angle, log_cap_angle
+from calotte.streams import Stream
 
 __all__ = ["ISOPERIMETRY", "log_far"]
 
-_STREAM = 5  # of draws: none that another method makes
 _HEIGHTS = 6  # good events tried
 _SCOUTS = 96  # draws that each of them is tried on
 _PILOTS = 16  # draws that show where distances lie
@@ -115,7 +118,7 @@ class _Search:
             lows, highs = torch.where(free, middle, lows), torch.where(free, highs, middle)
         return reached
 
-    def best(self, deadline: float) -> Choice | None:
+    def best(self) -> Choice | None:
         """The best good event and distance found; None where none promises anything."""
         found: Choice | None = None
         low, high = math.log(0.5), math.log(800.0)  # of log(-log budget)
@@ -130,7 +133,7 @@ class _Search:
                     found = Choice(local, distance, log_bound)
                 wanting = log_errors > local.log_missed
             low, high = (low, middle) if wanting else (middle, high)
-            if (local is not None and local.log_missed == -math.inf) or time.perf_counter() > deadline:
+            if (local is not None and local.log_missed == -math.inf) or self.problem.deadline.passed:
                 break  # no half-space was used: no event leaves more stable
         if found is None or found.log_bound >= 0.0:
             return None
@@ -151,15 +154,16 @@ def free_of_errors(local: Local, points: Tensor, distance: Tensor) -> Tensor:
     return torch.cat([free_within(local, *part) for part in parts])
 
 
-def drawn(problem: Problem, count: int) -> Tensor:
-    """The first `count` draws for the one input of a problem: coordinates (count, n) in the system of its normals."""
-    chain, m = problem.geometry.chain, problem.m
-    n = m if chain is None else problem.geometry.space.rows.shape[1]
-    chunks = []
-    for chunk in range(math.ceil(count / CHUNK)):
-        generator = chunk_generator(problem.settings.seed, problem.index[0], chunk, stream=_STREAM)
-        chunks.append(problem.noise.project(CHUNK, n, m, generator))
-    return torch.cat(chunks)[:count]
+def far_from_errors(choice: Choice, points: Iterator[Tensor], deadline: Deadline) -> tuple[int, int]:
+    """How many of points (n, k), chunk by chunk, there were until the deadline, and how many lie too near an error."""
+    drawn = missed = 0
+    for part in points:
+        if deadline.passed:
+            break
+        distance = torch.full((len(part),), choice.distance, dtype=torch.float64)
+        missed += len(part) - int(free_of_errors(choice.local, part, distance).sum())
+        drawn += len(part)
+    return drawn, missed
 
 
 @dataclass(frozen=True)
@@ -172,28 +176,32 @@ class Isoperimetry(Rung):
     def bound_one(self, problem: Problem) -> Bound:
         """The bound for a problem of one input."""
         settings, start = problem.settings, time.perf_counter()
-        deadline = start + settings.time_limit
         reason = self.refuses(problem)
         if reason is not None:
             return Bound(self.name, "confidence", 0.0, skipped=reason)
         choosing = min(settings.samples // 4, _MOST_CHOOSING)
-        points = drawn(problem, settings.samples)
-        choice = _Search(problem, points[:choosing], settings.samples - choosing).best(deadline)
-        log_p = 0.0
+        estimating = settings.samples - choosing
+        points = torch.cat(list(Draws(problem, 0, Stream.ISOPERIMETRY_CHOICE).noise(choosing)))
+        choice = _Search(problem, points, estimating).best()
+        log_p, drawn, cut_short = 0.0, 0 if problem.deadline.passed else estimating, None
         if choice is not None:
-            rest = points[choosing:]
-            free = 0
-            for part in torch.split(rest, CHUNK):
-                distance = torch.full((len(part),), choice.distance, dtype=torch.float64)
-                free += int(free_of_errors(choice.local, part, distance).sum())
-                if time.perf_counter() > deadline:
-                    reason = f"time limit of {settings.time_limit:g} s reached before {settings.samples} samples"
-                    return Bound(self.name, "confidence", 0.0, skipped=reason)
-            log_missed = clopper_pearson(len(rest) - free, len(rest), settings.confidence)
+            rest = Draws(problem, 0, Stream.ISOPERIMETRY).noise(estimating)
+            drawn, missed = far_from_errors(choice, rest, problem.deadline)
+            log_missed = bound_of_draws(missed, drawn, estimating, settings.confidence)
             errors = log_far(problem.noise, problem.m, log_missed, choice.distance)
             log_p = total(errors, choice.local.log_missed)
-        seconds = time.perf_counter() - start
-        return Bound(self.name, "confidence", log_p, seconds, settings.confidence, settings.samples, None)
+        if drawn < estimating:
+            cut_short = out_of_time(problem, choosing + drawn)
+        return Bound(
+            self.name,
+            "confidence",
+            log_p,
+            time.perf_counter() - start,
+            settings.confidence,
+            choosing + drawn,
+            skipped=cut_short if drawn == 0 else None,
+            cut_short=cut_short,
+        )
 
     def refuses(self, problem: Problem) -> str | None:
         """Why the rung does not apply, or None."""

@@ -11,18 +11,17 @@ chain of dense layers. Of the others only the norm matters: a state is z = (g_1,
 from __future__ import annotations
 
 import math
-import time
 
 import torch
 from torch import Tensor
 
 from calotte.bounds.ladder import Problem
+from calotte.deadline import OutOfTime
 from calotte.noise import Gaussian
-from calotte.sampling.monte_carlo import chunk_generator
+from calotte.sampling.draws import Noisy
+from calotte.streams import Stream, generator
 
 __all__ = ["Latent", "NotAvailable"]
-
-_BLOCK = 1024  # points evaluated together
 
 
 class NotAvailable(Exception):
@@ -44,19 +43,13 @@ class Latent:
         self._seed, self._index = problem.settings.seed, problem.index[i]
         self.row, self.x, self._answer = i, problem.x[i : i + 1], problem.predicted[i : i + 1]
         self.dimension = problem.m + (2 if self.noise.kind == "ball" else 0)
-        self.seen, self._start = problem.m, 0
-        self._rows: Tensor | None = None
-        if reduced and problem.geometry.chain is not None:
-            self._start = problem.geometry.chain.ends[0]
-            self._base = dict(self.network.values(self.x))[self._start].flatten(1)
-            self._rows = problem.geometry.space.rows.t().contiguous()
-            self.seen = len(self._rows)
+        self._noisy = Noisy(problem, i, reduced=reduced)
+        self.seen = self._noisy.seen
         self.calls = 0
-        self._deadline = time.perf_counter() + problem.settings.time_limit
 
-    def generator(self, chunk: int, purpose: int) -> torch.Generator:
-        """The generator of one chunk of draws; purposes (from 1 on) have streams of their own."""
-        return chunk_generator(self._seed, self._index, chunk, purpose)
+    def generator(self, stream: Stream, chunk: int = 0) -> torch.Generator:
+        """The generator of one chunk of a stream."""
+        return generator(stream, self._seed, self._index, chunk)
 
     def normals(self, n: int, generator: torch.Generator) -> Tensor:
         """n independent states (n, k + 1)."""
@@ -92,17 +85,11 @@ class Latent:
         Raises:
             NotAvailable: the time limit has passed.
         """
-        found = []
-        for part in torch.split(y, _BLOCK):
-            if time.perf_counter() > self._deadline:
-                raise NotAvailable("the time limit was reached")
-            self.calls += len(part)
-            u = self.noise.size * part[:, :-1]
-            if self._rows is not None:
-                found.append(self.network.forward(torch.addmm(self._base, u, self._rows), self._start))
-            else:
-                found.append(self.network.forward(self.x + self.noise.apply_map(u, self.network.d)))
-        return torch.cat(found)
+        self.calls += len(y)
+        try:
+            return self._noisy.outputs(self.noise.size * y[:, :-1])
+        except OutOfTime as late:
+            raise NotAvailable(str(late)) from None
 
     def margins(self, y: Tensor) -> Tensor:
         """Margins (n, comparisons) of the answer over each rival under standard noise y (n, k + 1).

@@ -21,8 +21,9 @@ from scipy import special
 
 from calotte.bounds.ladder import Decided
 from calotte.errors import InvalidInput
+from calotte.settings import check_delta
 
-__all__ = ["Outcome", "check_delta", "decide", "least_samples", "log_martingale", "upper_limit"]
+__all__ = ["Outcome", "decide", "least_samples", "log_martingale", "upper_limit"]
 
 _A = 0.5
 
@@ -71,12 +72,6 @@ def decide(counts: Iterable[tuple[int, int]], delta: float, confidence: float) -
     return Outcome(decision, n, k, upper_limit(k, n, delta, confidence))
 
 
-def check_delta(delta: float) -> None:
-    """Refuse a probability that is none."""
-    if not 0 < delta < 1:
-        raise InvalidInput(f"delta must lie strictly between 0 and 1, came {delta}")
-
-
 def log_martingale(k: int, n: int, p: float, delta: float) -> tuple[float, float]:
     """log M_n(p) with the mixture that is meant for delta, and a bound on its rounding error."""
     b = _A * (1.0 - delta) / delta
@@ -108,11 +103,13 @@ def upper_limit(k: int, n: int, delta: float, confidence: float) -> float:
     return min(0.0, high + 1e-12 * abs(high) + 1e-15) if high < 0 else 0.0
 
 
-def least_samples(delta: float, confidence: float) -> int:
-    """The least number of draws after which "yes" can be said: with none of them misclassified."""
+def least_samples(delta: float, confidence: float) -> float:
+    """The least number of draws after which "yes" can be said: with none of them misclassified; inf beyond 2^62."""
     low, high = 0, 1
     while not rejected(0, high, delta, delta, confidence):
         low, high = high, 2 * high
+        if high > 2**62:
+            return math.inf
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if rejected(0, middle, delta, delta, confidence) else (middle, high)

@@ -18,10 +18,10 @@ from torch import Tensor
 from calotte.bounds.ladder import Problem
 from calotte.sampling.estimate import Estimator, Measured
 from calotte.sampling.latent import Latent, NotAvailable
+from calotte.streams import Stream
 
 __all__ = ["SPLITTING", "Splitting"]
 
-_PILOT, _MAIN = 1, 2  # purposes of random streams
 _LOG_REFERENCE, _GROWTH = math.log(3e-5), 4.5
 _ACCEPTANCE = 0.4  # share of moves to be accepted
 _LEAST_PROGRESS = 0.02  # share of pilot states that must lie below a plateau to go on from there
@@ -74,7 +74,7 @@ class Splitting(Estimator):
 
     def _choose_levels(self, latent: Latent) -> tuple[list[Level], float]:
         """Levels that a pilot run falls through, the last one 0, and its rough log p."""
-        generator = latent.generator(0, _PILOT)
+        generator = latent.generator(Stream.SPLITTING_PILOT)
         z = latent.normals(self.pilot, generator)
         h = latent.margin(latent.on_support(z))
         levels: list[Level] = []
@@ -95,7 +95,7 @@ class Splitting(Estimator):
 
     def _replicate(self, latent: Latent, levels: list[Level], chains: int) -> Tensor:
         """log of the estimate of every replicate (replicates,), levels and steps fixed; -inf where all died out."""
-        generator = latent.generator(0, _MAIN)
+        generator = latent.generator(Stream.SPLITTING)
         states = chains * (self.moves + 1)
         z = latent.normals(self.replicates * states, generator)
         h = latent.margin(latent.on_support(z))

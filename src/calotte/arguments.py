@@ -1,0 +1,82 @@
+"""Arguments: what comes in through the front doors, refused in words where it makes no sense."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from calotte.errors import InvalidInput
+from calotte.network.graph import Network
+from calotte.noise import Noise
+from calotte.settings import Settings
+
+__all__ = ["check_index", "check_kinds", "check_labels", "check_outputs"]
+
+
+def check_outputs(network: Network, x: Tensor, index: int) -> None:
+    """Refuse an input (d,) at which the network has no answer.
+
+    Raises:
+        InvalidInput: outputs there overflow.
+    """
+    if not bool(network.forward(x[None]).isfinite().all()):
+        raise InvalidInput(
+            f"input {index}: the network's outputs there are not finite numbers (weights or inputs too large for "
+            "float64): rescale them, or leave the input out with --index"
+        )
+
+
+def check_kinds(network: object, noise: object, settings: object) -> None:
+    """Refuse arguments of the wrong kind in words, before they fail in the middle of something.
+
+    Raises:
+        InvalidInput: no Network, no Noise or no Settings.
+    """
+    if not isinstance(network, Network):
+        raise InvalidInput(f"network: expected a calotte Network, came {kind(network)}")
+    if not isinstance(noise, Noise):
+        raise InvalidInput(f"noise: expected calotte.Sphere(eps), Ball(eps) or Gaussian(sigma), came {kind(noise)}")
+    if not isinstance(settings, Settings):
+        raise InvalidInput(f"settings: expected calotte.Settings(...), came {kind(settings)}")
+
+
+def kind(value: object) -> str:
+    """What a value is, for messages."""
+    return f"{type(value).__name__} {value!r}" if isinstance(value, int | float | str) else type(value).__name__
+
+
+def check_index(index: Sequence[int] | None, rows: int) -> list[int]:
+    """The number of each row: as given, or 0, 1, ...
+
+    Raises:
+        InvalidInput: another number of indices than rows.
+    """
+    numbers = list(range(rows)) if index is None else [int(i) for i in index]
+    if len(numbers) != rows:
+        raise InvalidInput(f"{len(numbers)} indices for {rows} inputs")
+    return numbers
+
+
+def check_labels(labels: ArrayLike | None, rows: int, classes: int) -> list[int] | None:
+    """Labels as a list of ints, one for each row.
+
+    Raises:
+        InvalidInput: another number of labels, labels that are no whole numbers or no classes of the network.
+    """
+    if labels is None:
+        return None
+    values = torch.as_tensor(labels).flatten()
+    if len(values) != rows:
+        raise InvalidInput(f"{len(values)} labels for {rows} inputs: one label a row is needed")
+    if values.is_floating_point() and not bool((values == values.round()).all()):
+        raise InvalidInput("labels must be whole numbers")
+    outside = (values < 0) | (values >= classes)
+    if outside.any():
+        bad = int(outside.nonzero()[0])
+        raise InvalidInput(
+            f"label {values[bad].item()} of input {bad} is no class: the network has 0 to {classes - 1}"
+        )
+    return [int(value) for value in values.tolist()]

@@ -1,0 +1,62 @@
+"""Forms: affine functions of the noise that lie below some values, with the errors of their coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotte.geometry import signed_distances
+from calotte.rounding import VALUE_SLACK, gamma
+
+__all__ = ["Form", "LinearBounds"]
+
+
+class LinearBounds:
+    """Functions a.r + c below some values, for a batch: norms of a in u-space, and c rounded down.
+
+    Attributes:
+        constant: (B, R) lower ends of c.
+        norm: (B, R) ||S' a|| as computed; the exact one is within `norm_error` and relative `accuracy`.
+    """
+
+    def __init__(self, constant: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float) -> None:
+        self.constant, self.norm, self.norm_error, self.accuracy = constant, norm, norm_error, accuracy
+
+    def lowest(self, reach: Tensor) -> Tensor:
+        """Lower bounds (B, R) on a.r + c in the half-space a.r >= -reach ||a||, reach (B, 1) > 0; rounded down."""
+        norm = (self.norm * (1.0 + self.accuracy) + self.norm_error) * (1.0 + gamma(4))
+        lowest = self.constant - reach * norm * (1.0 + gamma(4))
+        lowest = lowest - gamma(4) * (self.constant.abs() + lowest.abs()) - VALUE_SLACK
+        return torch.where(lowest.isnan(), -torch.inf, lowest)
+
+    def without(self, gone: Tensor) -> LinearBounds:
+        """The same but for functions (B, R) that are known never to matter: they become the constant 1."""
+        constant = torch.where(gone, 1.0, self.constant)
+        norm, error = (torch.where(gone, 0.0, t) for t in (self.norm, self.norm_error))
+        return LinearBounds(constant, norm, error, self.accuracy)
+
+    def distances(self) -> Tensor:
+        """Lower ends (B, R) of the signed distances c / ||a|| of r = 0 to the hyperplane a.r + c = 0."""
+        error = torch.zeros_like(self.constant)
+        return signed_distances(self.constant, error, self.norm, self.norm_error, self.accuracy)[1]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Values as affine functions a.u + b.h + c of the noise u and of activations h, enclosed, for a batch.
+
+    Attributes:
+        constant, error: (B, R) c, as computed, and a bound on the error of the whole form.
+        normal: (B, R, n) coordinates of S' a in an orthonormal system of u-space.
+        normal_error, accuracy: the exact vector is within `normal_error` (B, R) and relative `accuracy`.
+        activations: ReLU node -> (B, R, number kept) coefficients b, exact.
+    """
+
+    constant: Tensor
+    error: Tensor
+    normal: Tensor
+    normal_error: Tensor
+    accuracy: float
+    activations: dict[int, Tensor]
