@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from shell import run, same, save_model
 
 import calotte
 from calotte import cli
@@ -22,53 +21,6 @@ from calotte.assess import RUNGS
 from calotte.bounds import PROVED_RUNGS
 from calotte.models.onnx import load
 from calotte.settings import Settings
-
-
-def save_model(path: Path, d: int = 6, classes: int = 3, hidden: int = 8, operator: str = "Relu") -> Path:
-    rng = np.random.default_rng(5)
-    weights = {
-        "w1": rng.standard_normal((hidden, d)) / math.sqrt(d),
-        "b1": 0.3 * rng.standard_normal(hidden),
-        "w2": rng.standard_normal((classes, hidden)) / math.sqrt(hidden),
-        "b2": 0.1 * rng.standard_normal(classes),
-    }
-    nodes = [
-        helper.make_node("Gemm", ["x", "w1", "b1"], ["h"], "first", transB=1),
-        helper.make_node(operator, ["h"], ["a"], "hidden"),
-        helper.make_node("Gemm", ["a", "w2", "b2"], ["y"], "last", transB=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", d])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", classes])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    save_model(tmp_path / "net.onnx")
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "in.npz", x=rng.standard_normal((7, 6)), y=rng.integers(0, 3, 7))
-    return tmp_path
-
-
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["calotte", *line.split()])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    out, err = capsys.readouterr()
-    return int(stop.value.code or 0), out, err
-
-
-def same(line: str) -> dict[str, object]:
-    """A line without what differs between two runs that say the same."""
-    found = json.loads(re.sub(r'"seconds": [\d.e-]+', '"seconds": 0', line))
-    return {key: value for key, value in found.items() if key != "run"}
 
 
 def test_json_lines_are_the_contract(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]

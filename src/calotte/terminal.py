@@ -19,13 +19,24 @@ __all__ = ["Record", "Watch", "collect", "output", "print_line", "print_table", 
 
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 """No text of the user's, nor of a model, is read as markup."""
-stderr = Console(stderr=True, **PLAIN)
+CLOSED = "standard output was closed before the end"
 _FIRST_LINE, _LINES_APART = 10.0, 30.0  # seconds to the first line of progress in a log, and between lines
+
+
+class Terminal(Console):
+    """A console whose end is an error like others."""
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more."""
+        raise CannotWrite(CLOSED)
+
+
+stderr = Terminal(stderr=True, **PLAIN)
 
 
 def output(as_json: bool) -> Console:
     """Where tables go: standard output, or standard error where that is for JSON."""
-    return stderr if as_json else Console(**PLAIN)
+    return stderr if as_json else Terminal(**PLAIN)
 
 
 def print_table(console: Console, make: Callable[[int | None], Table], wide: bool) -> None:
@@ -136,6 +147,6 @@ def print_line(line: str) -> None:
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        raise
+        raise CannotWrite(CLOSED) from None
     except OSError as error:
         raise CannotWrite(f"cannot write to standard output: {error.strerror or error}") from None

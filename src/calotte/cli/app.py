@@ -75,9 +75,6 @@ def main() -> None:
         fail(str(stop), INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
-    except BrokenPipeError:
-        forget_output()
-        fail("standard output was closed before the end", 2)
     except OSError as error:
         forget_output()
         where = f" {error.filename}" if error.filename else ""

@@ -144,8 +144,8 @@ def assess(
     notices(network, data)
     if delta is not None and samples < least_samples(delta, confidence):
         least = least_samples(delta, confidence)
-        remedy = ": no number of samples can say it" if math.isinf(least) else f" before {least} samples: raise --samples"
-        stderr.print(f"notice: no 'yes' to p <= {delta!r}{remedy}", soft_wrap=True)
+        when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
+        stderr.print(f"notice: no 'yes' to p <= {delta!r}{when}", soft_wrap=True)
     witnesses = load_witnesses(folder.folder) if folder else {}
 
     def keep(one: Assessment) -> Assessment:

@@ -76,9 +76,6 @@ def run_through(
             found += collect(start(data.taken(places), watch), watch, takers, keep)
     except KeyboardInterrupt:
         raise Interrupted(_interrupted(watch, folder, as_json)) from None
-    finally:
-        if folder is not None:
-            folder.close()
     return found
 
 

@@ -11,7 +11,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -91,7 +91,6 @@ class RunFolder:
             write_whole(about, lambda part: part.write_text(text, encoding="utf-8"))
         self.run = sha256_of(about)
         self.finished = self._lines()
-        self._file: IO[bytes] | None = None
 
     def _refuse_another(self, about: Path, description: Mapping[str, Any]) -> None:
         try:
@@ -139,15 +138,8 @@ class RunFolder:
         Raises:
             CannotWrite: the disk refuses; the lines before it stay.
         """
-        with writing(self.path):
-            if self._file is None:
-                self._file = self.path.open("ab", buffering=0)
-            self._file.write(text.encode() + b"\n")
-
-    def close(self) -> None:
-        """No more lines."""
-        if self._file is not None:
-            self._file.close()
+        with writing(self.path), self.path.open("ab") as file:
+            file.write(text.encode() + b"\n")
 
 
 def _flat(entries: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
