@@ -15,7 +15,18 @@ from rich.table import Table
 
 from calotte.errors import CannotWrite
 
-__all__ = ["Record", "Watch", "collect", "output", "print_line", "print_table", "seconds_text", "stderr"]
+__all__ = [
+    "PLAIN",
+    "Record",
+    "Terminal",
+    "Watch",
+    "collect",
+    "output",
+    "print_line",
+    "print_table",
+    "seconds_text",
+    "stderr",
+]
 
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 """No text of the user's, nor of a model, is read as markup."""

@@ -22,7 +22,7 @@ from calotte.printing import lower_text, number, plain, probability_text
 from calotte.report.words import rungs_of
 from calotte.sampling.estimate import Event
 
-__all__ = ["assessment_table", "by_risk", "cell_table", "plan_table"]
+__all__ = ["SHORT", "assessment_table", "by_risk", "cell_table", "plan_table"]
 
 SHORT = {
     "relaxation": "relax.",
@@ -190,7 +190,7 @@ def fitting(title: str, columns: list[Column], caption: str, width: int | None) 
         return SHORT.get(column.name, column.name)
 
     if width is None or _width(columns, full, 2) <= width:
-        return _table(title, columns, full, 2, caption)
+        return _table(title, columns, full, 2, caption, width)
     gap = 2 if _width(columns, short, 2) <= width else 1
     left_out = []
     spare = [column for column in columns if not column.needed]
@@ -204,14 +204,16 @@ def fitting(title: str, columns: list[Column], caption: str, width: int | None) 
         caption += f"; {', '.join(SHORT[name] for name in shortened)}: {', '.join(shortened)}"
     if left_out:
         caption += f"; left out to fit: {', '.join(left_out)} (--wide shows them)"
-    return _table(title, columns, short, gap, caption)
+    return _table(title, columns, short, gap, caption, width)
 
 
 def _width(columns: list[Column], heading: Callable[[Column], str], gap: int) -> int:
     return sum(column.width(heading(column)) + gap for column in columns) - gap
 
 
-def _table(title: str, columns: list[Column], heading: Callable[[Column], str], gap: int, caption: str) -> Table:
+def _table(
+    title: str, columns: list[Column], heading: Callable[[Column], str], gap: int, caption: str, width: int | None
+) -> Table:
     table = Table(
         title=Text(title),
         caption=Text(caption),
@@ -221,7 +223,7 @@ def _table(title: str, columns: list[Column], heading: Callable[[Column], str], 
         show_edge=False,
         padding=(0, 0, 0, gap - 1),
         pad_edge=False,
-        min_width=min(78, len(title)),
+        min_width=min(len(title), 78 if width is None else width),
     )
     two_lines = any(column.below for column in columns)
     for column in columns:
