@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import math
@@ -11,12 +12,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from shell import run, same, save_model
 
 import calotte
-from calotte import cli
 from calotte.assess import RUNGS
 from calotte.bounds import PROVED_RUNGS
 from calotte.models.onnx import load
@@ -172,6 +173,19 @@ def test_clipping_is_announced(here: Path, capsys, monkeypatch) -> None:  # type
 
 
 BAD = {
+    "layout of no image": ("assess net.onnx in.npz --eps 1 --layout NHWC", "three axes"),
+    "an unknown layout": ("assess net.onnx in.npz --eps 1 --layout CHW", "--layout"),
+    "an unknown output": ("assess net.onnx in.npz --eps 1 --output z", "z"),
+    "two dashes": ("assess net.onnx in.npz --eps 1 --1", "--1"),
+    "a number with two dashes": ("assess net.onnx in.npz --eps --1", "--eps"),
+    "samples as a float": ("assess net.onnx in.npz --eps 1 --samples 1e9", "--samples"),
+    "infinite memory": ("assess net.onnx in.npz --eps 1 --memory-limit inf", "memory"),
+    "infinite memory of a plan": ("plan net.onnx in.npz --delta 0.1 --memory-limit inf", "memory"),
+    "infinite memory of a cell": ("cell net.onnx in.npz --memory-limit inf", "memory"),
+    "time of a cell": ("cell net.onnx in.npz --time-limit nan", "time"),
+    "delta NaN": ("plan net.onnx in.npz --delta nan", "delta"),
+    "markup in a name": ("assess net[/b].onnx in.npz --eps 1", "net[/b].onnx"),
+    "markup in the inputs": ("assess net.onnx [red]in.npz --eps 1", "[red]in.npz"),
     "clip upside down": ("assess net.onnx in.npz --eps 1 --clip 1 0", "low < high"),
     "clip with one end": ("assess net.onnx in.npz --eps 1 --clip 1", "clip"),
     "missing model": ("assess no.onnx in.npz --eps 1", "no.onnx"),
@@ -292,6 +306,35 @@ def test_csv_with_header_and_labels(here: Path, capsys, monkeypatch) -> None:  #
     assert strip.sub("", from_csv) == strip.sub("", run(capsys, monkeypatch, line.format("in.npz"))[1])
 
 
+@pytest.mark.parametrize("delta", [1e-13, 1e-300])
+def test_deltas_beyond_all_samples_are_answered(here: Path, capsys, monkeypatch, delta: float) -> None:  # type: ignore[no-untyped-def]
+    line = "assess net.onnx in.npz --eps 0.2 --index 0 --rungs sampling --samples 2000 --no-search --json"
+    status, out, err = run(capsys, monkeypatch, f"{line} --delta {delta}")
+    assert status == 0, err
+    assert json.loads(out)["bounds"][0]["decision"] != "yes"
+    assert "whatever --samples" in err
+    status, out, _ = run(capsys, monkeypatch, f"plan net.onnx in.npz --index 0 --rungs cell --delta {delta} --json")
+    assert status == 0
+    assert json.loads(out)["largest_eps"]["cell"] >= json.loads(out)["distance"] > 0
+
+
+def test_names_of_models_with_markup_are_printed_as_they_are(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    model = onnx.load(here / "net.onnx")
+    model.graph.node[1].name = "act[/b][red]:smile:"
+    (here / "a[b]").mkdir()
+    onnx.save(model, here / "a[b]" / "[bold].onnx")
+    for line in ("assess a[b]/[bold].onnx in.npz --eps 5 --out a[b]/[i]", "plan a[b]/[bold].onnx in.npz --delta 0.1"):
+        status, out, err = run(capsys, monkeypatch, f"{line} --rungs theorem,cell")
+        assert status == 0, err
+    assert (here / "a[b]" / "[i]" / "assessments.jsonl").exists()
+    status, out, err = run(capsys, monkeypatch, "cell a[b]/[bold].onnx in.npz --out a[b]/[i].csv")
+    assert status == 0, err
+    assert "act[/b][red]:smile:[" in out
+    assert "wrote a[b]/[i].csv" in err
+    with open(here / "a[b]" / "[i].csv", newline="") as file:
+        assert {row["unit"] for row in csv.DictReader(file)} >= {f"act[/b][red]:smile:[{k}]" for k in range(8)}
+
+
 def test_bytes_draw_a_warning(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     np.save(here / "bytes.npy", np.arange(12.0).reshape(2, 6) * 20)
     assert "divide by 255" in run(capsys, monkeypatch, "assess net.onnx bytes.npy --eps 1 --rungs cell")[2]
@@ -336,13 +379,6 @@ def test_interrupt_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None
     assert (here / "res" / "assessments.jsonl").read_text() == whole
     fresh = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json")[1]
     assert [same(line) for line in whole.splitlines()] == [same(line) for line in fresh.splitlines()]
-
-
-def test_every_command_is_documented() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    for command in cli.app.registered_commands:
-        assert command.callback is not None
-        assert f"calotte {command.callback.__name__}" in readme
 
 
 def test_the_installed_command_runs(here: Path) -> None:

@@ -245,6 +245,15 @@ def test_layouts_put_every_pixel_in_its_place() -> None:
         Inputs(channels_last, None, [0, 1]).fitted(image_network(3, 4, 5))
 
 
+def test_what_a_flat_side_leaves_open_is_said() -> None:
+    for rows, shape, open_order in (
+        ((3, 4, 5), (60,), True), ((60,), (3, 4, 5), True), ((4, 15), (60,), False), ((60,), (1, 4, 15), False),
+        ((3, 4, 5), (3, 4, 5), False),
+    ):  # fmt: skip
+        notices = Inputs(np.ones((2, *rows)), None, [0, 1]).fitted(image_network(*shape)).notices
+        assert ["in the order of their numbers" in notice for notice in notices] == [True] * open_order
+
+
 @pytest.mark.parametrize(
     ("x", "shape", "said"),
     [

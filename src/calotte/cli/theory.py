@@ -67,7 +67,7 @@ def theory(
         case _:
             raise AssertionError("one is missing, and the others are numbers")
     if as_json:
-        answer = given | {asked: None if found == math.inf else found}
+        answer = {name: None if value == math.inf else value for name, value in (given | {asked: found}).items()}
         print_line(json.dumps({"asked": asked, "statement": statement} | answer, allow_nan=False))
     else:
         print_line(f"{statement}: {said}")

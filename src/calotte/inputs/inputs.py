@@ -77,6 +77,10 @@ class Inputs:
         except InvalidInput as error:
             hint = _hint(data.x, network) if data.x.ndim == 2 and data.x.shape[1] != network.d else None
             raise InvalidInput(f"{error}{f'; {hint}' if hint else ''}") from None
+        rows, shape = data.x.shape[1:], network.input_shape
+        if (sum(size > 1 for size in rows) > 2) != (sum(size > 1 for size in shape) > 2):
+            notice = f"inputs of shape {rows} are taken in the order of their numbers, the network's shape is {shape}"
+            return replace(data, notices=(*data.notices, notice))
         return data
 
     def _with_labels_by_name(self) -> Inputs:
