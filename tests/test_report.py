@@ -166,8 +166,9 @@ def test_rungs_that_say_nothing_are_explained(found: list[Assessment]) -> None:
     assert "calotte plan --delta 1e-3 --noise sphere --rungs theorem,cell,relaxation" in line
     on = [replace(one, distance=0.0, nearest_unit="pool[3]") for one in off]
     lines = remarks(on)
-    assert [line.split(":")[0] for line in lines] == ["theorem", "cell", "relaxation"]
-    assert all("pool[3]" in line and "average pooling" in line for line in lines[:2])
+    assert [line.split(":")[0] for line in lines] == ["theorem, cell", "relaxation"]
+    assert "pool[3]" in lines[0]
+    assert "average pooling" in lines[0]
     assert not remarks([with_bounds(one, bound_of("cell", -0.1)) for one in found])
 
 
@@ -186,9 +187,9 @@ def test_plans_say_what_is_skipped_and_speak_of_sigma_for_gaussians(plans: list[
     assert "Largest sigma of gaussian noise with p <= 0.001 proved" in text
     assert entries(plan_table([one]), 0)[2:5] == ["0", "0.00125*", "-"]
     lines = plan_remarks([one])
-    assert [line.split(":")[0] for line in lines] == ["theorem", "* cell", "branching"]
-    assert "average pooling" in lines[0]
-    assert "too slow so far on a graph" in lines[2]
+    assert [line.split(":")[0] for line in lines] == ["* cell", "branching", "theorem"]
+    assert "too slow so far on a graph" in lines[1]
+    assert "average pooling" in lines[2]
     assert "Largest eps of sphere noise" in printed(plan_table(plans), 80)
     assert entries(plan_table(plans[:1]), 0)[2:-1] == [lower_text(value) for value in eps.values()]
 

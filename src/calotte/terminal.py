@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from calotte.errors import CannotWrite
+from calotte.printing import plain
 
 __all__ = [
     "PLAIN",
@@ -24,6 +25,7 @@ __all__ = [
     "output",
     "print_line",
     "print_table",
+    "say",
     "seconds_text",
     "stderr",
 ]
@@ -55,6 +57,11 @@ def print_table(console: Console, make: Callable[[int | None], Table], wide: boo
     table = make(None if wide else console.width)
     unbounded = console.options.update(max_width=10_000)
     console.print(table, crop=False, width=max(console.width, console.measure(table, options=unbounded).maximum))
+
+
+def say(console: Console, text: str) -> None:
+    """A line of text without control characters: broken between words on a terminal, never in a file."""
+    console.print(plain(text), soft_wrap=not console.is_terminal)
 
 
 class Record(Protocol):

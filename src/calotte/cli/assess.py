@@ -119,7 +119,7 @@ def assess(
     from calotte.report.words import remarks, summary
     from calotte.sampling.sequential import least_samples
     from calotte.terminal import output as console_for
-    from calotte.terminal import print_table, stderr
+    from calotte.terminal import print_table, say, stderr
 
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
     settings = replace(settings, delta=delta, search=search, device=device.value)
@@ -145,7 +145,7 @@ def assess(
     if delta is not None and samples < least_samples(delta, confidence):
         least = least_samples(delta, confidence)
         when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
-        stderr.print(f"notice: no 'yes' to p <= {delta!r}{when}", soft_wrap=True)
+        say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
     witnesses = load_witnesses(folder.folder) if folder else {}
 
     def keep(one: Assessment) -> Assessment:
@@ -166,10 +166,10 @@ def assess(
     console = console_for(as_json)
     print_table(console, lambda width: assessment_table(found, width), wide)
     for line in (summary(found), *remarks(found)):
-        console.print(line, soft_wrap=True)
+        say(console, line)
     if folder is not None:
         written = write_pictures(found, data, folder)
-        console.print(f"wrote {', '.join(written[:-1])} and {written[-1]}", soft_wrap=True)
+        say(console, f"wrote {', '.join(written[:-1])} and {written[-1]}")
 
 
 def write_pictures(found: list[Assessment], data: Inputs, folder: RunFolder) -> list[str]:

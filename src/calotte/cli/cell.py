@@ -68,7 +68,7 @@ def cell(
     from calotte.report.files import check_place
     from calotte.report.tables import cell_table
     from calotte.terminal import output as console_for
-    from calotte.terminal import print_line, print_table, stderr
+    from calotte.terminal import print_line, print_table, say, stderr
 
     settings = make_settings(1, 0.5, 0, None, memory_limit)
     if out is not None:
@@ -84,7 +84,7 @@ def cell(
     print_table(console_for(as_json), lambda _: cell_table(here, faces), wide)
     if out is not None:
         save_cell(here, faces, out)
-        stderr.print(f"wrote {out}", soft_wrap=True)
+        say(stderr, f"wrote {out}")
 
 
 def cell_dict(here: Cell, index: int, faces: Tensor) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from calotte.models.onnx import load
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise, make_noise, noise_map
-from calotte.printing import plain
 from calotte.settings import Settings
-from calotte.terminal import stderr
+from calotte.terminal import say, stderr
 
 __all__ = ["make_settings", "notices", "open_both", "open_noise", "range_warning", "split_names"]
 
@@ -65,7 +64,7 @@ def split_names(text: str) -> list[str]:
 def notices(network: Network, data: Inputs) -> None:
     """Say what was loaded, the accuracy where labels are known, and what looks wrong."""
     for notice in (*network.notices, *data.notices):
-        stderr.print(f"notice: {plain(notice)}", soft_wrap=True)
+        say(stderr, f"notice: {notice}")
     layers, comparisons = len(network.relus), network.decision.comparisons
     stderr.print(
         f"N = {network.units}: {network.hidden_units} ReLUs in {layers} layers, {comparisons} comparisons of outputs",
@@ -77,19 +76,19 @@ def notices(network: Network, data: Inputs) -> None:
         stderr.print(f"accuracy {right:.4f} on {len(x)} labelled inputs")
     warning = range_warning(network, x, None if data.labels is None else torch.from_numpy(data.labels))
     if warning is not None:
-        stderr.print(f"warning: {warning}", soft_wrap=True)
+        say(stderr, f"warning: {warning}")
     if network.clipping is not None:
         low, high = network.clipping.low, network.clipping.high
         edge = int(((x == low) | (x == high)).any(1).sum())
         if edge:
-            stderr.print(
+            say(
+                stderr,
                 f"notice: {edge} of {len(x)} inputs have entries at {low:g} or {high:g}, where the clipping bends: "
                 "rungs theorem and cell say nothing about them, the certified radius carries over",
-                soft_wrap=True,
             )
         outside = int(((x < low) | (x > high)).any(1).sum())
         if outside:
-            stderr.print(f"warning: {outside} of {len(x)} inputs lie outside of the clipping range", soft_wrap=True)
+            say(stderr, f"warning: {outside} of {len(x)} inputs lie outside of the clipping range")
 
 
 def range_warning(network: Network, x: Tensor, labels: Tensor | None) -> str | None:

@@ -19,12 +19,12 @@ def paper(
     """Check the paper's theorems by sampling, measure what its promise rests on, draw its figures (a minute)."""
     import calotte.paper
     from calotte.report.files import make_folder
-    from calotte.terminal import output, stderr
+    from calotte.terminal import output, say, stderr
 
     make_folder(out)
     console = output(as_json=False)
     console.width = max(console.width, 120)  # the widest tables have ten columns: wrapped lines beat cut numbers
     report = calotte.paper.run(out, seed=seed, done=lambda section: console.print(calotte.paper.render(section)))
-    stderr.print(f"wrote {out}: figures as .pdf and .png, paper.md, paper.json", soft_wrap=True)
+    say(stderr, f"wrote {out}: figures as .pdf and .png, paper.md, paper.json")
     if not report.held:
         raise RuntimeError(f"a statement was violated, by sampling: {'; '.join(report.violations)}")

@@ -73,7 +73,7 @@ def plan(
     from calotte.report.tables import plan_table
     from calotte.report.words import plan_remarks
     from calotte.terminal import output as console_for
-    from calotte.terminal import print_table
+    from calotte.terminal import print_table, say
 
     settings = make_settings(1, 0.5, 0, time_limit, memory_limit)
     network, data = open_both(model, inputs, decision, output, layout, index, clip)
@@ -101,6 +101,6 @@ def plan(
     console = console_for(as_json)
     print_table(console, lambda width: plan_table(found, width=width), wide)
     for line in plan_remarks(found):
-        console.print(line, soft_wrap=True)
+        say(console, line)
     if folder is not None:
-        console.print(f"wrote {folder.path} and run.json", soft_wrap=True)
+        say(console, f"wrote {folder.path} and run.json")

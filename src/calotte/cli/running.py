@@ -16,7 +16,7 @@ from calotte.errors import Interrupted
 from calotte.inputs import Inputs
 from calotte.network.graph import Network
 from calotte.report.folder import RunFolder, describe
-from calotte.terminal import Record, Watch, collect, print_line, stderr
+from calotte.terminal import Record, Watch, collect, print_line, say, stderr
 
 __all__ = ["open_folder", "run_through"]
 
@@ -62,7 +62,7 @@ def run_through(
     """
     kept = [] if folder is None else [line for line in folder.finished if line["index"] in data.index]
     if folder is not None and kept:
-        stderr.print(f"{len(kept)} of {len(data.index)} inputs are finished in {folder.path}", soft_wrap=True)
+        say(stderr, f"{len(kept)} of {len(data.index)} inputs are finished in {folder.path}")
     if as_json:
         for line in kept:
             print_line(json.dumps(line, allow_nan=False))

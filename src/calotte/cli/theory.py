@@ -42,7 +42,7 @@ def theory(
         said = "all are given" if not missing else f"missing are {', '.join(f'--{name}' for name in missing)}"
         raise InvalidInput(f"give all of --rho, --eps, --d, --N and --delta but one, which is computed; {said}")
 
-    from calotte import theorems
+    import calotte.theorems as theorems
     from calotte.terminal import print_line
 
     asked, statement = missing[0], "Theorem 4.2"

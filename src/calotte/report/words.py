@@ -29,65 +29,40 @@ def summary(assessments: Sequence[Assessment]) -> str:
     told = [bound for bound in best if isinstance(bound, Bound) and bound.log_misclassification < 0.0]
     certain = sum(bound.certain for bound in told)
     worst = max((bound.log_misclassification for bound in best if bound), default=0.0)
+    plural = "" if len(assessments) == 1 else "s"
     said = (
-        f"{len(assessments)} inputs: p = 0 proved for {certain}, a bound below 1 for {len(told)}, "
+        f"{len(assessments)} input{plural}: p = 0 proved for {certain}, a bound below 1 for {len(told)}, "
         f"largest proved bound {probability_text(worst)}"
     )
-    return said + _on_samples(
-        [b for one in assessments for b in one.bounds if b.rung == "sampling" and not b.skipped]
-    )
-
-
-def _on_samples(bounds: list[Bound]) -> str:
-    """What samples say about the risk, and whether they were enough to say less."""
-    if not bounds:
-        return ""
-    risk = bounds[0].delta or _RISK
-    above = sum(bound.log_misclassification > math.log(risk) for bound in bounds)
-    said = f"; {above} of {len(bounds)} with a sampled bound above {Decimal(repr(risk)).normalize():e}"
-    draws, confidence = bounds[0].samples, bounds[0].confidence
-    if above and draws and confidence and not bounds[0].delta:
-        least = -math.expm1(math.log1p(-confidence) / draws)  # the bound where none of the draws is misclassified
-        if least > risk:
-            said += f" ({draws} samples cannot show less than {number(least, 'up', 2)}: raise --samples)"
-    return said
-
-
-def remarks(assessments: Sequence[Assessment]) -> list[str]:
-    """A line for each rung that is skipped or cut short somewhere, or that says nothing about any input."""
-    found: list[str] = []
-    loud: list[str] = []  # rungs for which there is too much noise
-    for k, rung in enumerate(bound.rung for bound in assessments[0].bounds):
-        bounds = [one.bounds[k] for one in assessments]
+    bounds = [one.bounds[k] for one in assessments]
         found += _skipped(rung, [bound.skipped for bound in bounds])
         found += _cut_short(rung, [bound.cut_short for bound in bounds])
         spoken = [(one, bound) for one, bound in zip(assessments, bounds, strict=True) if bound.skipped is None]
         if spoken and all(bound.log_misclassification >= 0 for _, bound in spoken):
-            why = _vacuous(rung, [one for one, _ in spoken])
-            found += [f"{rung}: 1 for {_all(len(spoken))}: {why}"] if why else []
-            loud += [] if why else [rung]
-    if loud:
-        noise = assessments[0].noise
-        found.append(
-            f"{', '.join(loud)}: 1 for {_all(len(assessments))}: too much noise; the largest that works is told by "
-            f"calotte plan --delta 1e-3 --noise {noise} --rungs {','.join(loud)}"
+            silent.setdefault((_all(len(spoken)), _vacuous(rung, [one for one, _ in spoken])), []).append(rung)
+    for (inputs, why), rungs in silent.items():
+        why = why or (
+            "too much noise; the largest that works is told by calotte plan --delta 1e-3 --noise "
+            f"{assessments[0].noise} --rungs {','.join(rungs)}"
         )
+        found.append(f"{', '.join(rungs)}: 1 for {inputs}: {why}")
     found += _skipped("distance", [one.distance_skipped for one in assessments])
     return found
 
 
 def plan_remarks(plans: Sequence[Plan]) -> list[str]:
     """A line for each rung that is skipped or cut short somewhere, or that bears no noise at any input."""
-    found = []
+    found: list[str] = []
+    silent: dict[tuple[str, str], list[str]] = {}  # rungs by inputs and reason
     for rung in rungs_of(plans):
         found += _skipped(rung, [plan.skipped.get(rung) for plan in plans])
         found += _cut_short(rung, [plan.cut_short.get(rung) for plan in plans])
         spoken = [plan for plan in plans if rung not in plan.skipped]
         if spoken and all(plan.largest_eps[rung] == 0 for plan in spoken):
             on = _on_hyperplane(rung, [(plan.distance, None) for plan in spoken])
-            why = on or "p <= delta was proved at no size that was tried; a larger --delta may be"
-            found.append(f"{rung}: 0 for {_all(len(spoken))}: {why}")
-    return found
+            why = on or "p <= delta was proved at no size that was tried; it may be for a larger --delta"
+            silent.setdefault((_all(len(spoken)), why), []).append(rung)
+    return found + [f"{', '.join(rungs)}: 0 for {inputs}: {why}" for (inputs, why), rungs in silent.items()]
 
 
 def rungs_of(plans: Iterable[Plan]) -> list[str]:
@@ -114,8 +89,8 @@ def _skipped(rung: str, reasons: list[str | None]) -> list[str]:
 
 def _cut_short(rung: str, reasons: list[str | None]) -> list[str]:
     return [
-        f"* {rung}: cut short for {_some(count, len(reasons))}: {plain(reason)}; what is printed is proved, more "
-        "time or memory may give more"
+        f"* {rung}: cut short for {_some(count, len(reasons))}: {plain(reason)}; what is printed holds, more time "
+        "or memory may give more"
         for reason, count in Counter(reason for reason in reasons if reason is not None).items()
     ]
 
