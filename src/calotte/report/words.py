@@ -34,7 +34,31 @@ def summary(assessments: Sequence[Assessment]) -> str:
         f"{len(assessments)} input{plural}: p = 0 proved for {certain}, a bound below 1 for {len(told)}, "
         f"largest proved bound {probability_text(worst)}"
     )
-    bounds = [one.bounds[k] for one in assessments]
+    bounds = [bound for one in assessments for bound in one.bounds]
+    return said + _on_samples([b for b in bounds if b.rung == "sampling" and b.skipped is None])
+
+
+def _on_samples(bounds: list[Bound]) -> str:
+    """What samples say about the risk, and whether they were enough to say less."""
+    if not bounds:
+        return ""
+    risk = bounds[0].delta or _RISK
+    above = sum(bound.log_misclassification > math.log(risk) for bound in bounds)
+    said = f"; {above} of {len(bounds)} with a sampled bound above {Decimal(repr(risk)).normalize():e}"
+    draws, confidence = bounds[0].samples, bounds[0].confidence
+    if above and draws and confidence and not bounds[0].delta:
+        least = -math.expm1(math.log1p(-confidence) / draws)  # the bound where none of the draws is misclassified
+        if least > risk:
+            said += f" ({draws} samples cannot show less than {number(least, 'up', 2)}: raise --samples)"
+    return said
+
+
+def remarks(assessments: Sequence[Assessment]) -> list[str]:
+    """A line for each rung that is skipped or cut short somewhere, or that says nothing about any input."""
+    found: list[str] = []
+    silent: dict[tuple[str, str | None], list[str]] = {}  # rungs by inputs and reason
+    for k, rung in enumerate(bound.rung for bound in assessments[0].bounds):
+        bounds = [one.bounds[k] for one in assessments]
         found += _skipped(rung, [bound.skipped for bound in bounds])
         found += _cut_short(rung, [bound.cut_short for bound in bounds])
         spoken = [(one, bound) for one, bound in zip(assessments, bounds, strict=True) if bound.skipped is None]
