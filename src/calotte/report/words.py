@@ -82,7 +82,7 @@ def plan_remarks(plans: Sequence[Plan]) -> list[str]:
         found += _skipped(rung, [plan.skipped.get(rung) for plan in plans])
         found += _cut_short(rung, [plan.cut_short.get(rung) for plan in plans])
         spoken = [plan for plan in plans if rung not in plan.skipped]
-        if spoken and all(plan.largest_eps[rung] == 0 for plan in spoken):
+        if spoken and all(plan.largest_eps.get(rung) == 0 for plan in spoken):
             on = _on_hyperplane(rung, [(plan.distance, None) for plan in spoken])
             why = on or "p <= delta was proved at no size that was tried; it may be for a larger --delta"
             silent.setdefault((_all(len(spoken)), why), []).append(rung)
