@@ -242,7 +242,7 @@ def verdict(content, folder):
     import torch
 
     from calotte.errors import CalotteError, SourceMismatch
-    from calotte.models.agreement import forward_error
+    from calotte.models.agreement import evaluated
     from calotte.models.importer import import_graph
     from calotte.models.onnx import load, runtime
 
@@ -263,9 +263,9 @@ def verdict(content, folder):
         return "loaded, unknown to onnxruntime"
     x = torch.randn(4, network.d, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).float().double()
     ours, theirs = network.forward(x), source.outputs(x.numpy())
-    error, magnitude = forward_error(network, x, source.roundoff)
-    allowed = torch.maximum(error, 1e-5 * ours.abs().amax(1, keepdim=True))
-    bad = ~((ours - theirs).abs() <= allowed) & (magnitude < 1e37)[:, None]
+    here = evaluated(network, x, source.roundoff)
+    allowed = torch.maximum(here.error, 1e-5 * ours.abs().amax(1, keepdim=True))
+    bad = ~((ours - theirs).abs() <= allowed) & (here.magnitude < 1e37)[:, None]
     if bad.any():
         return f"DEFECT: a wrong network: {ours[bad][:3].tolist()} for {theirs[bad][:3].tolist()}"
     assert onnxruntime.__version__

@@ -205,7 +205,7 @@ def with_rounding_notice(network: Network, module: torch.nn.Module, source: Sour
     x = probes(network.d, 1.0)["Gaussian"]
     narrow = all(p.dtype != torch.float64 for p in module.parameters())
     exact = replace(source, roundoff=DOUBLE)
-    if narrow or differences(network, exact, x, 1e-10, bounded=True) is None:
+    if narrow or differences(network, network.forward(x), exact, x, 1e-10, bounded=True) is None:
         return network
     notice = "the exporter rounded Python numbers in the module (slopes, bounds, factors) to float32"
     return replace(network, notices=(*network.notices, notice))
