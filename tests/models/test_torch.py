@@ -70,7 +70,7 @@ def test_one_output_decides_by_sign():
     ("module", "shape", "error", "message"),
     [
         (nn.Linear(4, 2), (4,), InvalidModel, r"training mode: call \.eval\(\)"),
-        (nn.Sequential(nn.Linear(4, 2), nn.Tanh()).eval(), (4,), UnsupportedOperator, "Tanh"),
+        (nn.Sequential(nn.Linear(4, 2), nn.Tanh(), nn.Linear(2, 2)).eval(), (4,), UnsupportedOperator, "Tanh"),
         (nn.Linear(4, 2).eval(), (5,), InvalidModel, r"cannot be run .* batch of shape \(1, 5\)"),
         (nn.Linear(4, 2).eval(), (), InvalidModel, "positive sizes"),
         (lambda x: x, (4,), InvalidModel, "expected a torch.nn.Module"),

@@ -38,6 +38,7 @@ class Source:
         roundoff: unit roundoff of its arithmetic.
         of_outputs: the network's outputs (n, K) to what the source computes, at most as far apart after as
             before; None where they are the same.
+        to_outputs: what the source computes (n, M) to the network's outputs; None where they are the same.
         together: as `run`, all rows in one batch; None in place of outputs where the source does not take them.
             Absent where it has no batch axis.
     """
@@ -46,29 +47,28 @@ class Source:
     name: str
     roundoff: float = DOUBLE
     of_outputs: Callable[[Tensor], Tensor] | None = None
+    to_outputs: Callable[[Tensor], Tensor] | None = None
     together: Callable[[NDArray[np.float64]], NDArray[np.float64] | None] | None = None
+
+    def outputs(self, x: NDArray[np.float64]) -> Tensor:
+        """What the source says the network's outputs are, or `of_outputs` of them, at inputs (n, d)."""
+        y = torch.from_numpy(np.array(self.run(x), dtype=np.float64))
+        return y if self.to_outputs is None else self.to_outputs(y)
 
     def original(self, decision: Decision, dtype: torch.dtype) -> Original:
         """The source as a model with answers, for a network of this decision; `dtype` is what it computes with."""
-        level, slope = 0.0, 1.0
-        if decision.rule == "sign" and self.of_outputs is not None:  # a straight line: back to the output itself
-            level, one = (self.of_outputs(torch.full((1, 1), v, dtype=torch.float64)).item() for v in (0.0, 1.0))
-            slope = one - level
-        return Original(Answers(self.run, decision, level, slope), dtype, self.name)
+        return Original(Answers(self, decision), dtype, self.name)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Points (n, d) to the answers (n,) that a source gives, whose outputs are slope z + level."""
+    """Points (n, d) to the answers (n,) that a source gives."""
 
-    run: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    source: Source
     decision: Decision
-    level: float
-    slope: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        z = torch.from_numpy(np.array(self.run(x.numpy()), dtype=np.float64))
-        return self.decision.decide((z - self.level) * self.slope)
+        return self.decision.decide(self.source.outputs(x.numpy()))
 
 
 def probes(d: int, extreme: float) -> dict[str, Tensor]:
@@ -173,7 +173,7 @@ def differences(
 
     With `bounded`, what rounding can explain is allowed too.
     """
-    theirs = torch.from_numpy(np.array(source.run(x.numpy()), dtype=np.float64))
+    theirs = source.outputs(x.numpy())
     if theirs.shape != ours.shape:
         return f"{ours.shape[1]} outputs here, {theirs.shape[1]} there"
     allowed = relative * ours.abs().amax(1, keepdim=True).expand_as(ours)
