@@ -16,9 +16,9 @@ from torch import Tensor
 from calotte.adversary import Adversary, Witness, margins, nearest_misclassified
 from calotte.adversary.witness import certainly_wrong
 from calotte.assess import assess
+from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline
 from calotte.errors import InvalidInput
-from calotte.geometry import Geometry
 from calotte.models.onnx import load
 from calotte.models.torch import from_torch
 from calotte.network.affine import Dense, Sum

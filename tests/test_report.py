@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from calotte.assess import assess
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
 from calotte.network.random import random_network
 from calotte.noise import Sphere
 from calotte.plan import plan

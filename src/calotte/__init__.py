@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from calotte.assess import assess, assess_each
 from calotte.assessment import Assessment
 from calotte.bounds import Bound
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
 from calotte.network import Network, clipped, random_network
 from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map

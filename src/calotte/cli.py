@@ -19,9 +19,9 @@ import typer
 from rich.console import Console
 
 from calotte.assess import ESTIMATORS, RUNGS, Assessment, assess_each
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
+from calotte.cells.geometry import Geometry
 from calotte.errors import CalotteError, Contradiction, InvalidInput
-from calotte.geometry import Geometry
 from calotte.inputs import Inputs, parse_index, read_array, read_inputs
 from calotte.models.onnx import load
 from calotte.network.clip import clipped

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from calotte.assess import assess
-from calotte.bounds import Settings
+from calotte.settings import Settings
 from calotte.errors import InvalidInput
 from calotte.network.clip import clipped
 from calotte.network.random import random_network

@@ -20,11 +20,13 @@ class Decision:
     """The answer read off K outputs z.
 
     argmax, argmin: the index of the largest or smallest output, the first one on ties.
-    sign: the Heaviside unit of Kůrková's network (1), for K = 1: class 1 if z > 0, else 0.
+    sign: the Heaviside unit of Kůrková's network (1), for K = 1: class 1 if z > 0, class 0 if z < 0, and `ties`
+        if z = 0.
     """
 
     rule: Rule
     outputs: int
+    ties: int = 0
 
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):
@@ -51,7 +53,7 @@ class Decision:
     def decide(self, z: Tensor) -> Tensor:
         """Answers (B,) int64 of outputs (B, K); -1, no answer, where one of these is NaN or infinite."""
         if self.rule == "sign":
-            answers = (z[:, 0] > 0).to(torch.int64)
+            answers = ((z[:, 0] >= 0) if self.ties else (z[:, 0] > 0)).to(torch.int64)
         else:
             answers = z.argmax(1) if self.rule == "argmax" else z.argmin(1)
         return torch.where(z.isfinite().all(1), answers, -1)
@@ -64,7 +66,7 @@ class Decision:
     def keeps_ties(self, predicted: Tensor) -> Tensor:
         """Whether an answer (B,) holds too where its margin over a rival is zero: bool (B, comparisons)."""
         if self.rule == "sign":
-            return (predicted == 0)[:, None]
+            return (predicted == self.ties)[:, None]
         return self.rivals(predicted) > predicted[:, None]
 
     def comparison(self, predicted: Tensor) -> Tensor:
@@ -77,3 +79,21 @@ class Decision:
         eye = torch.eye(self.outputs, dtype=torch.float64)
         rows = eye[predicted][:, None, :] - eye[self.rivals(predicted)]
         return rows if self.rule == "argmax" else -rows
+
+    def margins(self, answers: Tensor, z: Tensor) -> Tensor:
+        """Margins (n, comparisons) of answers (n,) at outputs (n, K), each rounded once: as `comparison` says.
+
+        Without an answer (-1) they are those of the first class: one of them at least is not finite.
+        """
+        if self.rule == "sign":
+            return torch.where(answers[:, None] == 1, z, -z)
+        answers = answers.clamp_min(0)
+        lead = z.gather(1, answers[:, None]) - z.gather(1, self.rivals(answers))
+        return lead if self.rule == "argmax" else -lead
+
+    def margin_errors(self, answers: Tensor, errors: Tensor) -> Tensor:
+        """Errors (n, comparisons) of the margins of answers (n,) where outputs have `errors` (n, K), rounded once."""
+        if self.rule == "sign":
+            return errors
+        answers = answers.clamp_min(0)
+        return errors.gather(1, answers[:, None]) + errors.gather(1, self.rivals(answers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from calotte.network.affine import Affine
+from calotte.network.affine import Affine, Inexact
 from calotte.network.convolution import Convolution
 from calotte.network.graph import Network
 
@@ -36,6 +36,8 @@ def footprint(network: Network, start: int = 0) -> int:
 
 def temporaries(op: Affine, size: int) -> int:
     """Numbers that an affine map of `size` outputs holds for each row beside its arguments and its result."""
+    if isinstance(op, Inexact):
+        return temporaries(op.op, size)
     if isinstance(op, Convolution):
         inputs = op.input_shapes[0]
         padded = (

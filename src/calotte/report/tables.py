@@ -11,7 +11,7 @@ from torch import Tensor
 
 from calotte.assess import Assessment
 from calotte.bounds import Bound
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
 from calotte.plan import Plan
 from calotte.printing import lower_text, number, probability_text
 
