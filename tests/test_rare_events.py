@@ -13,8 +13,8 @@ from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
 from calotte.bounds import Problem
+from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
-from calotte.geometry import Geometry
 from calotte.network.affine import Dense
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
@@ -193,6 +193,7 @@ def test_where_there_is_nothing_to_estimate(method: Estimator) -> None:
         ("no error", problem(half_space(1, 2.0), torch.zeros(1, 1).double(), Sphere(1.5))),
         ("overflow", problem(huge, origin, Gaussian(1e3))),
         ("time limit", problem(half_space(9, 1.0), origin, Sphere(1.5), time_limit=1e-9)),
+        ("memory limit", problem(half_space(9, 1.0), origin, Sphere(1.5), memory_limit=1e3)),
     ]
     for why, case in cases:
         one = method.estimate(case, 0)

@@ -44,7 +44,8 @@ from calotte.bounds.forms import LinearBounds
 from calotte.bounds.local import Local
 from calotte.bounds.relaxation import Relaxation
 from calotte.bounds.tails import Moments
-from calotte.geometry import Distances, Geometry
+from calotte.cells.distances import Distances
+from calotte.cells.geometry import Geometry
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, _Bounded
@@ -423,8 +424,8 @@ def with_distances(change: Callable[[Network, Distances], Tensor]) -> Callable[[
     """A mutant that gets the lower ends of the distances wrong."""
     right = Geometry.distances
 
-    def wrong(self: Geometry, x: Tensor) -> Distances:
-        found = right(self, x)
+    def wrong(self: Geometry, x: Tensor, *rest: Deadline) -> Distances:
+        found = right(self, x, *rest)
         return replace(found, lower=change(self.network, found))
 
     return lambda patch: patch.setattr(Geometry, "distances", wrong)

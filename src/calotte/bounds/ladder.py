@@ -13,8 +13,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from calotte.cells.distances import Distances
+from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline, OutOfTime
-from calotte.geometry import Distances, Geometry
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.printing import probability_text
@@ -181,7 +182,7 @@ class Problem:
 
     def _distances(self) -> Distances | OutOfTime:
         try:
-            found = self.geometry.distances(self.x)
+            found = self.geometry.distances(self.x, self.deadline)
         except OutOfTime as late:
             return late
         same = (found.predicted == self.predicted)[:, None]
