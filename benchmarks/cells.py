@@ -3,7 +3,8 @@
 Dense: all 10,000 MNIST test images, distances and both face bounds. The floor is the multiplications of the plain
 recursion of Theorem 4.1 in the reduced basis, no inactive unit skipped, as bare torch.mm and torch.bmm calls (the
 faster counts). Convolutional and residual: one CIFAR image; the floor is one transposed product for each unit, in
-the same batches, and nothing else. Distances are checked against an independent way before anything is printed.
+blocks, and nothing else. A wide residual network with random weights and a generator: the same without the floor,
+with the cost told beforehand. Distances are checked against an independent way before anything is printed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import time
 import torch
 from data import DATA, cifar, images
 
-from calotte import Sphere, load
+from calotte import Network, Sphere, from_torch, load
 from calotte.assess import PROVED_RUNGS
 from calotte.bounds import Problem
-from calotte.geometry import Geometry
-from calotte.normals import one_hot_blocks, pull_back, row_norms
+from calotte.cells.geometry import Geometry
+from calotte.cells.products import one_hot_blocks, one_hot_rows, pull_back, row_norms
 from calotte.settings import Settings
 
 EPS, BATCH = 0.05, 256
@@ -96,13 +97,10 @@ def convolutional(name: str, folder: str) -> None:
     """One CIFAR image on a convolutional network."""
     network = load(DATA / folder / f"{name}.onnx")
     x = cifar(name, 1)
-    start = time.perf_counter()
     geometry = Geometry(network)
-    products = sum(packing.products for packing in geometry.packings.values())
-    prepared = time.perf_counter() - start
     distances = geometry.distances(x)
     masks = {i: mask[0] for i, mask in network.masks(network.pattern(x)).items()}
-    feeders = list(geometry.packings)
+    feeders = [network.nodes[i].inputs[0] for i in network.relus]
     values = dict(network.values(x))
     floors, ours = [], []
     for _ in range(3):
@@ -124,8 +122,67 @@ def convolutional(name: str, folder: str) -> None:
     floor, own = statistics.median(floors), statistics.median(ours)
     hidden = network.hidden_units
     print(f"{name}: N = {network.units} ({hidden} ReLUs, {network.units - hidden} comparisons), one image")
-    print(f"  floor ({hidden} transposed products): {floor:.2f} s; ours ({products} packed): {own:.3f} s, ", end="")
-    print(f"floor / ours {floor / own:.1f}; prepared once in {prepared:.2f} s")
+    print(f"  floor ({hidden} transposed products): {floor:.2f} s; ours: {own:.3f} s, floor / ours {floor / own:.1f}")
+
+
+def large(name: str, network: Network, generator: torch.Generator) -> None:
+    """One random input on a large network; some of its distances are checked by single products."""
+    x = torch.randn(1, network.d, dtype=torch.float64, generator=generator)
+    geometry = Geometry(network)
+    start = time.perf_counter()
+    cost = geometry.cost()
+    told = time.perf_counter() - start
+    cpu = time.process_time()
+    nearest = geometry.distances(x).nearest[0]
+    cpu = time.process_time() - cpu
+    masks = {i: mask[0] for i, mask in network.masks(network.pattern(x)).items()}
+    values, begin = dict(network.values(x)), 0
+    for i in network.relus:
+        node = network.nodes[i].inputs[0]
+        value = values[node].flatten()
+        for unit in torch.randint(len(value), (5,), generator=generator).tolist():
+            norm = pull_back(network, masks, node, one_hot_rows(network, node, unit, unit + 1)).norm()
+            if abs(value[unit].abs() / norm / nearest[begin + unit] - 1) > 1e-9:
+                sys.exit(f"{name}: the distance of unit {unit} of node {node} differs from that of a single product")
+        begin += len(value)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{name}: N = {network.units}, d = {network.d}, one input: {cpu:.1f} CPU seconds")
+    print(
+        f"  told beforehand, in {told * 1e3:.1f} ms: {cost}, {cost.seconds:.1f} s and {cost.bytes / 1e9:.2f} GB; ",
+        end="",
+    )
+    print(f"peak memory of the process {memory:.2f} GB, memory limit {geometry.memory_limit / 1e9:g} GB")
+
+
+def wide_residual() -> torch.nn.Module:
+    """Residual, 64 channels throughout, 139,264 ReLUs on images of 3 x 32 x 32."""
+    nn = torch.nn
+
+    class Block(nn.Module):
+        def __init__(self, stride: int) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(64, 64, 3, stride, 1), nn.Conv2d(64, 64, 3, 1, 1)
+            self.shortcut = nn.Conv2d(64, 64, 1, stride) if stride > 1 else nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
+
+    blocks = [Block(stride) for stride in (2, 1, 2)]
+    return nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1), nn.ReLU(), *blocks, nn.Flatten(), nn.Linear(4096, 10))
+
+
+def image_generator() -> torch.nn.Module:
+    """100 latent numbers to an image by transposed convolutions, and two outputs: 45,056 ReLUs."""
+    nn = torch.nn
+    ups = [
+        nn.ConvTranspose2d(256, 128, 4, 2, 1),
+        nn.ConvTranspose2d(128, 64, 4, 2, 1),
+        nn.ConvTranspose2d(64, 16, 4, 2, 1),
+    ]
+    steps = [step for up in ups for step in (up, nn.ReLU())]
+    return nn.Sequential(
+        nn.Linear(100, 4096), nn.ReLU(), nn.Unflatten(1, (256, 4, 4)), *steps, nn.Flatten(), nn.Linear(16384, 2)
+    )
 
 
 def main(count: int) -> None:
@@ -133,6 +190,10 @@ def main(count: int) -> None:
     convolutional("cifar_base_kw", "oval21_cifar_conv")
     convolutional("resnet_2b", "cifar10_resnet")
     convolutional("resnet_4b", "cifar10_resnet")
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    large("residual, 64 channels", from_torch(wide_residual().eval(), (3, 32, 32)), generator)
+    large("generator", from_torch(image_generator().eval(), (100,)), generator)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import time
 import torch
 
 from calotte import random_network
-from calotte.geometry import Geometry
-from calotte.normals import pull_back
+from calotte.cells.geometry import Geometry
+from calotte.cells.products import pull_back
 
 
 def main() -> None:

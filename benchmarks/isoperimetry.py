@@ -25,7 +25,7 @@ from tightness import NETWORKS, Directions, inputs
 from calotte import Settings, Sphere, load, plan
 from calotte.adversary import margins
 from calotte.bounds import Problem
-from calotte.geometry import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.sampling.isoperimetry import ISOPERIMETRY, log_far
 from calotte.sampling.monte_carlo import clopper_pearson, sampled_outputs
 

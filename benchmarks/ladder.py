@@ -23,7 +23,7 @@ from data import DATA, images
 from calotte import Ball, Settings, Sphere, load
 from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung
 from calotte.bounds.concentration import Support, margin_rows, relaxed_margins, relaxed_units
-from calotte.geometry import Geometry
+from calotte.cells.geometry import Geometry
 
 EPS, BATCH, DELTA = 0.5, 64, 1e-3
 NETWORKS = {name: f"mnistfc/mnist-net_{name}.onnx" for name in ("256x2", "256x4", "256x6")}

@@ -20,7 +20,7 @@ from scipy import special
 from calotte import Network, Settings, Sphere, load
 from calotte.bounds import Problem
 from calotte.bounds.union import cell_bound
-from calotte.geometry import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
 from calotte.network.graph import Node, Relu

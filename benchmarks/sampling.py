@@ -17,7 +17,7 @@ from data import DATA, images
 
 from calotte import Network, Settings, Sphere, load
 from calotte.bounds import Problem
-from calotte.geometry import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.sampling.monte_carlo import CHUNK, Draws, count_misclassified, misclassified, sampled_outputs
 
 CHUNKS = 60

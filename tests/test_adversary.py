@@ -14,8 +14,8 @@ from torch import Tensor
 
 from calotte.adversary import Witness, nearest_misclassified
 from calotte.assess import assess
+from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
-from calotte.geometry import Geometry
 from calotte.models.onnx import load
 from calotte.models.torch import from_torch
 from calotte.network.affine import Dense, Sum

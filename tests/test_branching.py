@@ -19,7 +19,7 @@ from calotte.bounds.local import Local
 from calotte.bounds.localise import localise
 from calotte.bounds.relaxation import Relaxation, relaxed_lines
 from calotte.bounds.tails import Form, Moments
-from calotte.geometry import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.network.affine import Dense, Diagonal, Sum
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere

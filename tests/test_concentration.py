@@ -22,7 +22,7 @@ from calotte.bounds.concentration import (
 )
 from calotte.bounds.forms import LinearBounds
 from calotte.bounds.relaxation import Relaxation
-from calotte.geometry import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.network.affine import Dense
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere

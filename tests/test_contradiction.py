@@ -17,8 +17,8 @@ from zoo import dense, points, random_dense
 
 from calotte.assess import assess
 from calotte.bounds import PROVED_RUNGS, Bound, Problem, ProvedRung
+from calotte.cells.geometry import Geometry
 from calotte.errors import Contradiction
-from calotte.geometry import Geometry
 from calotte.models.onnx import load
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.sampling.contradiction import LEVEL, binomial_tail, check_samples

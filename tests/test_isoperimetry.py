@@ -21,7 +21,7 @@ from calotte.bounds.balls import free_within
 from calotte.bounds.concentration import concentration_bound
 from calotte.bounds.local import Local
 from calotte.bounds.localise import localise
-from calotte.geometry import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.sampling import isoperimetry

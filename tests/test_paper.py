@@ -12,7 +12,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
+from calotte.cells.polygon import cell_edges, cells_in_square
 from calotte.errors import InvalidInput
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
@@ -22,7 +23,6 @@ from calotte.paper import Effort, Report, render, run, statements
 from calotte.paper.adversarial import area_under_curve
 from calotte.paper.behaviour import count_cells, count_faces, exponent
 from calotte.paper.networks import random_subject, sawtooth
-from calotte.paper.plane import cell_edges, cells_in_square
 from calotte.paper.statements import Case, judge, lower_limit, perceptron_checks, shallow_checks, subject_checks
 from calotte.printing import number, probability_text
 from calotte.theorems import corollary_3_2, perceptron_robustness, theorem_3_1, theorem_4_2

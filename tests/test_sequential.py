@@ -13,8 +13,8 @@ from zoo import dense, points, random_dense
 
 from calotte.assess import assess
 from calotte.bounds import Problem
+from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
-from calotte.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Sphere
 from calotte.sampling.monte_carlo import CHUNK, running_counts

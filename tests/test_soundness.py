@@ -44,7 +44,8 @@ from calotte.bounds.forms import LinearBounds
 from calotte.bounds.local import Local
 from calotte.bounds.relaxation import Relaxation
 from calotte.bounds.tails import Moments
-from calotte.geometry import Distances, Geometry
+from calotte.cells.distances import Distances
+from calotte.cells.geometry import Geometry
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, _Bounded

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from calotte.assess import assess, assess_each
     from calotte.assessment import Assessment
     from calotte.bounds import Bound
-    from calotte.cell import Cell
+    from calotte.cells.cell import Cell
     from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
     from calotte.models.onnx import from_onnx, load
     from calotte.models.sklearn import from_sklearn
@@ -60,7 +60,7 @@ _HOMES = {
     "assess": ("assess", "assess_each"),
     "assessment": ("Assessment",),
     "bounds": ("Bound",),
-    "cell": ("Cell",),
+    "cells.cell": ("Cell",),
     "errors": ("CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"),
     "models.onnx": ("from_onnx", "load"),
     "models.sklearn": ("from_sklearn",),

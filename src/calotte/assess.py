@@ -18,9 +18,9 @@ from calotte.adversary import RESTARTS, Witness, nearest_misclassified
 from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
 from calotte.assessment import Assessment
 from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, relaxed_radius
+from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
-from calotte.geometry import Geometry
 from calotte.models.opened import as_network, split_batch
 from calotte.network.graph import Network
 from calotte.noise import Noise

@@ -17,8 +17,9 @@ from torch.nn import Module
 from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
 from calotte.assess import Watch, affordable, select_rungs, sha256
 from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung
+from calotte.cells.distances import Distances
+from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline, OutOfTime
-from calotte.geometry import Distances, Geometry
 from calotte.models.opened import as_network, split_batch
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise

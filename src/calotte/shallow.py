@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from calotte.cells.distances import signed_distances
 from calotte.errors import InvalidInput, InvalidModel
-from calotte.geometry import signed_distances
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
 
 __all__ = ["LinearOutput", "ShallowHeaviside"]

@@ -7,7 +7,7 @@ import torch
 from agreement import floats, node
 from exact import assert_enclosed, exact_matrix, exact_values, randn
 
-from calotte.geometry import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.models.onnx import from_onnx
 from calotte.network.affine import Diagonal
 from calotte.network.enclosure import evaluate

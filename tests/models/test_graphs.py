@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from calotte.geometry import pull_back
+from calotte.cells.products import pull_back
 from calotte.models.onnx import from_onnx
 from calotte.network.enclosure import evaluate
 

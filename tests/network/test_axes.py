@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
 from calotte.errors import InvalidInput
 from calotte.network.axes import same_order
 from calotte.network.decision import Decision, Rule

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from calotte.cells.products import pull_back
 from calotte.network.affine import Affine
 from calotte.network.footprint import footprint
 from calotte.network.graph import Network
-from calotte.normals import pull_back
 
 __all__ = ["Slopes"]
 

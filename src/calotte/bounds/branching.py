@@ -23,7 +23,7 @@ from calotte.bounds.ladder import Problem
 from calotte.bounds.local import Local
 from calotte.bounds.localise import localise
 from calotte.bounds.union import log_sum_up
-from calotte.deadline import OutOfTime
+from calotte.deadline import Deadline, OutOfTime
 
 __all__ = ["branching_bound"]
 
@@ -107,9 +107,9 @@ def _sum(local: Local, problem: Problem, target: float) -> float:
     log_target = torch.tensor([target], dtype=torch.float64)
     unit = local.noise.standard_quantile(log_target, local.m).item() * local.noise.size / local.sigma
     levels = tuple(level * max(unit, 3.1) for level in _LEVELS)  # in few dimensions so high that nothing is paid
-    whole = Tree(local, Boxes.whole(k), levels)
+    whole = Tree(local, Boxes.whole(k), levels, problem.deadline)
     best = whole.log_bound
-    if best <= target or k == 0 or whole.count >= problem.settings.boxes:
+    if best <= target or k == 0 or whole.count >= problem.settings.boxes or problem.deadline.passed:
         return best
     reach = local.noise.standard_quantile(log_target - _BEYOND, local.m).item()
     slabs = cut(whole.leaves.boxes, 0, local, _SLABS, reach)
@@ -120,7 +120,8 @@ def _sum(local: Local, problem: Problem, target: float) -> float:
     slabs.sort(key=lambda slab: abs((slab.low + slab.high)[0, 0].item()))
     trees: list[Tree] = []
     if local.units <= _SMALL and slabs:
-        trees.append(Tree(replace(local, log_missed=-math.inf), Boxes.joined(slabs), levels))  # P(not G): below
+        alone = replace(local, log_missed=-math.inf)  # P(not G): below
+        trees.append(Tree(alone, Boxes.joined(slabs), levels, problem.deadline))
         slabs = []
 
     def total() -> float:
@@ -134,7 +135,8 @@ def _sum(local: Local, problem: Problem, target: float) -> float:
         return left <= 0 or problem.deadline.passed or (k < n and bound > far)
 
     for slab in slabs:
-        trees.append(Tree(local.restricted(slab, _height(local, slab, len(slabs))), slab, levels))
+        within = local.restricted(slab, _height(local, slab, len(slabs)))
+        trees.append(Tree(within, slab, levels, problem.deadline))
         if over(total()) and slab is not slabs[-1]:
             return best
     while trees:
@@ -242,10 +244,11 @@ class Tree:
     Args:
         local: the network near the input, in the boxes at least, with the axes to cut along.
         levels: heights tried first, in standard deviations.
+        deadline: after which the heights found are good enough.
     """
 
-    def __init__(self, local: Local, boxes: Boxes, levels: tuple[float, ...]) -> None:
-        self.local, self.levels, self.count = local, levels, 0
+    def __init__(self, local: Local, boxes: Boxes, levels: tuple[float, ...], deadline: Deadline) -> None:
+        self.local, self.levels, self.count, self.deadline = local, levels, 0, deadline
         self.log_measure = log_sum_up(boxes.log_measure(local.noise, local.m)).item()
         self.leaves = self._search(boxes, None)
 
@@ -314,6 +317,8 @@ class Tree:
         """
         low, high = (source.level + end for end in ends)
         for _ in range(thirds):
+            if best is not None and self.deadline.passed:
+                break
             levels = torch.stack([low + (high - low) / 3, high - (high - low) / 3], 1)
             tried = self._tried(boxes, levels, source.found.impact)
             first, second = (tried.found.log_price > tried.found.log_margins).reshape(-1, 2).unbind(1)

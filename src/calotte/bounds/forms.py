@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.geometry import signed_distances
+from calotte.cells.distances import signed_distances
 from calotte.rounding import VALUE_SLACK, gamma
 
 __all__ = ["Form", "LinearBounds"]

@@ -13,8 +13,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from calotte.cells.distances import Distances
+from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline, OutOfTime
-from calotte.geometry import Distances, Geometry
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.printing import probability_text

@@ -27,7 +27,7 @@ from calotte.errors import InvalidInput
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from calotte.cell import Cell
+    from calotte.cells.cell import Cell
 
 __all__ = ["cell"]
 
@@ -62,9 +62,9 @@ def cell(
     if not time_limit >= 0:
         raise InvalidInput(f"the time limit must not be negative, came {time_limit}")
 
-    from calotte.cell import Cell
+    from calotte.cells.cell import Cell
+    from calotte.cells.geometry import Geometry
     from calotte.cli.opening import make_settings, notices, open_both
-    from calotte.geometry import Geometry
     from calotte.report.files import check_place
     from calotte.report.tables import cell_table
     from calotte.terminal import output as console_for

@@ -79,6 +79,24 @@ class Decision:
         rows = eye[predicted][:, None, :] - eye[self.rivals(predicted)]
         return rows if self.rule == "argmax" else -rows
 
+    def margins(self, answers: Tensor, z: Tensor) -> Tensor:
+        """Margins (n, comparisons) of answers (n,) at outputs (n, K), each rounded once: as `comparison` says.
+
+        Without an answer (-1) they are those of the first class: one of them at least is not finite.
+        """
+        if self.rule == "sign":
+            return torch.where(answers[:, None] == 1, z, -z)
+        answers = answers.clamp_min(0)
+        lead = z.gather(1, answers[:, None]) - z.gather(1, self.rivals(answers))
+        return lead if self.rule == "argmax" else -lead
+
+    def margin_errors(self, answers: Tensor, errors: Tensor) -> Tensor:
+        """Errors (n, comparisons) of the margins of answers (n,) where outputs have `errors` (n, K), rounded once."""
+        if self.rule == "sign":
+            return errors
+        answers = answers.clamp_min(0)
+        return errors.gather(1, answers[:, None]) + errors.gather(1, self.rivals(answers))
+
 
 def check_answers(answers: Tensor, index: Sequence[int] | None = None) -> None:
     """Refuse inputs without an answer; `index` numbers them, by default 0, 1, ...

@@ -49,7 +49,7 @@ def magnitude_pass(op: Affine, slack: float, *ts: Tensor) -> Tensor:
 def rounded(value: Tensor, error: Tensor, g: float, slack: float) -> Tensor:
     """error + g |value|, with `slack` where that underflows; exactly zero where both are."""
     t = error + g * value.abs()
-    return torch.where((value != 0) | (error > 0), t.clamp_min(slack), 0.0)
+    return torch.where((value == 0) & (error == 0), 0.0, t.clamp_min(slack))  # NaN stays NaN
 
 
 def apply(op: Affine, *xs: Enclosure) -> Enclosure:
@@ -60,7 +60,7 @@ def apply(op: Affine, *xs: Enclosure) -> Enclosure:
     g = gamma(op.terms)
     error = magnitude_pass(op, VALUE_SLACK, *(rounded(x.value, x.error, g, VALUE_SLACK) for x in xs))
     if op.offset is not None:
-        error = torch.where(error > 0, (error + g * op.offset.abs()) * (1.0 + gamma(4)), 0.0)
+        error = torch.where(error == 0, 0.0, (error + g * op.offset.abs()) * (1.0 + gamma(4)))
     return Enclosure(value, error)
 
 
@@ -86,7 +86,7 @@ def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = N
         elif isinstance(node.op, Relu):
             below = kept[node.inputs[0]]
             if masks is None:
-                error = torch.where(below.value + below.error > 0, below.error, 0.0)
+                error = torch.where(below.value + below.error <= 0, 0.0, below.error)  # not where either is NaN
                 here = Enclosure(below.value.clamp_min(0.0), error)
             else:
                 here = Enclosure(*(torch.where(masks[i], t, 0.0) for t in (below.value, below.error)))

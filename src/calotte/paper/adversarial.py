@@ -20,7 +20,7 @@ from torch import Tensor
 
 from calotte.adversary import Witness, margins, nearest_misclassified
 from calotte.bounds import PROVED_RUNGS, Problem, relaxed_radius
-from calotte.geometry import Geometry
+from calotte.cells.geometry import Geometry
 from calotte.noise import Sphere
 from calotte.paper.behaviour import DELTA
 from calotte.paper.networks import Subject

@@ -16,8 +16,8 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
-from calotte.cell import Cell
-from calotte.geometry import Geometry
+from calotte.cells.cell import Cell
+from calotte.cells.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.paper.networks import Subject
 from calotte.paper.report import Table

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Arc, Circle, Polygon, Wedge
 from scipy.spatial import ConvexHull
 
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
+from calotte.cells.polygon import cell_edges, cells_in_square
 from calotte.network.graph import Network
 from calotte.paper.drawing import BLUE, GREY, INK, ORANGE, PALE_BLUE, PALE_ORANGE, save, sequence, style, title
-from calotte.paper.plane import cell_edges, cells_in_square
 from calotte.sphere import log_ball_bound, log_cap
 
 __all__ = ["bound_figure", "cap_figure", "cells_figure", "cut_figure"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from calotte.cells.polygon import roomiest_cell
 from calotte.errors import InvalidInput
 from calotte.paper import adversarial, behaviour, figures, findings, plots, statements
 from calotte.paper.behaviour import DELTA, SHARE
@@ -22,7 +23,6 @@ from calotte.paper.networks import (
     sawtooth,
     trained_subject,
 )
-from calotte.paper.plane import roomiest_cell
 from calotte.paper.report import Report, Section, write
 
 __all__ = ["run"]

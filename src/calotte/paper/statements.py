@@ -18,8 +18,8 @@ from scipy import special
 from torch import Tensor
 
 from calotte.bounds import PROVED_RUNGS, Problem
-from calotte.cell import Cell
-from calotte.geometry import Geometry
+from calotte.cells.cell import Cell
+from calotte.cells.geometry import Geometry
 from calotte.noise import Sphere
 from calotte.paper.networks import Subject
 from calotte.paper.report import Check

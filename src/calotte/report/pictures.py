@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calotte.assessment import Assessment
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
 from calotte.printing import probability_text
 from calotte.report.files import write_whole
 from calotte.report.tables import by_risk

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from calotte.assessment import Assessment
 from calotte.bounds import Bound
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
 from calotte.plan import Plan
 from calotte.printing import lower_text, number, plain, probability_text
 from calotte.report.words import rungs_of

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from calotte.bounds.ladder import Problem
-from calotte.normals import pull_back, row_norms
+from calotte.cells.products import pull_back, row_norms
 from calotte.sampling.estimate import Estimator, Event, Measured
 from calotte.sampling.latent import Latent, NotAvailable
 from calotte.sampling.proposal import Proposal, resolved

@@ -10,9 +10,9 @@ import torch
 from scipy.optimize import linprog
 from zoo import dense, exact_planes, gaussian_layers, points, random_dense, residual, signed_planes, tensor
 
-from calotte.cell import Cell
+from calotte.cells.cell import Cell
+from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
-from calotte.geometry import Geometry
 from calotte.network.graph import Network
 
 NETWORKS = {
@@ -247,3 +247,31 @@ def test_a_repeated_hyperplane_counts_once_and_time_can_run_out() -> None:
     assert cell.faces()[2] == 1
     large = Cell(random_dense((300, 400, 3), 8), points(1, 300, 9)[0])
     assert (large.faces(time_limit=0.0) == -1).any()
+
+
+def test_a_number_that_overflowed_has_no_sign_and_no_face() -> None:
+    """inf - inf is NaN behind the first layer: not above zero, and not below it either."""
+    network = dense(
+        ([[1e200, 0.0], [1e200, 1.0]], [1.0, 1.0]), ([[1.0, -1.0]] * 2, [1.0, -1.0]), ([[1.0, 1.0]], [1.0])
+    )
+    y = [1e200, 0.5]
+    cell = Cell(network, [0.0, 0.5])
+    assert cell.contains([0.0, 0.5])
+    assert not network.forward(tensor([y])).isfinite().all()
+    assert not Cell(network, y).contains(y)
+    assert Cell(network, y).distance == 0.0
+    large = Cell(dense(([[1e308, 1e308]] * 2, [1.0, 2.0]), ([[1e10, 1.0]], [1.0])), [1e-308, 0.0])
+    assert not large.normals.isfinite().all()
+    assert not (large.faces() == 1).any()
+
+
+def test_normals_beyond_the_memory_limit_are_refused() -> None:
+    network = NETWORKS["plane"]
+    cell = Cell(network, [0.1, 0.2], Geometry(network, memory_limit=100.0))
+    with pytest.raises(InvalidInput, match=r"normals of 11 hyperplanes in 2 dimensions take .* memory limit"):
+        _ = cell.normals
+    assert cell.distance is not None
+
+
+def test_a_cell_says_what_it_is_in_one_line() -> None:
+    assert repr(Cell(NETWORKS["plane"], [0.1, 0.2])).startswith("Cell(N=11, d=2, predicted=")

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-import time
 from functools import cached_property
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.optimize import linprog
 from torch import Tensor
 
+from calotte.cells.distances import Distances
+from calotte.cells.faces import faces
+from calotte.cells.geometry import Geometry
+from calotte.cells.products import one_hot_blocks, pull_back
+from calotte.deadline import Deadline
 from calotte.errors import InvalidInput
-from calotte.geometry import Distances, Geometry
 from calotte.network.enclosure import evaluate
 from calotte.network.graph import Network
-from calotte.normals import one_hot_blocks, pull_back
 
 __all__ = ["Cell"]
-
-_NEAREST = 200  # hyperplanes tried by the foot of their perpendicular
-_LARGEST_SPAN = 2000  # normals (or dimensions) up to which the linear programmes are put in coordinates of the span
 
 
 class Cell:
@@ -81,8 +78,18 @@ class Cell:
 
     @cached_property
     def normals(self) -> Tensor:
-        """Normals (N, d) of the hyperplanes in input space; rows of zeros where there is none."""
-        network = self.network
+        """Normals (N, d) of the hyperplanes in input space; rows of zeros where there is none.
+
+        Raises:
+            InvalidInput: they do not fit the geometry's memory limit.
+        """
+        network, limit = self.network, self._geometry.memory_limit
+        needed = 2.0 * 8.0 * network.units * network.d
+        if needed > limit:
+            raise InvalidInput(
+                f"the normals of {network.units:,} hyperplanes in {network.d:,} dimensions take "
+                f"{needed / 1e9:.1f} GB, the memory limit is {limit / 1e9:g} GB: raise it, or ask for distances only"
+            )
         masks = {i: mask[0] for i, mask in network.masks(self.pattern[None]).items()}
         rows = []
         for i in network.relus:
@@ -118,8 +125,18 @@ class Cell:
         rows = self.network.inputs(y)
         if len(rows) != 1:
             raise InvalidInput(f"one input is either in the cell or not, came {len(rows)}: pass a single row")
-        same = torch.equal(self.network.pattern(rows)[0], self.pattern)
-        return same and int(self.network.predict(rows)[0]) == self.predicted
+        network, feeders = self.network, {self.network.nodes[i].inputs[0] for i in self.network.relus}
+        values = {i: value[0] for i, value in network.values(rows) if i in feeders or i == len(network.nodes) - 1}
+        if not all(bool(value.isfinite().all()) for value in values.values()):
+            return False  # a number that overflowed has no sign
+        same = all(
+            torch.equal(values[network.nodes[i].inputs[0]] > 0, mask[0])
+            for i, mask in network.masks(self.pattern[None]).items()
+        )
+        return same and int(network.decision.decide(values[len(network.nodes) - 1].reshape(1, -1))) == self.predicted
+
+    def __repr__(self) -> str:
+        return f"Cell(N={self.network.units}, d={self.network.d}, predicted={self.predicted})"
 
     def faces(self, time_limit: float = math.inf) -> Tensor:
         """Which hyperplanes carry a face of the cell, not just touch it from afar: (N,) int64.
@@ -131,44 +148,8 @@ class Cell:
         Args:
             time_limit: seconds.
         """
-        deadline = time.perf_counter() + time_limit
-        found = torch.where(self.has_hyperplane, -1, 0)
-        order = [i for i in self.distances.argsort().tolist() if found[i] == -1]
-        if not order:
-            return found
-        normals, distances = self.normals[order], self.distances[order]
-        outward = -self.signs[order, None] * normals / normals.norm(dim=1, keepdim=True)
-        if min(outward.shape) <= _LARGEST_SPAN:
-            _, spread, basis = torch.linalg.svd(outward, full_matrices=False)
-            a = (outward @ basis[spread > 1e-12 * spread[0]].t()).numpy()
-        else:
-            a = outward.numpy()
-        # the foot of the perpendicular on a near hyperplane often lies inside all others: a face, no programme needed
-        feet = outward[:_NEAREST] * distances[:_NEAREST, None]
-        room = distances[:, None] - outward @ feet.t()
-        room[range(len(feet)), range(len(feet))] = math.inf
-        found[order[:_NEAREST]] = torch.where((room > 1e-9 * (1.0 + distances[:, None])).all(0), 1, -1)
-        same = torch.cat([outward, distances[:, None]], 1)
-        limits, kept = distances.numpy().copy(), np.ones(len(order), dtype=bool)
-        for row, i in enumerate(order):
-            if time.perf_counter() > deadline:
-                break
-            if found[i] == 1:
-                continue
-            earlier = same[:row][kept[:row]]
-            if bool(((earlier - same[row]).abs().amax(1) < 1e-12 * (1.0 + distances[row])).any()):
-                found[i], kept[row] = 0, False
-                continue
-            limits[row] += 1.0
-            left = {} if math.isinf(time_limit) else {"time_limit": max(deadline - time.perf_counter(), 0.01)}
-            solved = linprog(
-                -a[row], A_ub=a[kept], b_ub=limits[kept], bounds=(None, None), method="highs", options=left
-            )
-            limits[row] -= 1.0
-            if solved.status == 0:
-                found[i] = int(-solved.fun > limits[row] + 1e-9 * (1.0 + limits[row]))
-                kept[row] = bool(found[i])
-        return found
+        outward = -self.signs[:, None] * self.normals
+        return faces(outward, self.distances, Deadline.after(time_limit))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cell) or other.network is not self.network:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from calotte.cell import Cell
-from calotte.geometry import Geometry
+from calotte.cells.cell import Cell
+from calotte.cells.geometry import Geometry
 from calotte.network.graph import Network
 
 __all__ = ["Piece", "cell_edges", "cells_in_square", "roomiest_cell"]

@@ -24,12 +24,11 @@ from zoo import (
     tensor,
 )
 
-from calotte import geometry
-from calotte.geometry import Geometry
+from calotte.cells.geometry import Geometry
+from calotte.deadline import Deadline, OutOfTime
 from calotte.network.affine import Dense, Diagonal, Reshape
-from calotte.network.chain import row_space
+from calotte.network.chain import chain_of, row_space
 from calotte.network.graph import Network, Relu
-from calotte.normals import one_hot_blocks
 
 ULP = 2.0**-52
 
@@ -38,7 +37,7 @@ def geometries(net: Network, noise_map=None) -> list[Geometry]:
     """The same geometry by every path that the network allows: as a chain, and streamed."""
     streamed = Geometry(net, noise_map)
     streamed.chain = None
-    return [streamed] + [Geometry(net, noise_map)] * (geometry.chain_of(net) is not None)
+    return [streamed] + [Geometry(net, noise_map)] * (chain_of(net) is not None)
 
 
 def assert_sound(net: Network, x, noise_map=None, nearest: float | None = None) -> None:
@@ -336,24 +335,48 @@ def test_a_feature_without_noise_and_a_unit_that_reads_nothing_else() -> None:
         assert found.lower[0, 1] == pytest.approx(0.4, rel=1e-12)
 
 
-def test_a_batch_says_what_each_input_says() -> None:
-    for net in (ORDINARY["d > n"], ORDINARY["residual"], ORDINARY["logistic"]):
-        x = points(7, net.d, 40)
-        together = Geometry(net).distances(x)
-        assert together.nearest.shape == together.lower.shape == (7, net.units)
-        for i in range(7):
-            alone = Geometry(net).distances(x[i : i + 1])
-            torch.testing.assert_close(alone.nearest[0], together.nearest[i], rtol=1e-12, atol=0.0)
-            torch.testing.assert_close(alone.rho[0], together.rho[i], rtol=1e-12, atol=0.0)
-            assert alone.unit[0] == together.unit[i] == together.nearest[i].argmin()
+@pytest.mark.parametrize("widths", [(9, 4, 5, 3), (784, 64, 32, 10), (300, 257, 130, 7), (31, 2)])
+def test_an_input_has_the_same_distances_in_any_batch(widths: tuple[int, ...]) -> None:
+    """To the last bit: alone, among others, in another order."""
+    net = random_dense(widths, 39)
+    assert_same_in_any_batch(net, points(70, net.d, 40))
 
 
-def test_memory_limit_changes_blocks_and_nothing_else() -> None:
+def test_an_input_of_a_graph_has_the_same_distances_in_any_batch() -> None:
+    assert_same_in_any_batch(ORDINARY["residual"], points(5, ORDINARY["residual"].d, 40))
+
+
+def assert_same_in_any_batch(net: Network, x: torch.Tensor) -> None:
+    form = Geometry(net)
+    together = form.distances(x)
+    assert together.nearest.shape == together.lower.shape == (len(x), net.units)
+    turned = form.distances(x.flip(0))
+    for name in ("predicted", "nearest", "lower"):
+        assert torch.equal(getattr(together, name).flip(0), getattr(turned, name))
+        for i in range(0, len(x), 7):
+            assert torch.equal(getattr(Geometry(net).distances(x[i : i + 1]), name)[0], getattr(together, name)[i])
+    assert torch.equal(together.unit, together.lower.argmin(1))
+
+
+def test_memory_limit_changes_blocks_and_nothing_but_last_digits() -> None:
     net = residual(5, 3, 41)
     x = points(3, 5, 42)
-    whole, blocks = Geometry(net).distances(x), Geometry(net, memory_limit=300).distances(x)
-    assert len(list(one_hot_blocks(net, 1, 300))) == 5
-    torch.testing.assert_close(whole.lower, blocks.lower, rtol=1e-12, atol=0.0)
+    whole, blocks = Geometry(net), Geometry(net, memory_limit=300)
+    assert blocks.plan.block == 1 < whole.plan.block
+    torch.testing.assert_close(whole.distances(x).lower, blocks.distances(x).lower, rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("net", [ORDINARY["d > n"], ORDINARY["residual"]])
+def test_a_passed_deadline_ends_it(net: Network) -> None:
+    form = Geometry(net)
+    with pytest.raises(OutOfTime, match="time limit of 0 s reached"):
+        form.distances(points(1, net.d, 0), Deadline.after(0.0))
+    form.distances(points(1, net.d, 0), Deadline.after(60.0))
+
+
+def test_nothing_is_computed_before_it_is_asked_for() -> None:
+    form = Geometry(ORDINARY["d > n"], torch.ones(9, dtype=torch.float64))
+    assert not {"chain", "space", "coordinates", "fields", "plan"} & vars(form).keys()
 
 
 def test_cost_per_input_does_not_depend_on_d(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +386,7 @@ def test_cost_per_input_does_not_depend_on_d(monkeypatch: pytest.MonkeyPatch) ->
     net = dense(*layers)
     form = Geometry(net)
     assert form.space.rows.shape == (16, 16)
-    monkeypatch.setattr(geometry, "pull_back", None)
+    monkeypatch.setattr(Geometry, "_planned_norms", None)
     x = points(3, d, 51)
     found = form.distances(x)
     for i in range(3):

@@ -1,0 +1,7 @@
+"""Cells: the convex sets on which a network is one affine map, and how far inputs are from their hyperplanes."""
+
+from calotte.cells.cell import Cell
+from calotte.cells.distances import Distances, signed_distances
+from calotte.cells.geometry import Geometry
+
+__all__ = ["Cell", "Distances", "Geometry", "signed_distances"]
