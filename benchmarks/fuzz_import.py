@@ -106,6 +106,33 @@ def seeds():
     weights = {"zero": np.array(0), "axes": np.array([0]), "rest": np.array([-1]), "i2": floats(12)}
     weights |= {"low": np.float32(-1), "high": np.float32(1), "slope": floats(12)}
     yield model_of(shapes, weights, ("n", 3, 4))
+    choices = [
+        node("Resize", ["x", "", "", "sizes"], ["a"], mode="linear", axes=[2, 3]),
+        node("DepthToSpace", ["a"], ["b"], blocksize=2),
+        node("CumSum", ["b", "two"], ["c"], exclusive=1),
+        node("Trilu", ["c", "up"], ["d"], upper=1),
+        node("Where", ["mask", "d", "low"], ["e"]),
+        node("HardSigmoid", ["e"], ["f"], alpha=0.3),
+        node("Einsum", ["f", "m"], ["g"], equation="bchw,whk->bck"),
+        node("ScatterElements", ["g", "places", "v"], ["h"], axis=2),
+        node("Mean", ["h", "g"], ["i"]),
+        node("ReduceL1", ["i", "first"], ["j"], keepdims=0),
+        node("MatMul", ["j", "n"], ["k"]),
+        node("Sigmoid", ["k"], ["p"]),
+        node("Sub", ["one", "p"], ["q"]),
+        node("Concat", ["q", "p"], ["r"], axis=1),
+        node("ArgMax", ["r"], ["y"], axis=1),
+    ]
+    weights = {
+        "sizes": np.array([3, 3]),
+        "two": np.array(2),
+        "first": np.array([1]),
+        "up": np.array(-1),
+        "low": np.float32(0.2),
+    }
+    weights |= {"mask": numbers.random((6, 6)) < 0.6, "m": floats(6, 6, 3), "places": np.array([[[2, 0]]])}
+    weights |= {"v": floats(1, 1, 2), "n": floats(3, 1), "one": np.float32(1)}
+    yield model_of(choices, weights, (1, 4, 2, 2), opset=18)
 
 
 STRANGE = [-(2**63), -(2**31), -2, -1, 0, 1, 2, 3, 7, 2**20, 2**31, 2**40, 2**62]
@@ -116,6 +143,10 @@ OPERATORS = [
     "Sum", "Neg", "ReduceSum", "ReduceMean", "ReduceMax", "Softmax", "Sigmoid", "Sign", "ArgMax", "Greater",
     "Shape", "Size", "ConstantOfShape", "Range", "Where", "Sqrt", "Tanh", "BatchNormalization", "PRelu", "GatherND",
     "SplitToSequence", "SequenceAt", "Loop", "If", "Einsum", "Resize", "NonZero", "Floor", "Mod", "ReduceProd",
+    "CumSum", "DepthToSpace", "SpaceToDepth", "Trilu", "ScatterElements", "ScatterND", "GatherElements", "Mean",
+    "ReduceL1", "LpPool", "HardSigmoid", "Shrink", "Upsample", "Compress", "CenterCropPad", "ReverseSequence",
+    "Col2Im", "EyeLike", "IsNaN", "Round", "Not", "Log", "Elu", "Softsign", "GreaterOrEqual", "LessOrEqual", "TopK",
+    "Pow", "DequantizeLinear", "ReduceL2", "SequenceConstruct", "ConcatFromSequence", "SequenceInsert",
 ]  # fmt: skip
 
 
@@ -211,7 +242,7 @@ def verdict(content, folder):
     import torch
 
     from calotte.errors import CalotteError, SourceMismatch
-    from calotte.models.agreement import forward_error
+    from calotte.models.agreement import evaluated
     from calotte.models.importer import import_graph
     from calotte.models.onnx import load, runtime
 
@@ -231,11 +262,10 @@ def verdict(content, folder):
     if source is None:
         return "loaded, unknown to onnxruntime"
     x = torch.randn(4, network.d, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).float().double()
-    ours, theirs = network.forward(x), torch.from_numpy(source.run(x.numpy()))
-    ours = ours if source.of_outputs is None else source.of_outputs(ours)
-    error, magnitude = forward_error(network, x, source.roundoff)
-    allowed = torch.maximum(error, 1e-5 * ours.abs().amax(1, keepdim=True))
-    bad = ~((ours - theirs).abs() <= allowed) & (magnitude < 1e37)[:, None]
+    ours, theirs = network.forward(x), source.outputs(x.numpy())
+    here = evaluated(network, x, source.roundoff)
+    allowed = torch.maximum(here.error, 1e-5 * ours.abs().amax(1, keepdim=True))
+    bad = ~((ours - theirs).abs() <= allowed) & (here.magnitude < 1e37)[:, None]
     if bad.any():
         return f"DEFECT: a wrong network: {ours[bad][:3].tolist()} for {theirs[bad][:3].tolist()}"
     assert onnxruntime.__version__

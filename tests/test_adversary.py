@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import time
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,15 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from calotte.adversary import Witness, nearest_misclassified
+from calotte.adversary import Adversary, Witness, margins, nearest_misclassified
+from calotte.adversary.witness import certainly_wrong
 from calotte.assess import assess
 from calotte.cells.geometry import Geometry
+from calotte.deadline import Deadline
 from calotte.errors import InvalidInput
 from calotte.models.onnx import load
 from calotte.models.torch import from_torch
 from calotte.network.affine import Dense, Sum
 from calotte.network.clip import clipped
 from calotte.network.decision import Decision
+from calotte.network.enclosure import Enclosure
 from calotte.network.graph import Network, Node, Original, Relu
 from calotte.network.random import random_network
 from calotte.noise import Sphere
@@ -167,13 +171,34 @@ def test_none_where_the_answer_never_changes():
     assert nearest_misclassified(network, torch.ones(2, 3)) == [None, None]
 
 
-def test_the_same_whatever_the_batch():
-    network = NETWORKS["argmax, deep"]
-    x = normal(5, network.d, seed=8)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_same_bits_whatever_the_batch(name):
+    network = NETWORKS[name]
+    x = normal(30, network.d, seed=8)
     together = nearest_misclassified(network, x, seed=1)
-    alone = nearest_misclassified(network, x[3], seed=1, index=[3])[0]
-    assert together[3].distance == alone.distance
-    assert (together[3].point == alone.point).all()
+    alone = [nearest_misclassified(network, x[i], seed=1, index=[i])[0] for i in range(30)]
+    assert sum(one is not None for one in alone) >= 25
+    for a, b in zip(together, alone, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert (a.distance, a.answer) == (b.distance, b.answer)
+            assert torch.equal(a.point, b.point)
+
+
+def test_less_memory_finds_the_same_up_to_last_digits(monkeypatch) -> None:
+    network, rows = NETWORKS["argmax, deep"], []
+    x, real = normal(6, network.d, seed=8), Network.forward
+
+    def watched(self, x, start=0):
+        rows.append(len(x))
+        return real(self, x, start)
+
+    whole = nearest_misclassified(network, x)
+    monkeypatch.setattr(Network, "forward", watched)
+    parts = nearest_misclassified(network, x, memory_limit=8000.0)
+    assert max(rows) < 4
+    for a, b in zip(whole, parts, strict=True):
+        assert a.distance == pytest.approx(b.distance, rel=1e-3)
 
 
 def test_the_adversarial_distance_is_never_below_the_certified_radius(data) -> None:
@@ -277,6 +302,70 @@ def test_clipping_gives_witnesses_of_the_clipped_network() -> None:
 def test_a_time_limit_ends_the_search() -> None:
     network = NETWORKS["argmax, deep"]
     assert nearest_misclassified(network, normal(3, network.d, seed=1), time_limit=1e-9) == [None] * 3
+
+
+def test_polishing_and_certifying_look_at_the_deadline(monkeypatch) -> None:
+    """The clock strikes after so many passes: no more than one of each kind follows."""
+    network, x = NETWORKS["argmax, deep"], normal(1, 30, seed=1)
+    answer, real, passes = int(network.predict(x)), Network.values, []
+
+    def counted(self, x, start=0):
+        passes.append(len(x))
+        if len(passes) == limit:
+            monkeypatch.setattr(time, "perf_counter", lambda: 1e12)
+        return real(self, x, start)
+
+    adversary = Adversary(network)
+    monkeypatch.setattr(Network, "values", counted)
+    limit = 10**9
+    assert adversary.nearest(x[0], answer) is not None
+    total = len(passes)
+    clock = time.perf_counter
+    for limit in (30, 150, total - 60, total - 40):
+        passes.clear()
+        monkeypatch.setattr(time, "perf_counter", clock)
+        assert adversary.nearest(x[0], answer, deadline=Deadline.after(1e6)) is None
+        assert limit <= len(passes) <= limit + 6
+
+
+def test_outputs_that_are_not_finite_make_no_witness() -> None:
+    """Beyond x_1 = 1e-92 the outputs overflow: that is no answer, so no witness, and no traceback."""
+    network = Network(
+        (
+            Node("input", None),
+            Node("a", Dense(1e200 * torch.tensor([[1.0, 0.0]]).double()), (0,)),
+            Node("r", Relu((1,)), (1,)),
+            Node(
+                "out", Dense(1e200 * torch.tensor([[1.0], [-1.0]]).double(), torch.tensor([1.0, 0.0]).double()), (2,)
+            ),
+        ),
+        (2,),
+        Decision("argmin", 2),
+    )
+    x = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).double()
+    assert network.predict(x).tolist() == [1, -1]
+    (found,) = nearest_misclassified(network, x[:1])
+    assert found is None
+    with pytest.raises(InvalidInput, match="input 7: the network's outputs there are not finite"):
+        nearest_misclassified(network, x[1:], index=[7])
+
+
+@pytest.mark.parametrize("rule", ["argmax", "argmin", "sign"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_predicates_on_numbers_that_are_not_finite(rule: str, bad: float) -> None:
+    """No answer; no witness, whether a value or its error is bad, and margins never pretend to be finite."""
+    decision = Decision(rule, 1 if rule == "sign" else 3)
+    y = torch.tensor([0])
+    for place in range(decision.outputs):
+        z = torch.tensor([[5.0, 9.0, 1.0][: decision.outputs]]).double()
+        fine = Enclosure(z, torch.zeros_like(z))
+        assert bool(certainly_wrong(decision, fine, y))
+        broken = z.clone()
+        broken[0, place] = bad
+        assert decision.decide(broken).tolist() == [-1]
+        assert not certainly_wrong(decision, Enclosure(broken, torch.zeros_like(z)), y)
+        assert not certainly_wrong(decision, Enclosure(z, broken.abs() - z), y)
+        assert not margins(decision, broken, y).isfinite().all()
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e150, 1e-150])

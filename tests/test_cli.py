@@ -135,9 +135,8 @@ def test_plan_answers_are_proved_by_assess(here: Path, capsys, monkeypatch) -> N
             assert eps > 0
 
             def log_bound(size: float, rung: str = rung, i: int = line["index"]) -> float:
-                (one,) = calotte.assess(
-                    network, x[i], calotte.Sphere(size), rungs=[rung], settings=Settings(search=False)
-                )
+                settings = Settings(search=False)
+                (one,) = calotte.assess(network, x[i], calotte.Sphere(size), rungs=[rung], settings=settings)
                 return one.bounds[0].log_misclassification
 
             assert log_bound(eps) <= math.log(1e-3)

@@ -29,19 +29,19 @@ MODULE = sys.modules["calotte.assess"]  # the package has a function of that nam
 
 
 def mutant(log_p: float, only: int | None = None) -> ProvedRung:
-    """A rung that claims p <= exp(log_p) of every input, or of row `only` of its batch."""
+    """A rung that claims p <= exp(log_p) of every input, or of input `only`."""
 
     def claim(problem: Problem, sizes: torch.Tensor) -> torch.Tensor:
         logs = torch.full((len(problem.x),), log_p, dtype=torch.float64)
         if only is not None:
-            logs[torch.arange(len(logs)) != only] = 0.0
+            logs[torch.tensor(problem.index) != only] = 0.0
         return logs
 
-    return ProvedRung("mutant", "nothing", "nowhere", claim)
+    return ProvedRung("concentration", "nothing", "nowhere", claim)
 
 
 def with_mutant(monkeypatch: pytest.MonkeyPatch, log_p: float, only: int | None = None) -> None:
-    rungs = {"cell": PROVED_RUNGS["cell"], "mutant": mutant(log_p, only), "sampling": SAMPLING}
+    rungs = {"cell": PROVED_RUNGS["cell"], "concentration": mutant(log_p, only), "sampling": SAMPLING}
     monkeypatch.setattr(MODULE, "RUNGS", rungs)
 
 
@@ -66,8 +66,10 @@ def test_samples_catch_a_false_bound(monkeypatch: pytest.MonkeyPatch, noise: Noi
     net = dense(([[-2.0, 0.0, 0.0]], [1.2]))
     with_mutant(monkeypatch, log_p)
     noise = noise if noise.map is None else replace(noise, map=noise.map.double())
-    with pytest.raises(Contradiction, match=r"input 4: rung 'mutant' proves p <= .* of 2000 samples") as caught:
-        assess(net, torch.zeros(1, 3), noise, index=[4], settings=Settings(samples=2000, seed=7))
+    with pytest.raises(
+        Contradiction, match=r"input 4: rung 'concentration' proves p <= .* of 2000 samples"
+    ) as caught:
+        assess(net, torch.zeros(1, 3), noise, index=[4], settings=Settings(samples=2000, seed=7, search=False))
     found = caught.value.evidence
     assert caught.value.index == found["index"] == 4
     assert (found["seed"], found["noise"], found["size"], found["samples"]) == (7, noise.kind, noise.size, 2000)
@@ -98,7 +100,7 @@ def test_rounding_does_not_accuse() -> None:
     net = dense(([[1e17], [1e17]], [1.0, 0.0]), ([[1.0, -1.0]], None))
     x = torch.tensor([[1.0]]).double()
     problem = Problem(Geometry(net), x, [0], Ball(0.5), Settings(samples=500))
-    problem.predicted = torch.tensor([1])  # as it is in exact arithmetic
+    problem.known["predicted"] = torch.tensor([1])  # as it is in exact arithmetic
     sampled = SAMPLING.bound(problem)[0]
     assert sampled.misclassified == 500
     check_samples(problem, 0, [Bound("exact", "proved", -math.inf), sampled])
@@ -109,9 +111,9 @@ def test_a_witness_catches_a_false_radius(monkeypatch: pytest.MonkeyPatch) -> No
     honest = assess(net, x, Sphere(0.1), rungs=["relaxation"], index=[7, 8, 9])
     assert all(one.witness is not None and one.witness.distance >= one.certified_radius for one in honest)
 
-    def larger(_, x):
-        radii = [one.witness.distance * (1 + 1e-9 * (k == 1)) for k, one in enumerate(honest)]
-        return torch.tensor(radii, dtype=torch.float64)
+    def larger(behind, _):
+        k = behind.index[0] - 7
+        return torch.tensor([honest[k].witness.distance * (1 + 1e-9 * (k == 1))], dtype=torch.float64)
 
     monkeypatch.setattr(MODULE, "relaxed_radius", larger)
     with pytest.raises(Contradiction, match=r"input 8: rung 'relaxation' certifies") as caught:
@@ -132,7 +134,9 @@ def test_the_command_stops_with_status_1(here: Path, capsys, monkeypatch) -> Non
         assert [json.loads(text)["index"] for text in out.splitlines()] == [0, 1]
         told = [text for text in err.splitlines() if text.startswith("calotte: ")]
         assert len(told) == 1
-        assert all(word in told[0] for word in ("contradiction", "input 2", "rung 'mutant'", "samples", ".npz"))
+        assert all(
+            word in told[0] for word in ("contradiction", "input 2", "rung 'concentration'", "samples", ".npz")
+        )
         assert "Traceback" not in err
         with np.load(folder / "contradiction-2.npz") as saved:
             network = load(here / "net.onnx")

@@ -193,6 +193,7 @@ def test_where_there_is_nothing_to_estimate(method: Estimator) -> None:
         ("no error", problem(half_space(1, 2.0), torch.zeros(1, 1).double(), Sphere(1.5))),
         ("overflow", problem(huge, origin, Gaussian(1e3))),
         ("time limit", problem(half_space(9, 1.0), origin, Sphere(1.5), time_limit=1e-9)),
+        ("memory limit", problem(half_space(9, 1.0), origin, Sphere(1.5), memory_limit=1e3)),
     ]
     for why, case in cases:
         one = method.estimate(case, 0)

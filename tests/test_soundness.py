@@ -424,8 +424,8 @@ def with_distances(change: Callable[[Network, Distances], Tensor]) -> Callable[[
     """A mutant that gets the lower ends of the distances wrong."""
     right = Geometry.distances
 
-    def wrong(self: Geometry, x: Tensor) -> Distances:
-        found = right(self, x)
+    def wrong(self: Geometry, x: Tensor, *rest: Deadline) -> Distances:
+        found = right(self, x, *rest)
         return replace(found, lower=change(self.network, found))
 
     return lambda patch: patch.setattr(Geometry, "distances", wrong)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import Module
 
-from calotte.adversary import RESTARTS, Witness, nearest_misclassified
+from calotte.adversary import RESTARTS, Adversary, Witness
 from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
 from calotte.assessment import Assessment
 from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, relaxed_radius
@@ -138,6 +139,12 @@ class Assessor:
         clipping = network.clipping
         self.behind = self.plain if clipping is None else Geometry(clipping.network, None, limit)
         self.map_sha256 = None if noise.map is None else sha256(noise.map)
+
+    @cached_property
+    def adversary(self) -> Adversary:
+        """The search for misclassified points: without random starts on graphs that are no chain."""
+        restarts = RESTARTS if self.plain.chain is not None else 0
+        return Adversary(self.network, restarts=restarts, memory_limit=self.settings.memory_limit)
 
     def assess(self, x: Tensor, index: int, label: int | None = None, watch: Watch | None = None) -> Assessment:
         """Assess one input (d,), as `Network.inputs` gives it.
@@ -274,15 +281,8 @@ class _Work:
     def _witness(self) -> Witness | None:
         own = self.assessor
         deadline = self._next("search for the nearest misclassified point").deadline
-        return nearest_misclassified(
-            own.network,
-            self.problem.x,
-            restarts=RESTARTS if own.plain.chain is not None else 0,
-            seed=own.settings.seed,
-            index=[self.index],
-            answers=self.problem.predicted,
-            time_limit=deadline.left,
-        )[0]
+        x, answer = self.problem.x[0], int(self.problem.predicted[0])
+        return own.adversary.nearest(x, answer, own.settings.seed, self.index, deadline)
 
 
 def assess_each(

@@ -25,8 +25,7 @@ class Settings:
         boxes: of noise that rung `branching` may bound for each input.
         delta: sampling stops as soon as it can say whether p <= delta; None: it draws all samples.
         search: whether the nearest misclassified point is searched for.
-        device: cpu or cuda: where Monte Carlo computes in float32. Proofs and doubtful draws are computed in float64
-            on the cpu.
+        device: cpu or cuda: where Monte Carlo evaluates draws, in float64; proofs are computed on the cpu.
     """
 
     samples: int = 10_000

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from calotte.models.importer import import_graph
 from calotte.models.onnx import from_onnx, in_float64
 from calotte.network.affine import Affine
-from calotte.network.single import in_single
+from calotte.network.single import converted
 
 __all__ = ["assert_adjoint", "assert_agrees", "floats", "model_of", "node", "reseed", "session_outputs", "verify"]
 
@@ -50,7 +50,7 @@ def assert_agrees(network, model, x):
     And a copy on another device needs nothing that is not there: on "meta", which has shapes only.
     """
     elsewhere = torch.empty(2, network.d, dtype=torch.float32, device="meta")
-    assert in_single(network, "meta").forward(elsewhere).device.type == "meta"
+    assert converted(network, torch.float32, "meta").forward(elsewhere).device.type == "meta"
     theirs = session_outputs(model, x)
     ours = network.forward(torch.from_numpy(np.asarray(x, dtype=np.float64).reshape(len(x), -1))).numpy()
     assert ours.shape == theirs.shape

@@ -179,7 +179,49 @@ def reshape(w, draw, value, shape):
     w.add("Reshape", [value, w.ints(-1, *after)], (1, *after))
 
 
+def resize(w, draw, value, shape):
+    mode = draw(sampled(["nearest", "linear", "cubic"]))
+    scale = draw(sampled([0.5, 1.5, 2.0]))
+    after = [max(int(n * scale), 1) for n in shape[2:]]
+    w.add("Resize", [value, "", "", w.ints(*shape[:2], *after)], (*shape[:2], *after), mode=mode)
+
+
+def running_sum(w, draw, value, shape):
+    w.add(
+        "CumSum",
+        [value, w.ints(draw(integers(1, 3)))],
+        shape,
+        exclusive=draw(integers(0, 1)),
+        reverse=draw(integers(0, 1)),
+    )
+
+
+def choose(w, draw, value, shape):
+    other = draw(sampled([v for v, s in w.values if s == shape]))
+    name = f"w{len(w.weights)}"
+    w.weights[name] = w.random.random(shape[1:]) < 0.5
+    w.add("Where", [name, value, draw(sampled([other, w.floats(1)]))], shape)
+
+
+def contract(w, draw, value, shape):
+    out = draw(integers(1, 3))
+    equation, form, after = draw(
+        sampled(
+            [
+                ("bchw,hwk->bck", (*shape[2:], out), (1, 1, shape[1], out)),
+                ("bchw,cwk->bkhc", (shape[1], shape[3], out), (1, out, shape[2], shape[1])),
+            ]
+        )
+    )
+    name, _ = w.add("Einsum", [value, w.floats(*form)], after, equation=equation)
+    if equation.endswith("bck"):
+        w.values.pop()
+        w.add("Reshape", [name, w.ints(*after)], after)
+
+
 WRITERS = [
+    *(resize, running_sum, choose, contract, unary("HardSigmoid", alpha=0.3), unary("Shrink", lambd=0.4, bias=0.4)),
+    unary("Trilu", upper=0),
     *(convolve, convolve, deconvolve, normalise, concatenate, transpose, cut, gather, pad, clip, matrix, reshape),
     *(pool(op_type) for op_type in ("MaxPool", "AveragePool")),
     *(unary(op_type) for op_type in ("Relu", "Relu", "Abs", "Neg")),

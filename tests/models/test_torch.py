@@ -1,14 +1,21 @@
 """PyTorch modules through the one path shared with ONNX."""
 
+import logging
 import os
+import threading
+import time
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
-from calotte.errors import InvalidModel, UnsupportedOperator
+from calotte.errors import InvalidModel, SourceMismatch, UnsupportedOperator
+from calotte.models.onnx import load
+from calotte.models.quiet import quiet
 from calotte.models.torch import from_torch
 from calotte.network.graph import Relu
 
@@ -63,7 +70,7 @@ def test_one_output_decides_by_sign():
     ("module", "shape", "error", "message"),
     [
         (nn.Linear(4, 2), (4,), InvalidModel, r"training mode: call \.eval\(\)"),
-        (nn.Sequential(nn.Linear(4, 2), nn.Tanh()).eval(), (4,), UnsupportedOperator, "Tanh"),
+        (nn.Sequential(nn.Linear(4, 2), nn.Tanh(), nn.Linear(2, 2)).eval(), (4,), UnsupportedOperator, "Tanh"),
         (nn.Linear(4, 2).eval(), (5,), InvalidModel, r"cannot be run .* batch of shape \(1, 5\)"),
         (nn.Linear(4, 2).eval(), (), InvalidModel, "positive sizes"),
         (lambda x: x, (4,), InvalidModel, "expected a torch.nn.Module"),
@@ -73,6 +80,179 @@ def test_what_cannot_be_imported(module, shape, error, message):
     with pytest.raises(error, match=message) as caught:
         from_torch(module, shape)
     assert "\n" not in str(caught.value)
+
+
+def linear(seed=0, n=4):
+    torch.manual_seed(seed)
+    return nn.Linear(4, n)
+
+
+def pruned(layer):
+    prune.l1_unstructured(layer, "weight", 0.4)
+    prune.random_unstructured(layer, "bias", 0.5)
+    return prune.l1_unstructured(layer, "weight", 0.2)
+
+
+COMPUTED = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+    "old weight_norm": nn.utils.weight_norm,
+    "old spectral_norm": nn.utils.spectral_norm,
+    "pruned": pruned,
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", COMPUTED)
+def test_computed_weights_are_taken_as_the_module_computes_them(name):
+    """The very float32 numbers, after a step of training; the module keeps computing them."""
+    layer = COMPUTED[name](linear())
+    module = nn.Sequential(layer, nn.ReLU(), COMPUTED[name](linear(1)))
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
+    module(torch.ones(3, 4)).square().sum().backward()
+    optimiser.step()
+    module.eval()
+    x = torch.randn(20, 4)
+    before = module(x).detach()
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    network = from_torch(module, 4)
+    assert torch.equal(network.nodes[1].op.weight, layer.weight.detach().double())
+    assert network.hidden_units == 4
+    assert torch.allclose(network.forward(x.double()), before.double(), rtol=0, atol=1e-6)
+    assert torch.equal(network.original.answers(x.double()), before.argmax(1))
+    assert torch.equal(module(x), before)
+    assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+    module.train()
+    module(torch.ones(3, 4)).sum().backward()  # still computes its weights
+
+
+class Named(nn.Module):
+    """A layer that gives its scores as `pack` packs them."""
+
+    def __init__(self, pack):
+        super().__init__()
+        self.layer, self.pack = linear(n=3), pack
+
+    def forward(self, x):
+        return self.pack(self.layer(x))
+
+
+@pytest.mark.parametrize("pack", [lambda y: {"logits": y}, lambda y: (y,)])
+def test_scores_in_a_tuple_or_mapping(pack):
+    module = Named(pack).eval()
+    network = from_torch(module, (4,))
+    assert torch.equal(network.nodes[1].op.weight, module.layer.weight.detach().double())
+    x = torch.randn(30, 4)
+    assert torch.equal(network.original.answers(x.double()), module.layer(x).argmax(1))
+
+
+@pytest.mark.parametrize(
+    ("pack", "what"),
+    [
+        (lambda y: (y, y + 1), r"tuple of \[0, 1\]"),
+        (lambda y: {"logits": y, "hidden": y}, r"dict of \['logits', 'hidden'\]"),
+        (lambda y: None, "NoneType"),
+        (lambda y: ("text",), "tuple"),
+    ],
+)
+def test_other_results_are_refused_with_the_remedy(pack, what):
+    with pytest.raises(InvalidModel, match=rf"gives a {what}.*wrap it in a module"):
+        from_torch(Named(pack).eval(), (4,))
+
+
+@pytest.mark.parametrize("shape", [4, torch.Size([4]), [np.int64(4)]])
+def test_shapes_as_they_come(shape):
+    assert from_torch(linear(n=2).eval(), shape).input_shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [(4.0, "whole numbers"), ("4", "whole numbers"), ((4, None), "whole numbers"), (0, "positive")],
+)
+def test_bad_shapes(shape, message):
+    with pytest.raises(InvalidModel, match=message):
+        from_torch(linear().eval(), shape)
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, torch.zeros(1, 4))])
+def test_script_modules_are_refused_with_a_remedy_that_works(make, tmp_path):
+    module = nn.Sequential(linear(), nn.ReLU(), linear(1)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = make(module)
+        with pytest.raises(InvalidModel, match=r"dynamo=False\) and load that file"):
+            from_torch(scripted, 4)
+        torch.onnx.export(scripted, (torch.zeros(1, 4),), tmp_path / "model.onnx", dynamo=False)
+    x = torch.randn(20, 4)
+    network = load(tmp_path / "model.onnx")
+    assert torch.allclose(network.forward(x.double()), module(x).detach().double(), rtol=0, atol=1e-6)
+
+
+MIXED = {
+    "mean": lambda x: x - x.mean(0),
+    "cumulative": lambda x: torch.cumsum(x, 0) if len(x) > 1 else x,
+    "argmax": lambda x: (x - x.mean(0)).argmax(1),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_rows_that_mix_are_refused(name):
+    with pytest.raises(SourceMismatch, match="rows mix"):
+        from_torch(nn.Sequential(linear(), Call(MIXED[name])).eval(), 4)
+
+
+@pytest.mark.parametrize("function", [lambda x: x.reshape(1, 4), lambda x: x.reshape(-1), lambda x: x[0]])
+def test_modules_for_one_row_are_no_batch(function):
+    network = from_torch(Call(function).eval(), 4)
+    x = torch.randn(5, 4, dtype=torch.float64)
+    assert torch.equal(network.forward(x), x)
+
+
+def test_one_output_judged_by_its_sign_is_said():
+    assert "the answer judged is its sign" in from_torch(linear(n=1).eval(), 4).notices[0]
+    assert from_torch(linear(n=1).eval(), 4, "sign").notices == ()
+    assert from_torch(linear(n=2).eval(), 4).notices == ()
+
+
+def test_other_threads_are_not_muted(capfd):
+    """What another thread prints, logs and warns of while a module is exported is heard."""
+    heard, started, done = [], threading.Event(), threading.Event()
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            heard.append(record.getMessage())
+
+    def talk():
+        started.wait(60)
+        while not done.is_set():
+            print("printed")
+            logging.getLogger("torch.onnx").error("logged")
+            warnings.warn("warned", UserWarning, stacklevel=1)
+            time.sleep(0.01)
+
+    handler = Handler()
+    logging.getLogger("torch.onnx").addHandler(handler)
+    thread = threading.Thread(target=talk)
+    thread.start()
+    filters = list(warnings.filters)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with quiet():
+            started.set()
+            time.sleep(0.2)
+            warnings.warn("mine", UserWarning, stacklevel=1)
+            logging.getLogger("torch.onnx").error("mine")
+            during = len(heard), len(caught)
+        from_torch(mlp(), (12,))
+        done.set()
+        thread.join()
+    logging.getLogger("torch.onnx").removeHandler(handler)
+    assert min(during) > 3
+    assert set(heard) == {"logged"}
+    assert {str(one.message) for one in caught} == {"warned"}
+    assert "printed" in capfd.readouterr().out
+    assert warnings.filters == filters
 
 
 def test_data_dependent_control_flow_is_refused():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from exact import assert_enclosed, exact_matrix, exact_values, matrix, randn
 
-from calotte.network.affine import Dense, Diagonal, Reshape, Sum
+from calotte.network.affine import Dense, Diagonal, Inexact, Reshape, Sum
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.decision import Decision
 from calotte.network.enclosure import evaluate
@@ -37,6 +37,7 @@ MAPS = {
     "shift": Diagonal((2, 3), None, randn(2, 1), terms=1),
     "scale": Diagonal((2, 3), randn(2, 3), randn(3)),
     "divide": Diagonal((2, 3), randn(3), randn(2, 3), divide=True),
+    "inexact": Inexact(Dense(randn(3, 5), randn(3)), 2),
     "reshape": Reshape((2, 3), (3, 2)),
     "sum": Sum((2, 3), (1, -1, 1)),
     "select": Select((2, 3), np.array([[5, 0], [2, 4]])),

@@ -22,7 +22,6 @@ from calotte.adversary.slopes import Slopes
 from calotte.adversary.witness import Witness, distances_up, nearest_witness
 from calotte.deadline import NEVER, Deadline
 from calotte.errors import InvalidInput
-from calotte.network.decision import check_answers
 from calotte.network.graph import Network
 from calotte.network.single import in_single
 from calotte.streams import Stream, generator
@@ -35,7 +34,7 @@ RESTARTS = 36
 _RIVALS = 9  # classes walked to from the input itself, smallest margin first
 _KEPT, _POLISHED = 6, 2  # finds of each input that are followed along the boundary, and polished in float64
 _SAME = 0.05  # finds that are nearer to each other, as shares of their distance, are one
-_POLISH, _HALVINGS = 12, 50  # steps
+_POLISH, _COARSE, _HALVINGS = 12, 12, 45  # steps; halvings before them, and after
 _SEARCHING, _POLISHING = 0.7, 0.5  # shares of the time left that these may take
 
 
@@ -109,9 +108,12 @@ def nearest_misclassified(
     found = []
     for i, (row, number) in enumerate(zip(rows, numbers, strict=True)):
         deadline = Deadline.after(time_limit)
-        answer = network.predict(row[None]) if answers is None else answers[i : i + 1]
-        check_answers(answer, [number])
-        found.append(adversary.nearest(row, int(answer), seed, number, deadline))
+        answer = int(network.predict(row[None]) if answers is None else answers[i])
+        if answer < 0:
+            raise InvalidInput(
+                f"input {number}: the network's outputs there are not finite numbers, so that it has no answer"
+            )
+        found.append(adversary.nearest(row, answer, seed, number, deadline))
     return found
 
 
@@ -233,7 +235,7 @@ class _Descent:
         points = points[~points.isnan().any(1)]
         if not len(points):
             return points
-        points = self._drawn_back(points, deadline)
+        points = self._drawn_back(points, _COARSE, deadline)
         # what is wrong in float32 may not quite be wrong in float64: anything wrong is nearer than that
         away = torch.where(self._wrong(points), distances_up(points, self.x), torch.inf)
         stride = torch.ones(len(points), 1, dtype=torch.float64)
@@ -251,7 +253,7 @@ class _Descent:
             better = self._wrong(tried) & (reached < away)
             away, points = torch.where(better, reached, away), torch.where(better[:, None], tried, points)
             stride = torch.where(better[:, None], (2.0 * stride).clamp_max(1.0), stride / 4.0)
-        return self._drawn_back(points, deadline)
+        return self._drawn_back(points, _HALVINGS, deadline)
 
     def _foot(self, points: Tensor, uphill: Tensor, height: Tensor) -> Tensor:
         """The nearest points (k, d) to x, within the range, on the hyperplanes `height` (k, 1) below the points."""
@@ -276,11 +278,11 @@ class _Descent:
         """Where points (k, d) are answered otherwise: bool (k,)."""
         return self.fine.margins(points, self.comparison).amin(1) < 0
 
-    def _drawn_back(self, points: Tensor, deadline: Deadline) -> Tensor:
+    def _drawn_back(self, points: Tensor, halvings: int, deadline: Deadline) -> Tensor:
         """Wrongly answered points (k, d) drawn back towards x, as near to the boundary as bisection gets."""
         x, k = self.x, len(points)
         low, high = torch.zeros(k, 1, dtype=torch.float64), torch.ones(k, 1, dtype=torch.float64)
-        for _ in range(_HALVINGS):
+        for _ in range(halvings):
             if deadline.passed:
                 break
             middle = (low + high) / 2

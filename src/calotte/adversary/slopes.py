@@ -7,12 +7,12 @@ from torch import Tensor
 
 from calotte.cells.products import pull_back
 from calotte.network.affine import Affine
-from calotte.network.footprint import footprint
+from calotte.network.footprint import pass_size
 from calotte.network.graph import Network
 
 __all__ = ["Slopes"]
 
-_PROBES = 16
+_PROBES = 4
 
 
 class Slopes:
@@ -28,8 +28,8 @@ class Slopes:
         tensors = (t for node in network.nodes if isinstance(node.op, Affine) for t in vars(node.op).values())
         single = any(isinstance(t, Tensor) and t.dtype == torch.float32 for t in tensors)
         self.dtype = torch.float32 if single else torch.float64
-        row = (4 if single else 8) * (2 * footprint(network) + 6 * network.d) + network.hidden_units
-        self.at_once = max(1, int(memory_limit / 4 / row))
+        # half of the memory: masks and the way back take as much again
+        self.at_once = pass_size(network, memory_limit / 8, width=4 if single else 8)
 
     def near(self, other: Slopes) -> bool:
         """Whether outputs at a few Gaussian points are those of another network within a thousandth."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from calotte.deadline import Deadline
 from calotte.network.decision import Decision
 from calotte.network.enclosure import Enclosure, outputs
-from calotte.network.footprint import footprint
+from calotte.network.footprint import pass_size
 from calotte.network.graph import Network
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 
@@ -89,7 +89,7 @@ def nearest_witness(
     pushed = representable((x + pushes * (points - x)[:, None]).reshape(-1, len(x)), network, low, high)
     away, order = distances_up(pushed, x).sort(stable=True)
     pushed = pushed[order[away < torch.inf]]
-    block = max(1, int(memory_limit / 4 / (8 * 4 * (footprint(network) + network.d))))
+    block = pass_size(network, memory_limit / 16)  # an enclosure takes about four passes' memory
     for begin in range(0, len(pushed), block):
         if deadline.passed:
             return None

@@ -182,7 +182,7 @@ class Problem:
 
     def _distances(self) -> Distances | OutOfTime:
         try:
-            found = self.geometry.distances(self.x)
+            found = self.geometry.distances(self.x, self.deadline)
         except OutOfTime as late:
             return late
         same = (found.predicted == self.predicted)[:, None]

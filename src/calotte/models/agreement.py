@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,15 @@ from calotte.network.affine import Affine
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Original, Relu
 
-__all__ = ["DOUBLE", "SINGLE", "Source", "check", "differences", "probes"]
+__all__ = ["DOUBLE", "SINGLE", "Source", "check", "check_rows", "differences", "evaluated", "probes"]
 
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53
+
+KINDS = ("Gaussian", "extreme", "uniform", "flat", "zero")
+"""Kinds of inputs to compare at, those first that tell most."""
+
+WORK = 2**36
+"""Products that the comparison may cost: some 10 s of one core."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Source:
         roundoff: unit roundoff of its arithmetic.
         of_outputs: the network's outputs (n, K) to what the source computes, at most as far apart after as
             before; None where they are the same.
+        to_outputs: what the source computes (n, M) to the network's outputs; None where they are the same.
         together: as `run`, all rows in one batch; None in place of outputs where the source does not take them.
             Absent where it has no batch axis.
     """
@@ -39,29 +47,28 @@ class Source:
     name: str
     roundoff: float = DOUBLE
     of_outputs: Callable[[Tensor], Tensor] | None = None
+    to_outputs: Callable[[Tensor], Tensor] | None = None
     together: Callable[[NDArray[np.float64]], NDArray[np.float64] | None] | None = None
+
+    def outputs(self, x: NDArray[np.float64]) -> Tensor:
+        """What the source says the network's outputs are, or `of_outputs` of them, at inputs (n, d)."""
+        y = torch.from_numpy(np.array(self.run(x), dtype=np.float64))
+        return y if self.to_outputs is None else self.to_outputs(y)
 
     def original(self, decision: Decision, dtype: torch.dtype) -> Original:
         """The source as a model with answers, for a network of this decision; `dtype` is what it computes with."""
-        level, slope = 0.0, 1.0
-        if decision.rule == "sign" and self.of_outputs is not None:  # a straight line: back to the output itself
-            level, one = (self.of_outputs(torch.full((1, 1), v, dtype=torch.float64)).item() for v in (0.0, 1.0))
-            slope = one - level
-        return Original(Answers(self.run, decision, level, slope), dtype, self.name)
+        return Original(Answers(self, decision), dtype, self.name)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Points (n, d) to the answers (n,) that a source gives, whose outputs are slope z + level."""
+    """Points (n, d) to the answers (n,) that a source gives."""
 
-    run: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    source: Source
     decision: Decision
-    level: float
-    slope: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        z = torch.from_numpy(np.array(self.run(x.numpy()), dtype=np.float64))
-        return self.decision.decide((z - self.level) * self.slope)
+        return self.decision.decide(self.source.outputs(x.numpy()))
 
 
 def probes(d: int, extreme: float) -> dict[str, Tensor]:
@@ -88,30 +95,49 @@ def check(network: Network, source: Source, arbiter: Callable[[], Source] | None
     They agree where outputs differ by at most 200 unit roundoffs of the source, relative to the largest output
     (1.2e-5 in float32). A float32 source may lose more by cancellation alone: where it does, the arbiter, the same
     model in float64, has to agree to 1e-9 or to what float64 can lose at most. Inputs at which the source may
-    overflow are left out.
+    overflow are left out. Of large networks fewer inputs are tried.
 
     Raises:
-        SourceMismatch: they differ by more.
+        SourceMismatch: they differ by more, or rows of a batch mix.
     """
     half = source.roundoff > SINGLE
-    judge, second = source, arbiter
+    judge, second, alone = source, arbiter, list[Tensor]()
     largest, extreme = (3e4, 2.0**4) if half else (1e37, 2.0**20)
-    widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
-    rows = max(1, 2**22 // widest)  # memory: 32 MiB for the values of a node
-    inputs = probes(network.d, extreme)
-    for kind, x in ((kind, part) for kind, xs in inputs.items() for part in torch.split(xs, rows)):
-        x = x[forward_error(network, x, DOUBLE)[1] < largest]
+    for kind, x in affordable(network, probes(network.d, extreme)):
+        here = evaluated(network, x)
+        x, ours = x[here.magnitude < largest], here.outputs[here.magnitude < largest]
         if len(x) == 0:
             continue
-        what = differences(network, judge, x, max(200.0 * judge.roundoff, 1e-9), bounded=second is None)
+        what = differences(network, ours, judge, x, max(200.0 * judge.roundoff, 1e-9), bounded=second is None)
         if what and second:
             judge, second = second(), None
-            what = differences(network, judge, x, 1e-9, bounded=True)
+            what = differences(network, ours, judge, x, 1e-9, bounded=True)
         if what:
             raise SourceMismatch(
                 f"the loaded network and {judge.name} differ at a {kind} input: {what}; please report this model"
             )
-    check_rows(source, inputs["Gaussian"][:3], arbiter)
+        if kind == "Gaussian":
+            alone.append(x)
+    if alone:
+        check_rows(source, torch.cat([*alone, -0.5 * alone[0]])[:3], arbiter)
+
+
+def affordable(network: Network, inputs: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Batches of the inputs by kind, as many at once as memory allows; of all kinds one, then the next, as long as
+    the products that they cost stay below `WORK`, but two at least.
+    """
+    sizes = [math.prod(network.shape(i)) for i in range(len(network.nodes))]
+    work = sum(
+        node.op.terms * size for node, size in zip(network.nodes, sizes, strict=True) if isinstance(node.op, Affine)
+    )
+    most = max(2, WORK // max(work, 1))
+    in_turn = sorted((k, KINDS.index(kind)) for kind, xs in inputs.items() for k in range(len(xs)))
+    counts = Counter(KINDS[place] for _, place in in_turn[:most])
+    at_once = max(1, 2**22 // max(sizes))  # memory: 32 MiB for the values of a node
+    for kind in KINDS:
+        for x in torch.split(inputs[kind][: counts[kind]], at_once):
+            if len(x):
+                yield kind, x
 
 
 def check_rows(source: Source, x: Tensor, arbiter: Callable[[], Source] | None = None) -> None:
@@ -140,59 +166,70 @@ def check_rows(source: Source, x: Tensor, arbiter: Callable[[], Source] | None =
     )
 
 
-def differences(network: Network, source: Source, x: Tensor, relative: float, *, bounded: bool) -> str | None:
-    """Where network and source differ by more than `relative`; None if nowhere.
+def differences(
+    network: Network, ours: Tensor, source: Source, x: Tensor, relative: float, *, bounded: bool
+) -> str | None:
+    """Where the outputs of a network and its source differ by more than `relative`; None if nowhere.
 
     With `bounded`, what rounding can explain is allowed too.
     """
-    ours = network.forward(x)
-    theirs = torch.from_numpy(np.array(source.run(x.numpy()), dtype=np.float64))
+    theirs = source.outputs(x.numpy())
     if theirs.shape != ours.shape:
         return f"{ours.shape[1]} outputs here, {theirs.shape[1]} there"
     allowed = relative * ours.abs().amax(1, keepdim=True).expand_as(ours)
-    if bounded:
-        allowed = torch.maximum(allowed, forward_error(network, x, source.roundoff)[0])
-    ours = ours if source.of_outputs is None else source.of_outputs(ours)
-    wrong = ~((theirs - ours).abs() <= allowed)
+    mapped = ours if source.of_outputs is None else source.of_outputs(ours)
+    wrong = ~((theirs - mapped).abs() <= allowed)
+    if bounded and wrong.any():
+        allowed = torch.maximum(allowed, evaluated(network, x, source.roundoff).error)
+        wrong = ~((theirs - mapped).abs() <= allowed)
     if not wrong.any():
         return None
     row, k = (int(i) for i in wrong.nonzero()[0])
     return (
-        f"output {k} is {ours[row, k].item():.9g} here and {theirs[row, k].item():.9g} there, "
+        f"output {k} is {mapped[row, k].item():.9g} here and {theirs[row, k].item():.9g} there, "
         f"rounding explains {allowed[row, k].item():.2g}"
     )
 
 
-def forward_error(network: Network, x: Tensor, roundoff: float) -> tuple[Tensor, Tensor]:
-    """What arithmetic of unit roundoff `roundoff` can get wrong at a batch x (B, d).
+@dataclass(frozen=True)
+class Evaluated:
+    """Outputs (B, K) of a network, what arithmetic can get wrong there (B, K), and the largest sum of absolute values
+    that occurs at each input (B,), beyond which arithmetic overflows.
+    """
 
-    Returns:
-        (error, magnitude): bounds on the errors of the outputs (B, K), and the largest sum of absolute values
-        that occurs at each input (B,), beyond which arithmetic overflows.
+    outputs: Tensor
+    error: Tensor
+    magnitude: Tensor
+
+
+def evaluated(network: Network, x: Tensor, roundoff: float = 0.0) -> Evaluated:
+    """Evaluate a network at a batch x (B, d) in arithmetic of unit roundoff `roundoff`; 0: no errors are asked for.
+
+    Nothing is left in the network that it does not need: not even its maps with |A| in place of A.
     """
     kept: dict[int, tuple[Tensor, Tensor]] = {}
     largest = x.abs().amax(1)
-    error = torch.zeros_like(x)
     for i, value in network.values(x):
-        op = network.nodes[i].op
+        op, inputs = network.nodes[i].op, network.nodes[i].inputs
+        error = value.new_zeros(())
         if isinstance(op, Affine):
+            absolute = op.with_coefficients(torch.abs)
             # twice the terms of ours: the source may round where we do not
             nu = (2 * op.terms + 4) * roundoff if op.terms else 0.0
             g = nu / (1.0 - nu) if nu < 1.0 else torch.inf
-            below = [kept[j] for j in network.nodes[i].inputs]
-            magnitude = op.absolute.linear(*(v.abs() for v, _ in below))
-            error = op.absolute.linear(*(e for _, e in below))
+            magnitude = absolute.linear(*(kept[j][0].abs() for j in inputs))
             if op.offset is not None:
                 magnitude = magnitude + op.offset.abs()
-            if g > 0.0:
-                error = error + g * (magnitude + error)
+            if roundoff > 0.0:
+                error = absolute.linear(*(kept[j][1] for j in inputs))
+                error = error + g * (magnitude + error) if g > 0.0 else error
             largest = torch.maximum(largest, magnitude.flatten(1).amax(1))
-        elif isinstance(op, Relu):
-            error = kept[network.nodes[i].inputs[0]][1]
-        else:
-            error = torch.zeros_like(value)
+        elif roundoff > 0.0:
+            error = kept[inputs[0]][1] if isinstance(op, Relu) else torch.zeros_like(value)
         kept[i] = (value, error)
-        for j in network.nodes[i].inputs:
+        for j in inputs:
             if network.last_reader[j] == i:
                 kept.pop(j, None)
-    return error.reshape(len(x), -1).nan_to_num(nan=torch.inf), largest
+    outputs = value.reshape(len(x), -1)
+    error = (error if roundoff > 0.0 else torch.zeros_like(value)).reshape(len(x), -1)
+    return Evaluated(outputs, error.nan_to_num(nan=torch.inf), largest)

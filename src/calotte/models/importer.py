@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,14 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from calotte.errors import CalotteError, InvalidInput, InvalidModel, UnsupportedOperator
+from calotte.models.control import CONTROL
 from calotte.models.files import first_line
 from calotte.models.operators import HANDLERS
-from calotte.models.operators.final import AFTER_FINAL
+from calotte.models.operators.behind import behind
 from calotte.models.operators.folding import FOLDED, fold
+from calotte.models.operators.refused import REFUSED
 from calotte.models.operators.step import MOST_ENTRIES, Builder, Constant, Final, Parts, Step, Value, Variable, plain
-from calotte.models.outputs import judged_part
+from calotte.models.outputs import judged_part, read_by
 from calotte.models.simplify import simplify
 from calotte.network.affine import Shape
 from calotte.network.decision import Decision, Rule
@@ -44,7 +46,7 @@ class Imported:
         input_name, input_shape, input_dtype: of the graph input; the shape at batch size 1.
         batch: the fixed batch size of the file, else 1.
         open_batch: whether the file takes batches of any size.
-        at_source: the network's outputs to that value; None where they are that value.
+        from_source: that value (n, M) to the network's outputs (n, K); None where they are the same.
         final: what the file does with the outputs of the network at its end, and the network does not.
     """
 
@@ -55,7 +57,7 @@ class Imported:
     input_dtype: np.dtype[Any]
     batch: int
     open_batch: bool
-    at_source: Callable[[Tensor], Tensor] | None = None
+    from_source: Callable[[Tensor], Tensor] | None = None
     final: Final | None = None
 
 
@@ -77,6 +79,8 @@ def import_graph(model: onnx.ModelProto, decision: Rule | None = None, output: s
         return imported_graph(part, decision, notices)
     except CalotteError as error:  # names in a damaged file may hold anything
         raise type(error)(printable(str(error))) from None
+    except UnicodeDecodeError:
+        raise InvalidModel("a name in the model is no text (UTF-8): the model is damaged, export it again") from None
 
 
 def imported_graph(model: onnx.ModelProto, decision: Rule | None, notices: list[str]) -> Imported:
@@ -102,13 +106,13 @@ def imported_graph(model: onnx.ModelProto, decision: Rule | None, notices: list[
         nodes=simplify(builder.nodes, scores.node),
         input_shape=plain(shape),
         decision=taken,
-        notices=(*notices, *builder.notices, *dropped(final), *judged(taken, final, decision)),
+        notices=(*notices, *builder.notices, *([final.notice] if final else []), *judged(taken, final, decision)),
     )
     if final is not None and final.source != output:
         del graph.output[:]
         graph.output.append(onnx.ValueInfoProto(name=final.source))
-    at_source = final.at_source if final else None
-    return Imported(network, model, name, shape, dtype, batch, open_batch, at_source, final)
+    from_source = final.from_source if final else None
+    return Imported(network, model, name, shape, dtype, batch, open_batch, from_source, final)
 
 
 def decision_of(output: str, shape: Shape, final: Final | None, asked: Rule | None) -> Decision:
@@ -120,16 +124,7 @@ def decision_of(output: str, shape: Shape, final: Final | None, asked: Rule | No
     rule = (final.rule if final else None) or asked or ("sign" if classes == 1 else "argmax")
     if asked not in (None, rule):
         raise InvalidInput(f"decision '{asked}' contradicts the model, which ends in a decision of its own, '{rule}'")
-    return Decision(rule, classes)
-
-
-def dropped(final: Final | None) -> list[str]:
-    """What to say about the end of the file."""
-    if final is None:
-        return []
-    if final.rule:
-        return [f"the final {final.op_type} is the decision '{final.rule}' on the values it reads"]
-    return [f"the final {final.op_type} does not change the order of the outputs and was dropped"]
+    return Decision(rule, classes, final.ties if final else 0)
 
 
 def judged(taken: Decision, final: Final | None, asked: Rule | None) -> list[str]:
@@ -218,7 +213,7 @@ def run_nodes(graph: onnx.GraphProto, opset: int, values: dict[str, Value], buil
     while pending:
         later = []
         for i, node in pending:
-            if any(name and name not in values for name in node.input):
+            if any(name not in values for name in read_by(node)):
                 later.append((i, node))
                 continue
             for name, value in zip(node.output, run_node(node, i, opset, values, builder), strict=False):
@@ -229,12 +224,26 @@ def run_nodes(graph: onnx.GraphProto, opset: int, values: dict[str, Value], buil
         pending = later
 
 
+def run_inside(
+    graph: onnx.GraphProto, opset: int, outside: Mapping[str, Value], given: Mapping[str, Value], builder: Builder
+) -> list[Value]:
+    """The outputs of a graph inside a node, which sees the values outside it and those that it is given."""
+    values = {**outside, **initialisers(graph), **given}
+    run_nodes(graph, opset, values, builder)
+    missing = [value.name for value in graph.output if value.name not in values]
+    if missing:
+        raise InvalidModel(
+            f"output '{missing[0]}' of a graph inside a node is computed by no node: the model is damaged"
+        )
+    return [values[value.name] for value in graph.output]
+
+
 def stuck(pending: list[tuple[int, onnx.NodeProto]], values: dict[str, Value]) -> InvalidModel:
     """Why no node of the rest can be computed: a value is missing, or there is a cycle."""
     to_come = {name for _, node in pending for name in node.output}
     for i, node in pending:
-        for name in node.input:
-            if name and name not in values and name not in to_come:
+        for name in read_by(node):
+            if name not in values and name not in to_come:
                 return InvalidModel(
                     f"node '{name_of(node, i)}' ({node.op_type}) reads '{name}', which is no input or initialiser, "
                     "and no output of a node that calotte computes: the model is damaged"
@@ -251,29 +260,28 @@ def name_of(node: onnx.NodeProto, i: int) -> str:
 def run_node(node: onnx.NodeProto, i: int, opset: int, values: dict[str, Value], builder: Builder) -> list[Value]:
     """Import one node."""
     name, op_type = name_of(node, i), node.op_type
-    op_type = op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{op_type}"
-    if not (op_type in HANDLERS or op_type in FOLDED):
-        raise UnsupportedOperator(
-            f"node '{name}': operator '{op_type}' is not piecewise linear or not known; "
-            f"supported: {', '.join(sorted(HANDLERS))}, and arithmetic on constants"
-        )
-    inputs = tuple(values[key] if key else None for key in node.input)
-    for value in inputs:
-        if isinstance(value, Final):
-            if op_type in AFTER_FINAL:
-                return [value]
+    if node.domain not in ("", "ai.onnx"):
+        op_type = f"{node.domain}.{op_type}"
+        if op_type not in HANDLERS:
             raise UnsupportedOperator(
-                f"node '{name}': operator '{op_type}' reads the result of operator '{value.op_type}', which is not "
-                "piecewise linear: it is understood at the end of a network only"
+                f"node '{name}': operator '{op_type}' is not one of ONNX's own operators that calotte knows"
             )
+    if not any(op_type in known for known in (HANDLERS, CONTROL, FOLDED, REFUSED)):
+        raise UnsupportedOperator(f"node '{name}': operator '{op_type}' is not known to ONNX {onnx.__version__}")
+    inputs = tuple(values[key] if key else None for key in node.input)
     try:
         attributes: dict[str, Any] = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         step = Step(name, op_type, inputs, tuple(node.input), len(node.output), attributes, opset, builder)
         with np.errstate(all="ignore"):
-            if not any(isinstance(value, Variable | Parts) for value in inputs):
-                return list(fold(node, step))
+            if op_type in CONTROL:
+                return CONTROL[op_type](step, lambda graph, given: run_inside(graph, opset, values, given, builder))
+            if any(isinstance(value, Final) for value in inputs):
+                return [behind(step)]
+            constant = not any(isinstance(value, Variable | Parts) for value in inputs)
+            if constant and not op_type.startswith("Sequence"):
+                return list(fold(step))
             if op_type not in HANDLERS:
-                raise step.unsupported("of a value that depends on the input is not piecewise linear")
+                raise step.unsupported(REFUSED[op_type])
             result = HANDLERS[op_type](step)
     except CalotteError:
         raise

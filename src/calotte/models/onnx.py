@@ -161,7 +161,8 @@ def in_float64(imported: Imported) -> Source:
 def source_of(rows: OnnxModel, imported: Imported, name: str) -> Source:
     """A model as what a network is compared with."""
     roundoff = float(np.finfo(rows.dtype).eps) / 2.0
-    return Source(rows, name, roundoff, imported.at_source, rows.together if imported.open_batch else None)
+    together = rows.together if imported.open_batch else None
+    return Source(rows, name, roundoff, to_outputs=imported.from_source, together=together)
 
 
 def serialised(model: onnx.ModelProto) -> bytes:

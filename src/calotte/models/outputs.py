@@ -138,9 +138,13 @@ def read_by(node: onnx.NodeProto) -> Iterator[str]:
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from read_by(inner)
-            yield from (value.name for value in graph.output)
+            own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+            own.update(name for inner in graph.node for name in inner.output)
+            taken = [
+                *(name for inner in graph.node for name in read_by(inner)),
+                *(value.name for value in graph.output),
+            ]
+            yield from (name for name in taken if name not in own)
 
 
 def in_order(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:

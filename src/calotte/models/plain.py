@@ -28,8 +28,7 @@ def plain_copy(module: torch.nn.Module) -> torch.nn.Module:
     found = copy.deepcopy(module, computed)
     for part in list(found.modules()):
         if parametrize.is_parametrized(part):
-            for name in list(part.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+            freeze(part)
         for hook in list(part._forward_pre_hooks.values()):
             if isinstance(hook, WeightNorm):
                 remove_weight_norm(part, hook.name)
@@ -38,3 +37,16 @@ def plain_copy(module: torch.nn.Module) -> torch.nn.Module:
             elif isinstance(hook, prune.BasePruningMethod):
                 prune.remove(part, hook._tensor_name)  # type: ignore[no-untyped-call]
     return found.to(device="cpu").requires_grad_(False)
+
+
+def freeze(part: torch.nn.Module) -> None:
+    """Store parametrized weights as they come out.
+
+    `remove_parametrizations` would take them out of the class of the module, which a copy shares with the original.
+    """
+    names = list(part.parametrizations)  # type: ignore[arg-type]
+    values = {name: getattr(part, name).detach().clone() for name in names}
+    part.__class__ = type(part).__bases__[0]
+    del part.parametrizations
+    for name, value in values.items():
+        part.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))

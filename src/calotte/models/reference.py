@@ -38,7 +38,8 @@ class Reference:
         for i, node in enumerate(self.nodes):
             reads = {name: values[name] for name in read_by(node) if name in values}
             names = [name for name in node.output if name]
-            values.update(zip(names, self.evaluator(i, reads, names).run(names, reads), strict=True))
+            with np.errstate(all="ignore"):  # sigmoids and exponentials behind the output, too
+                values.update(zip(names, self.evaluator(i, reads, names).run(names, reads), strict=True))
             for name in reads:
                 if self.last[name] == i and name != self.output:
                     del values[name]

@@ -73,9 +73,9 @@ def from_torch(module: torch.nn.Module, input_shape: Sequence[int] | int, decisi
         "the module",
         SINGLE,
         final.scores if final else None,
-        ModuleOutputs(double, shape).together,
+        together=ModuleOutputs(double, shape).together,
     )
-    if final and final.scores is None:  # the module gives an answer: what leads to it is seen in the export only
+    if final and (final.scores is None or not final.gentle):  # what leads to it is seen in the export only
         check(network, in_float64(imported))
         check_rows(source, probes(network.d, 1.0)["Gaussian"])
     else:
@@ -169,20 +169,24 @@ class ModuleOutputs:
 
 @dataclass(frozen=True)
 class ModuleAnswers:
-    """Answers of a module, in its own numbers, at points (n, d); `decides`: its output is the answer."""
+    """Answers of a module, in its own numbers, at points (n, d).
+
+    `decides`: its output is the answer; else a single one is 1 where it is above `level`.
+    """
 
     module: torch.nn.Module
     shape: Shape
     dtype: torch.dtype
     decision: Decision
     decides: bool
+    level: float
 
     def __call__(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             rows = [self.module(row.to(self.dtype).reshape(1, *self.shape)).reshape(1, -1) for row in x]
         y = torch.cat(rows).to(torch.float64)
         if not self.decides:
-            return self.decision.decide(y)
+            return self.decision.decide(y - self.level)
         return (y[:, 0] > 0).to(torch.int64) if self.decision.rule == "sign" else y[:, 0].to(torch.int64)
 
 
@@ -192,7 +196,8 @@ def in_own_numbers(own: torch.nn.Module, shape: Shape, decision: Decision, final
     if dtype not in (torch.float16, torch.float32, torch.float64):
         return None
     decides = final is not None and final.scores is None
-    return Original(ModuleAnswers(own, shape, dtype, decision, decides), dtype, "the module")
+    level = final.level if final is not None and final.single else 0.0
+    return Original(ModuleAnswers(own, shape, dtype, decision, decides, level), dtype, "the module")
 
 
 def with_rounding_notice(network: Network, module: torch.nn.Module, source: Source) -> Network:
@@ -200,7 +205,7 @@ def with_rounding_notice(network: Network, module: torch.nn.Module, source: Sour
     x = probes(network.d, 1.0)["Gaussian"]
     narrow = all(p.dtype != torch.float64 for p in module.parameters())
     exact = replace(source, roundoff=DOUBLE)
-    if narrow or differences(network, exact, x, 1e-10, bounded=True) is None:
+    if narrow or differences(network, network.forward(x), exact, x, 1e-10, bounded=True) is None:
         return network
     notice = "the exporter rounded Python numbers in the module (slopes, bounds, factors) to float32"
     return replace(network, notices=(*network.notices, notice))

@@ -20,7 +20,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["Affine", "Dense", "Diagonal", "Reshape", "Shape", "Sum"]
+__all__ = ["Affine", "Dense", "Diagonal", "Inexact", "Reshape", "Shape", "Sum"]
 
 Shape = tuple[int, ...]
 
@@ -155,3 +155,24 @@ class Sum(Affine):
 
     def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
         return Sum(self.output_shape, (1,) * len(self.signs))
+
+
+class Inexact(Affine):
+    """A map with coefficients that are `extra` roundings away from the exact ones, each relative to itself.
+
+    The offset is exact, as that of every map.
+    """
+
+    def __init__(self, op: Affine, extra: int) -> None:
+        self.op, self.extra = op, extra
+        self.input_shapes, self.output_shape, self.offset = op.input_shapes, op.output_shape, op.offset
+        self.terms, self.adjoint_terms = op.terms + extra, op.adjoint_terms + extra
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return self.op.linear(*xs)
+
+    def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
+        return self.op.adjoint(y)
+
+    def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
+        return Inexact(self.op.with_coefficients(f), self.extra)

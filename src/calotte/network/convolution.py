@@ -96,7 +96,9 @@ class Convolution(Affine):
         y = x.new_empty(len(x), outputs, places)
         for i in range(0, len(x), block):
             part = x[i : i + block]
-            patches = functional.unfold(part, self.kernel.shape[2:], self.dilation, padding, self.stride)
+            patches = functional.unfold(
+                part, tuple(self.kernel.shape[2:]), self.dilation, tuple(padding), self.stride
+            )
             if places < _WIDE and len(part) > 1:
                 product = rows @ patches.transpose(0, 1).reshape(entries, -1)
                 y[i : i + block] = product.reshape(outputs, len(part), places).transpose(0, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from calotte.errors import InvalidInput
 
-__all__ = ["Decision", "Rule", "check_answers"]
+__all__ = ["Decision", "Rule"]
 
 Rule = Literal["argmax", "argmin", "sign"]
 
@@ -21,11 +20,13 @@ class Decision:
     """The answer read off K outputs z.
 
     argmax, argmin: the index of the largest or smallest output, the first one on ties.
-    sign: the Heaviside unit of Kůrková's network (1), for K = 1: class 1 if z > 0, else 0.
+    sign: the Heaviside unit of Kůrková's network (1), for K = 1: class 1 if z > 0, class 0 if z < 0, and `ties`
+        if z = 0.
     """
 
     rule: Rule
     outputs: int
+    ties: int = 0
 
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):
@@ -52,7 +53,7 @@ class Decision:
     def decide(self, z: Tensor) -> Tensor:
         """Answers (B,) int64 of outputs (B, K); -1, no answer, where one of these is NaN or infinite."""
         if self.rule == "sign":
-            answers = (z[:, 0] > 0).to(torch.int64)
+            answers = ((z[:, 0] >= 0) if self.ties else (z[:, 0] > 0)).to(torch.int64)
         else:
             answers = z.argmax(1) if self.rule == "argmax" else z.argmin(1)
         return torch.where(z.isfinite().all(1), answers, -1)
@@ -65,7 +66,7 @@ class Decision:
     def keeps_ties(self, predicted: Tensor) -> Tensor:
         """Whether an answer (B,) holds too where its margin over a rival is zero: bool (B, comparisons)."""
         if self.rule == "sign":
-            return (predicted == 0)[:, None]
+            return (predicted == self.ties)[:, None]
         return self.rivals(predicted) > predicted[:, None]
 
     def comparison(self, predicted: Tensor) -> Tensor:
@@ -96,17 +97,3 @@ class Decision:
             return errors
         answers = answers.clamp_min(0)
         return errors.gather(1, answers[:, None]) + errors.gather(1, self.rivals(answers))
-
-
-def check_answers(answers: Tensor, index: Sequence[int] | None = None) -> None:
-    """Refuse inputs without an answer; `index` numbers them, by default 0, 1, ...
-
-    Raises:
-        InvalidInput: an answer is -1.
-    """
-    for i, answer in enumerate(answers.tolist()):
-        if answer < 0:
-            raise InvalidInput(
-                f"input {i if index is None else index[i]}: the network's outputs there are NaN or infinite in "
-                "float64, so it has no answer: look for weights or input numbers that are far too large"
-            )

@@ -18,7 +18,7 @@ __all__ = ["fingerprint"]
 def fingerprint(network: Network) -> str:
     """The sha256 of the nodes with their numbers, of the shape of the input and of the decision."""
     digest = hashlib.sha256()
-    add(digest, (network.input_shape, network.decision.rule, network.decision.outputs))
+    add(digest, (network.input_shape, network.decision.rule, network.decision.outputs, network.decision.ties))
     for node in network.nodes:
         add(digest, (node.inputs, node.op))
     return digest.hexdigest()

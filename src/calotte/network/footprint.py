@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import math
 
-from calotte.network.affine import Affine
+from calotte.network.affine import Affine, Inexact
 from calotte.network.convolution import Convolution
 from calotte.network.graph import Network
 
-__all__ = ["footprint"]
+__all__ = ["footprint", "pass_size"]
+
+_PASS = 2**23  # numbers that a pass holds at most: larger ones gain nothing, fresh pages and cold caches cost time
+
+
+def pass_size(network: Network, memory: float, start: int = 0, width: int = 8) -> int:
+    """Rows that a forward pass from the values of node `start` is to take at once, at least 1.
+
+    Args:
+        memory: bytes that it may hold; width: bytes of a number.
+    """
+    row = footprint(network, start) + network.d
+    return max(1, int(min(memory / (width * row), _PASS / row)))
 
 
 def footprint(network: Network, start: int = 0) -> int:
-    """Numbers that a forward pass from the values of node `start` holds at once for each row of its batch, at most."""
+    """Numbers that a forward pass from the values of node `start` holds at once for each row, at most."""
     size = [math.prod(network.shape(i)) for i in range(len(network.nodes))]
     held = most = size[start]
     for i in range(start + 1, len(network.nodes)):
@@ -24,6 +36,8 @@ def footprint(network: Network, start: int = 0) -> int:
 
 def temporaries(op: Affine, size: int) -> int:
     """Numbers that an affine map of `size` outputs holds for each row beside its arguments and its result."""
+    if isinstance(op, Inexact):
+        return temporaries(op.op, size)
     if isinstance(op, Convolution):
         inputs = op.input_shapes[0]
         padded = (

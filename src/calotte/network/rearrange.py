@@ -28,9 +28,10 @@ class Select(Affine):
     def __init__(self, before: Shape, index: NDArray[np.int64]) -> None:
         self.input_shapes, self.output_shape, self.offset = (before,), tuple(index.shape), None
         flat = torch.from_numpy(np.ascontiguousarray(index).reshape(-1))
-        self.index = flat.clamp_min(0)
-        self.zero, self.kept = ((flat < 0).nonzero().squeeze(1), (flat >= 0).nonzero().squeeze(1))
-        uses = torch.bincount(flat[self.kept], minlength=math.prod(before))
+        self.index, outside = flat.clamp_min(0), flat < 0
+        self.zero = outside.nonzero().squeeze(1)
+        self.kept = (~outside).nonzero().squeeze(1) if len(self.zero) else None  # None: all
+        uses = torch.bincount(flat if self.kept is None else flat[self.kept], minlength=math.prod(before))
         self.terms, self.adjoint_terms = 0, max(int(uses.max()) - 1, 0)
 
     def linear(self, *xs: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ class Select(Affine):
 
     def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
         y, places = y.flatten(1), self.index
-        if len(self.zero):
+        if self.kept is not None:
             y, places = y.index_select(1, self.kept), places[self.kept]
         x = torch.zeros(len(y), math.prod(self.input_shapes[0]), dtype=y.dtype, device=y.device)
         x.index_add_(1, places, y)

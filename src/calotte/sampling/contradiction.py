@@ -117,8 +117,8 @@ def certain_changes(problem: Problem, i: int, samples: int) -> Iterator[Tensor]:
     noisy = Noisy(problem, i, reduced=False)
     noisy.deadline = Deadline.after(problem.settings.time_limit)
     chunk = chunk_size(problem.m)
-    for number, drawn in enumerate(range(0, samples, chunk)):
-        chosen = generator(Stream.FRESH_DRAWS, problem.settings.seed, problem.index[i], number)
+    for k, drawn in enumerate(range(0, samples, chunk)):
+        chosen = generator(Stream.FRESH_DRAWS, problem.settings.seed, problem.index[i], k)
         u = noise.project(chunk, problem.m, problem.m, chosen)[: samples - drawn]
         for part in torch.split(u, max(1, noisy.at_once // 4)):  # an enclosure takes about four passes' memory
             likely = part[network.decision.decide(noisy.outputs(part)) != answer]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from calotte.bounds.ladder import Problem
-from calotte.network.footprint import footprint
+from calotte.network.footprint import pass_size
 from calotte.network.single import converted
 from calotte.streams import Stream, generator
 
@@ -23,7 +23,7 @@ _CHUNK, _ENTRIES = 1024, 2**22  # draws, and numbers, that share a generator at 
 
 def chunk_size(seen: int) -> int:
     """Draws that share a generator where each has `seen` coordinates: a power of two, part of what a seed means."""
-    return min(_CHUNK, 2 ** max(0, (_ENTRIES // seen).bit_length() - 1))
+    return min(_CHUNK, 1 << max(0, (_ENTRIES // seen).bit_length() - 1))
 
 
 class Noisy:
@@ -48,8 +48,7 @@ class Noisy:
             self.base = next(value.flatten(1) for node, value in values if node == self.start)
             self.rows = problem.geometry.space.rows.t().contiguous()
             self.seen = len(self.rows)
-        held = 8 * (footprint(self.network, self.start) + 4 * problem.network.d)
-        self.at_once = max(1, int(problem.settings.memory_limit / 4 / held))
+        self.at_once = pass_size(self.network, problem.settings.memory_limit / 4, self.start)
 
     def on(self, device: str) -> Noisy:
         """The same, evaluated on a device."""
@@ -64,7 +63,7 @@ class Noisy:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def passes(self, u: Tensor) -> Iterator[Tensor]:
-        """The outputs, pass by pass: each takes at most about a quarter of the memory limit.
+        """The outputs, pass by pass: each holds at most about a quarter of the memory limit.
 
         Raises:
             OutOfTime: before a pass that would begin too late.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from calotte.bounds.ladder import Problem
+from calotte.deadline import OutOfTime
 from calotte.sampling.latent import Latent, NotAvailable
 
 __all__ = ["Estimate", "Estimator", "Event", "Measured"]
@@ -90,7 +91,7 @@ class Estimator(ABC):
         latent = Latent(problem, i)
         try:
             log_p, interval, error = self.measure(problem, latent)
-        except NotAvailable as refusal:
+        except (NotAvailable, OutOfTime) as refusal:
             seconds = time.perf_counter() - start
             return Estimate(self.method, self.event, None, None, None, latent.calls, seconds, str(refusal))
         seconds = time.perf_counter() - start

@@ -27,7 +27,7 @@ from calotte.bounds.ladder import Bound, Problem, Rung
 from calotte.bounds.local import Local
 from calotte.bounds.localise import localise
 from calotte.bounds.union import log_sum_up
-from calotte.deadline import Deadline
+from calotte.deadline import Deadline, OutOfTime
 from calotte.noise import Ball, Gaussian, Noise
 from calotte.rounding import UNIT_ROUNDOFF, gamma
 from calotte.sampling.draws import Draws
@@ -124,7 +124,10 @@ class _Search:
         low, high = math.log(0.5), math.log(800.0)  # of log(-log budget)
         for _ in range(_HEIGHTS):
             middle = (low + high) / 2
-            local = self.event(-math.exp(middle))
+            try:
+                local = self.event(-math.exp(middle))
+            except OutOfTime:
+                break
             wanting = True
             if local is not None:
                 distance, log_errors = self.distance(local, self.points[:_SCOUTS])
@@ -155,7 +158,7 @@ def free_of_errors(local: Local, points: Tensor, distance: Tensor) -> Tensor:
 
 
 def far_from_errors(choice: Choice, points: Iterator[Tensor], deadline: Deadline) -> tuple[int, int]:
-    """How many of points (n, k), chunk by chunk, there were until the deadline, and how many lie too near an error."""
+    """How many points (n, k) there were, chunk by chunk, until the deadline, and how many lie too near an error."""
     drawn = missed = 0
     for part in points:
         if deadline.passed:

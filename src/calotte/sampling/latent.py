@@ -45,14 +45,20 @@ class Latent:
         self.dimension = problem.m + (2 if self.noise.kind == "ball" else 0)
         self._noisy = Noisy(problem, i, reduced=reduced)
         self.seen = self._noisy.seen
-        self.calls = 0
+        self.calls, self._memory = 0, problem.settings.memory_limit
 
     def generator(self, stream: Stream, chunk: int = 0) -> torch.Generator:
         """The generator of one chunk of a stream."""
         return generator(stream, self._seed, self._index, chunk)
 
     def normals(self, n: int, generator: torch.Generator) -> Tensor:
-        """n independent states (n, k + 1)."""
+        """n independent states (n, k + 1).
+
+        Raises:
+            NotAvailable: a few times their size is more than the memory limit.
+        """
+        if 8 * 6 * n * (self.seen + 1) > self._memory:
+            raise NotAvailable(f"{n} states of {self.seen + 1} numbers do not fit the memory limit")
         g = Gaussian(1.0).project(n, self.seen, self.seen, generator)
         return torch.cat([g, self._rest(torch.zeros(n, 1, dtype=torch.float64), 1.0, generator)], 1)
 

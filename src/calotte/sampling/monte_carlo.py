@@ -61,14 +61,14 @@ def clopper_pearson(misclassified: int, samples: int, confidence: float) -> floa
 def bound_of_draws(misclassified: int, drawn: int, samples: int, confidence: float) -> float:
     """Logarithm of an upper bound on a probability after `drawn` of `samples` draws, rounded up.
 
-    Clopper and Pearson's where all were made. Where the clock stopped them it is the upper end of a confidence
-    sequence, fixed beforehand by `samples`: that holds whenever sampling stops, even if the time that a draw takes
-    depends on what it shows.
+    Clopper and Pearson's where all were made. Where the clock stopped them it is the lower of the upper ends of two
+    confidence sequences, one meant for rare errors and one for all others, that share the level: it holds whenever
+    sampling stops, even if the time that a draw takes depends on what it shows.
     """
     if drawn == samples:
         return clopper_pearson(misclassified, samples, confidence)
-    meant_for = math.exp(clopper_pearson(0, samples, confidence))
-    return upper_limit(misclassified, drawn, meant_for, confidence)
+    rare, each = math.exp(clopper_pearson(0, samples, confidence)), (1.0 + confidence) / 2
+    return min(upper_limit(misclassified, drawn, meant_for, each) for meant_for in (rare, 0.5))
 
 
 def out_of_time(problem: Problem, drawn: int) -> str:

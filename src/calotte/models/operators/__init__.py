@@ -2,14 +2,19 @@
 
 from calotte.models.operators import (
     convolution,
+    einsum,
     elementwise,
     final,
+    grid,
     linear,
     ml,
     movement,
     piecewise,
     pooling,
     reduction,
+    resize,
+    selection,
+    sequences,
     shapes,
 )
 from calotte.models.operators.step import HANDLERS
@@ -17,13 +22,18 @@ from calotte.models.operators.step import HANDLERS
 __all__ = [
     "HANDLERS",
     "convolution",
+    "einsum",
     "elementwise",
     "final",
+    "grid",
     "linear",
     "ml",
     "movement",
     "piecewise",
     "pooling",
     "reduction",
+    "resize",
+    "selection",
+    "sequences",
     "shapes",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 from calotte.models.operators.step import Step, Value, Variable, operator, plain
@@ -11,20 +14,20 @@ from calotte.network.convolution import Convolution, TransposedConvolution
 __all__: list[str] = []
 
 
-def operands(step: Step) -> tuple[Variable, Tensor, Tensor | None]:
-    """Input (1, C, *spatial), kernel and bias."""
-    x, kernel = step.variable(), step.weights(1)
+def operands(step: Step) -> tuple[Variable, Tensor, Tensor | None, int]:
+    """Input (1, C, *spatial), kernel, bias, and how many roundings the kernel is off."""
+    x, (kernel, terms) = step.variable(), step.coefficients(1)
     if not 3 <= len(x.shape) <= 5 or x.shape[0] != 1 or kernel.ndim != len(x.shape) or 0 in kernel.shape:
         raise step.error(
             f"input {x.shape} and kernel {tuple(kernel.shape)}: expected batch size 1, channels and 1 to 3 more axes"
         )
-    return x, kernel, step.weights(2) if step.has(2) else None
+    return x, kernel, step.weights(2) if step.has(2) else None, terms
 
 
 @operator("Conv")
 def convolution(step: Step) -> Value:
     """Cross-correlation with a kernel, strides, padding, dilation, groups."""
-    x, kernel, bias = operands(step)
+    x, kernel, bias, terms = operands(step)
     groups = int(step.attributes.get("group", 1))
     windows = windows_of(step, x.shape[2:], tuple(kernel.shape[2:]))
     if bias is not None and bias.shape != kernel.shape[:1]:
@@ -38,13 +41,13 @@ def convolution(step: Step) -> Value:
         dilation=windows.dilation,
         groups=groups,
     )
-    return step.add(op, (x,), (1, *op.output_shape))
+    return step.add(step.counted(op, terms), (x,), (1, *op.output_shape))
 
 
 @operator("ConvTranspose")
 def transposed_convolution(step: Step) -> Value:
     """The transpose of a convolution: kernel (C, C_out / groups, *size)."""
-    x, kernel, bias = operands(step)
+    x, kernel, bias, terms = operands(step)
     rank, groups = len(x.shape) - 2, int(step.attributes.get("group", 1))
     settings = {
         key: numbers(step, key, default, rank)
@@ -85,4 +88,30 @@ def transposed_convolution(step: Step) -> Value:
     if bias is not None and bias.shape != forward.input_shapes[0][:1]:
         raise step.error(f"bias of shape {tuple(bias.shape)} does not fit kernel {tuple(kernel.shape)}")
     op = TransposedConvolution(forward, bias)
-    return step.add(op, (x,), (1, *op.output_shape))
+    return step.add(step.counted(op, terms), (x,), (1, *op.output_shape))
+
+
+@operator("Col2Im")
+def column_to_image(step: Step) -> Value:
+    """Blocks added up where they overlap: a transposed convolution with kernels that are 1 at one place."""
+    x = step.variable()
+    image, block = step.integers(1), step.integers(2)
+    rank, entries = len(image), math.prod(block)
+    if not 1 <= rank <= 3 or len(block) != rank or len(x.shape) != 3 or x.shape[0] != 1 or x.shape[1] % entries:
+        raise step.error(f"image {image} and blocks {block} do not fit input {x.shape}")
+    channels = x.shape[1] // entries
+    stride, dilation = (numbers(step, key, 1, rank) for key in ("strides", "dilations"))
+    pads = numbers(step, "pads", 0, 2 * rank)
+    forward = Convolution(
+        torch.eye(entries, dtype=torch.float64).reshape(entries, 1, *block).repeat(channels, *(1,) * (rank + 1)),
+        None,
+        (channels, *image),
+        stride=stride,
+        padding=list(zip(pads[:rank], pads[rank:], strict=True)),
+        dilation=dilation,
+        groups=channels,
+    )
+    if math.prod(forward.output_shape) != math.prod(x.shape):
+        raise step.error(f"image {image} and blocks {block} do not fit input {x.shape}")
+    x = step.reshaped(x, (1, *forward.output_shape))
+    return step.add(TransposedConvolution(forward, None), (x,), (1, channels, *image))

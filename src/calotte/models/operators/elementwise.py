@@ -10,7 +10,7 @@ from calotte.models.operators.linear import scalar
 from calotte.models.operators.step import Constant, Step, Value, Variable, operator, plain
 from calotte.network.affine import Diagonal, Shape, Sum
 
-__all__ = ["reflected", "scaled", "shifted", "total"]
+__all__ = ["FLOATS", "cast_like", "reflected", "scaled", "shifted", "total"]
 
 
 def fitted(weights: Tensor, shape: Shape) -> Tensor:
@@ -61,14 +61,16 @@ def add(step: Step) -> Value:
     return shifted(step, x, c) if sign > 0 else reflected(step, x, c)
 
 
-@operator("Sum")
+@operator("Sum", "Mean")
 def sum_of(step: Step) -> Value:
-    """The sum of any number of branches and constants."""
+    """The sum or mean of any number of branches and constants."""
     xs = [x for x in step.arguments() if isinstance(x, Variable)]
     y = xs[0] if len(xs) == 1 else total(step, xs, (1,) * len(xs))
     for i, x in enumerate(step.inputs):
         if isinstance(x, Constant):
             y = shifted(step, y, step.weights(i), "/constant")
+    if step.op_type == "Mean" and len(step.inputs) > 1:
+        return scaled(step, y, scalar(float(len(step.inputs))), divide=True, suffix="/mean")
     return y
 
 
@@ -142,6 +144,11 @@ def cast(step: Step) -> Value:
     if isinstance(like, Constant) and not np.issubdtype(like.array.dtype, np.floating):
         raise step.unsupported(f"to {like.array.dtype} is not piecewise linear")
     value = step.argument(0)
-    if isinstance(value, Constant):  # like a variable, which has the number type of the input
-        return Constant(value.array.astype(step.builder.dtype), value.terms)
-    return value
+    return cast_like(step, value) if isinstance(value, Constant) else value
+
+
+def cast_like(step: Step, value: Value) -> Constant:
+    """A constant as a number of the type that all variables have, that of the input."""
+    if not isinstance(value, Constant):
+        raise step.error("expected a constant")
+    return Constant(value.array.astype(step.builder.dtype), value.terms)

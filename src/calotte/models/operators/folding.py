@@ -8,74 +8,120 @@ arithmetic here: sums, differences and products count as exact where float64 hol
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 
-from calotte.errors import InvalidModel, UnsupportedOperator
+from calotte.models.operators.evaluation import evaluated
+from calotte.models.operators.refused import REFUSED
 from calotte.models.operators.step import MOST_ENTRIES, Constant, Step
+from calotte.models.operators.sums import checked, sums
+from calotte.network.affine import Shape
 
 __all__ = ["FOLDED", "fold"]
 
 MOVED = frozenset(
-    {"Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherElements"}
-    | {"GatherND", "Identity", "Pad", "Reshape", "Shape", "Size", "Slice", "Split", "Squeeze", "Tile", "Transpose"}
-    | {"Unsqueeze", "Where"}
+    {"Cast", "CastLike", "CenterCropPad", "Compress", "Concat", "Constant", "ConstantOfShape"}
+    | {"DepthToSpace", "Expand", "EyeLike", "Flatten", "Gather", "GatherElements", "GatherND", "Identity"}
+    | {"Pad", "Reshape", "ReverseSequence", "Scatter", "ScatterElements", "ScatterND", "Shape", "Size"}
+    | {"Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where"}
 )
 """Operators that only move numbers about."""
 
 CHOSEN = frozenset(
-    {"Abs", "Ceil", "Clip", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min"}
-    | {"ReduceMax", "ReduceMin", "Relu", "Round", "Sign"}
+    {"Abs", "ArgMax", "ArgMin", "Ceil", "Clip", "Equal", "Floor", "GlobalMaxPool", "Greater"}
+    | {"GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual", "Max", "MaxPool", "Min"}
+    | {"NonZero", "OneHot", "ReduceMax", "ReduceMin", "Relu", "Round", "Sign", "ThresholdedRelu", "TopK"}
+    | {"Unique"}
 )
 """Operators whose result is never rounded."""
 
 COUNTED = frozenset(
-    {"Add", "And", "CumSum", "Div", "Mod", "Mul", "Neg", "NonZero", "Not", "Or", "Range", "ReduceProd", "ReduceSum"}
-    | {"Sub"}
+    {"Add", "And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "CumSum", "Div"}
+    | {"MatMul", "Mod", "Mul", "Neg", "Not", "Or", "Range", "ReduceL1", "ReduceProd", "ReduceSum"}
+    | {"ReduceSumSquare", "Sub", "Sum", "Xor"}
 )
 """Operators that are exact on integers and booleans."""
 
-REAL = frozenset({"Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal", "Neg"})
+REAL = frozenset({"Add", "Div", "Mul", "Neg", "Reciprocal", "Sqrt", "Sub"})
 """Arithmetic on floating-point numbers."""
 
-FOLDED = MOVED | CHOSEN | COUNTED | REAL
+SUMS = frozenset({"MatMul", "ReduceL1", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare"})
+"""Sums of floating-point numbers or of their products."""
+
+FOLDED = MOVED | CHOSEN | COUNTED | REAL | SUMS | {"DequantizeLinear", "Pow"}
 
 
-def fold(node: onnx.NodeProto, step: Step) -> list[Constant]:
+def fold(step: Step) -> list[Constant]:
     """The results of a node all of whose arguments are constant.
 
     Raises:
         UnsupportedOperator: it is not one that can be folded exactly, or with its roundings counted.
     """
     given = [value for value in step.inputs if isinstance(value, Constant)]
+    if step.op_type not in FOLDED:
+        if not given:
+            raise step.unsupported(REFUSED.get(step.op_type, "without inputs is not supported"))
+        raise step.unsupported("of constants is not folded: fold constants in the model")
     floating = any(np.issubdtype(value.array.dtype, np.floating) or value.terms for value in given)
+    if step.op_type == "DequantizeLinear":
+        return [dequantised(step)]
     if floating and step.op_type in REAL:
         return [arithmetic(step, *given)]
-    if floating and step.op_type not in MOVED | CHOSEN:
+    if floating and step.op_type in SUMS:
+        return [sums(step)]
+    if floating and step.op_type == "Pow":
+        return [power(step, *given)]
+    whole = step.op_type == "Range" and all(float(value.array.reshape(-1)[0]).is_integer() for value in given)
+    if floating and step.op_type not in MOVED | CHOSEN and not whole:
         raise step.unsupported("on floating-point constants is not folded: fold constants in the model")
     terms = max((value.terms for value in given), default=0)
     if terms and step.op_type not in MOVED:
         raise step.unsupported("on constants that were computed inexactly is not folded: fold constants in the model")
     refuse_huge(step, given)
-    names = [name if name else "" for name in node.input]
-    graph = onnx.helper.make_graph(
-        [node],
-        "fold",
-        [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in dict.fromkeys(names) if name],
-        [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in node.output if name],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", step.opset)])
-    feed = {n: v.array for n, v in zip(names, step.inputs, strict=True) if n and isinstance(v, Constant)}
-    try:
-        results: Any = ReferenceEvaluator(model).run(None, feed)
-    except Exception as error:
-        raise InvalidModel(f"node '{step.name}' ({step.op_type}) cannot be evaluated: {error!s:.200}") from None
-    found = iter(results)
-    return [Constant(np.asarray(next(found)), terms) if name else Constant(np.zeros(0)) for name in node.output]
+    results = evaluated(step, [value.array if isinstance(value, Constant) else None for value in step.inputs])
+    return [Constant(result, terms) for result in results]
+
+
+def dequantised(step: Step) -> Constant:
+    """(q - zero point) scale, per tensor, along an axis or in blocks of it."""
+    q, scale = step.constant(0), step.weights(1).numpy()
+    zero = step.constant(2) if step.has(2) else np.zeros(())
+    q, zero = (np.asarray(a, dtype=np.float64) for a in (q, zero))
+    if scale.size == 1:
+        scale, zero = scale.reshape(()), zero.reshape(()) if zero.size == 1 else zero
+    else:
+        axis = step.axes([int(step.attributes.get("axis", 1))], q.ndim)[0]
+        scale, zero = (spread(step, a, q.shape, axis) for a in (scale, zero))
+    if step.common_shape(q.shape, scale.shape, zero.shape) != q.shape:
+        raise step.error(f"scales of shape {scale.shape} do not fit values {q.shape}")
+    difference = q - zero  # of whole numbers below 2**33
+    product = difference * scale
+    return checked(step, product, 0 if product_is_exact(difference, np.broadcast_to(scale, q.shape)) else 1)
+
+
+def spread(step: Step, a: NDArray[Any], shape: Shape, axis: int) -> NDArray[Any]:
+    """Numbers for each place of an axis, or for blocks of it, in a form that fits `shape`."""
+    block = int(step.attributes.get("block_size", 0))
+    if a.ndim == 1:
+        return a.reshape([-1 if k == axis else 1 for k in range(len(shape))])
+    if block > 0 and a.ndim == len(shape) and a.shape[axis] * block >= shape[axis]:
+        return np.repeat(a, block, axis).take(range(shape[axis]), axis)
+    return a
+
+
+def power(step: Step, base: Constant, exponent: Constant) -> Constant:
+    """Squares, square roots, reciprocals and the numbers themselves."""
+    powers = set(np.asarray(exponent.array, dtype=np.float64).reshape(-1).tolist())
+    if powers == {1.0}:
+        return base
+    if powers == {2.0}:
+        return arithmetic(replace(step, op_type="Mul"), base, base)
+    if powers == {0.5} or powers == {-1.0}:
+        return arithmetic(replace(step, op_type="Sqrt" if powers == {0.5} else "Reciprocal"), base)
+    raise step.unsupported(f"of constants to {sorted(powers)[:3]} is not folded: fold constants in the model")
 
 
 def refuse_huge(step: Step, given: list[Constant]) -> None:
@@ -118,14 +164,6 @@ def arithmetic(step: Step, *given: Constant) -> Constant:
     if step.op_type == "Mul":
         return checked(step, a * b, terms if product_is_exact(a, b) else terms + 1)
     return checked(step, a / b, terms + 1)
-
-
-def checked(step: Step, result: NDArray[Any], terms: int) -> Constant:
-    """A result that neither overflowed nor underflowed (zero apart, which is exact)."""
-    size = np.abs(result)
-    if not (np.isfinite(size) & ((size == 0) | (size > 2.0**-900))).all():
-        raise UnsupportedOperator(f"node '{step.name}' ({step.op_type}) overflows or underflows on constants")
-    return Constant(np.asarray(result), terms)
 
 
 def sum_is_exact(a: NDArray[Any], b: NDArray[Any]) -> bool:

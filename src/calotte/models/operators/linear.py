@@ -1,4 +1,4 @@
-"""Matrix products with a constant: Gemm and MatMul."""
+"""Matrix products with a constant: what Gemm, MatMul and Einsum are made of, and Gemm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from calotte.models.operators.step import Step, Value, Variable, operator, plain
 from calotte.network.affine import Affine, Dense, Diagonal
 
-__all__ = ["scalar"]
+__all__ = ["scalar", "times", "transposed"]
 
 
 def scalar(value: float) -> Tensor:
@@ -17,12 +17,12 @@ def scalar(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-def times(step: Step, x: Variable, weight: Tensor, bias: Tensor | None = None) -> Variable:
-    """x W + b on the last axis of x; W (n_in, n_out), b (n_out,)."""
+def times(step: Step, x: Variable, weight: Tensor, bias: Tensor | None = None, terms: int = 0) -> Variable:
+    """x W + b on the last axis of x; W (n_in, n_out), which is `terms` roundings off, b (n_out,)."""
     if not x.shape or x.shape[-1] != weight.shape[0] or weight.shape[1] == 0:
         raise step.error(f"shapes do not fit: input {x.shape}, weights {tuple(weight.shape)}")
     op = Dense(weight.t().contiguous(), bias, leading=plain(x.shape)[:-1])
-    return step.add(op, (x,), (*x.shape[:-1], weight.shape[1]))
+    return step.add(step.counted(op, terms), (x,), (*x.shape[:-1], weight.shape[1]))
 
 
 def transposed(step: Step, x: Variable) -> Variable:
@@ -33,7 +33,7 @@ def transposed(step: Step, x: Variable) -> Variable:
 @operator("Gemm")
 def gemm(step: Step) -> Value:
     """y = alpha A' B' + beta C, B and C constant."""
-    x, weight = step.variable(0), step.weights(1)
+    x, (weight, terms) = step.variable(0), step.coefficients(1)
     alpha, beta = (float(step.attributes.get(key, 1.0)) for key in ("alpha", "beta"))
     if not (np.isfinite(alpha) and np.isfinite(beta)):
         raise step.error("alpha and beta must be finite")
@@ -52,8 +52,8 @@ def gemm(step: Step) -> Value:
         bias = bias.expand(shape)
         bias = bias[0] if shape[0] == 1 else bias
     if alpha == beta == 1.0 and (bias is None or bias.ndim == 1):
-        return times(step, x, weight, bias)
-    y = times(step, x, weight)
+        return times(step, x, weight, bias, terms)
+    y = times(step, x, weight, terms=terms)
     scaled: list[Affine] = []
     if alpha != 1.0:
         scaled.append(Diagonal(plain(shape), scalar(alpha), None))
@@ -65,29 +65,3 @@ def gemm(step: Step) -> Value:
     for op in scaled:
         y = step.add(op, (y,), shape, "/scale")
     return y
-
-
-@operator("MatMul")
-def matmul(step: Step) -> Value:
-    """x W or W x for a constant matrix or vector W."""
-    first, second = step.argument(0), step.argument(1)
-    if isinstance(first, Variable) and isinstance(second, Variable):
-        raise step.unsupported("of two values that both depend on the input is not piecewise linear")
-    left = isinstance(second, Variable)
-    x, weight = step.variable(int(left)), step.weights(1 - int(left))
-    if not x.shape or weight.ndim == 0:
-        raise step.error(f"shapes do not fit: {x.shape} and {tuple(weight.shape)}")
-    while weight.ndim > 2 and weight.shape[0] == 1 and weight.ndim <= len(x.shape):
-        weight = weight[0]
-    if weight.ndim > 2:
-        raise step.unsupported(f"with constant matrices of shape {tuple(weight.shape)} is not supported")
-    vector = weight.ndim == 1
-    if not left:
-        y = times(step, x, weight[:, None] if vector else weight)
-        return step.reshaped(y, x.shape[:-1]) if vector else y
-    row = weight[None] if vector else weight
-    if len(x.shape) == 1:
-        y = times(step, x, row.t())
-        return step.reshaped(y, ()) if vector else y
-    y = transposed(step, times(step, transposed(step, x), row.t()))
-    return step.reshaped(y, (*x.shape[:-2], x.shape[-1])) if vector else y

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from calotte.models.operators.elementwise import shifted
 from calotte.models.operators.step import MOST_ENTRIES, Constant, Parts, Step, Value, Variable, operator, plain
 from calotte.network.rearrange import Concatenation
 
-__all__ = ["concatenated", "taken"]
+__all__ = ["assembled", "concatenated", "taken"]
 
 
 def taken(step: Step, x: Variable, places: list[int], axis: int, suffix: str = "") -> Variable:
@@ -20,27 +21,40 @@ def taken(step: Step, x: Variable, places: list[int], axis: int, suffix: str = "
     return step.moved(x, lambda index: np.take(index, places, axis), suffix)
 
 
-def concatenated(step: Step, values: list[Variable | Constant], axis: int) -> Variable:
-    """Values one after the other along an axis."""
+def assembled(
+    step: Step, values: Sequence[Variable | Constant], move: Callable[[list[NDArray[Any]]], NDArray[Any]]
+) -> Variable:
+    """What a rearrangement makes of several values, given arrays of numbers of their entries; -1 stands for zero."""
     branches = [x for x in values if isinstance(x, Variable)]
+    if sum(math.prod(x.shape) for x in values) > MOST_ENTRIES:
+        raise step.error("has too many entries: the model is damaged")
+    if any(isinstance(x, Constant) and x.terms for x in values):
+        raise step.unsupported("with constants that were computed inexactly: fold constants in the model")
     entries = sum(math.prod(x.shape) for x in branches)
     flat = branches[0]
     if len(branches) > 1:
         flat = step.add(Concatenation(tuple(plain(x.shape) for x in branches), (entries,)), branches, (entries,))
-    indices, start = [], 0
+    numbered, start, fixed, beyond = [], 0, [], entries  # variables first, constants after them
     for x in values:
+        size = math.prod(x.shape)
         if isinstance(x, Constant):
-            indices.append(np.full(x.shape, -1, dtype=np.int64))
+            numbered.append(np.arange(beyond, beyond + size, dtype=np.int64).reshape(x.shape))
+            fixed.append(step.numbers(x.array).numpy().reshape(-1))
+            beyond += size
         else:
-            size = math.prod(x.shape)
-            indices.append(np.arange(start, start + size, dtype=np.int64).reshape(x.shape))
+            numbered.append(np.arange(start, start + size, dtype=np.int64).reshape(x.shape))
             start += size
-    index = np.concatenate(indices, axis)
-    y = step.moved(flat, lambda _: index, "/order")
-    if len(branches) == len(values):
+    index = np.asarray(move(numbered))
+    y = step.moved(flat, lambda _: np.where(index < entries, index, -1), "/order")
+    if not fixed:
         return y
-    fixed = [np.zeros(x.shape) if isinstance(x, Variable) else step.numbers(x.array).numpy() for x in values]
-    return shifted(step, y, step.numbers(np.concatenate(fixed, axis)), "/constants")
+    known = np.concatenate([np.zeros(entries), *fixed, [0.0]])  # index -1, zero, is the last
+    return shifted(step, y, step.numbers(known[index]), "/constants")
+
+
+def concatenated(step: Step, values: Sequence[Variable | Constant], axis: int) -> Variable:
+    """Values one after the other along an axis."""
+    return assembled(step, values, lambda arrays: np.concatenate(arrays, axis))
 
 
 @operator("Concat")
@@ -49,8 +63,6 @@ def concat(step: Step) -> Value:
     values = step.arguments()
     if "axis" not in step.attributes:
         raise step.error("attribute 'axis' is missing")
-    if any(isinstance(x, Constant) and x.terms for x in values):
-        raise step.unsupported("with constants that were computed inexactly: fold constants in the model")
     return concatenated(step, values, step.axis(0, len(values[0].shape)))
 
 
@@ -93,17 +105,6 @@ def gather(step: Step) -> Value:
     return step.moved(x, lambda index: np.take(index, places, axis))
 
 
-@operator("GatherND")
-def gather_nd(step: Step) -> Value:
-    """The parts of x at constant places, each a row of numbers for the first axes."""
-    x, places = step.variable(), step.constant(1)
-    if step.attributes.get("batch_dims", 0):
-        raise step.unsupported("with batch_dims is not supported")
-    if places.dtype.kind not in "iu" or places.ndim == 0 or places.shape[-1] > len(x.shape):
-        raise step.error(f"places of shape {places.shape} do not fit input {x.shape}")
-    return step.moved(x, lambda index: index[tuple(np.moveaxis(places, -1, 0))])
-
-
 @operator("Split", "SplitToSequence")
 def split(step: Step) -> Value | list[Value]:
     """The parts of an axis: of the sizes given, or equal ones."""
@@ -131,15 +132,6 @@ def split(step: Step) -> Value | list[Value]:
         for k, (begin, n) in enumerate(zip(begins, sizes, strict=False))
     ]
     return Parts(tuple(values)) if whole else list(values)
-
-
-@operator("SequenceAt")
-def sequence_at(step: Step) -> Value:
-    """One part of a split."""
-    parts, place = step.inputs[0] if step.has(0) else None, step.integers(1)
-    if not isinstance(parts, Parts) or len(place) != 1 or not -len(parts.values) <= place[0] < len(parts.values):
-        raise step.error(f"place {place} does not fit the sequence")
-    return parts.values[place[0]]
 
 
 @operator("Expand")

@@ -13,7 +13,7 @@ from calotte.models.operators.linear import scalar
 from calotte.models.operators.step import Constant, Step, Value, Variable, operator, plain
 from calotte.network.graph import Relu
 
-__all__ = ["extreme"]
+__all__ = ["extreme", "size"]
 
 LARGEST = 3.4e38
 """Bounds of a Clip beyond this are the ends of float32: no bound."""
@@ -99,9 +99,37 @@ def leaky_relu(step: Step) -> Value:
     return total(step, [below, above], (1, 1))
 
 
+def size(step: Step, x: Variable) -> Variable:
+    """|x| = 2 relu(x) - x."""
+    double = scaled(step, rectified(step, x), scalar(2.0), terms=1, suffix="/double")
+    return total(step, [double, x], (1, -1), "/absolute")
+
+
 @operator("Abs")
 def absolute(step: Step) -> Value:
-    """|x| = 2 relu(x) - x."""
-    x = step.variable()
-    double = scaled(step, rectified(step, x), scalar(2.0), terms=1, suffix="/double")
-    return total(step, [double, x], (1, -1))
+    """|x|."""
+    return size(step, step.variable())
+
+
+@operator("HardSigmoid")
+def hard_sigmoid(step: Step) -> Value:
+    """min(max(alpha x + beta, 0), 1)."""
+    alpha, beta = (float(step.attributes.get(key, default)) for key, default in (("alpha", 0.2), ("beta", 0.5)))
+    if not (math.isfinite(alpha) and math.isfinite(beta)):
+        raise step.error("alpha and beta must be finite")
+    line = shifted(step, scaled(step, step.variable(), scalar(alpha), suffix="/slope"), scalar(beta), "/line")
+    return at_most(step, rectified(step, line), scalar(1.0))
+
+
+@operator("Shrink")
+def shrink(step: Step) -> Value:
+    """relu(x - lambd) - relu(-x - lambd), where bias = lambd makes the operator continuous."""
+    bias, threshold = (float(step.attributes.get(key, default)) for key, default in (("bias", 0.0), ("lambd", 0.5)))
+    if not 0.0 <= threshold < math.inf or bias != threshold:
+        raise step.unsupported(
+            f"with bias {bias:g} and lambd {threshold:g} is not continuous: bias = lambd >= 0 (soft thresholding) is"
+        )
+    x, c = step.variable(), scalar(threshold)
+    above = rectified(step, shifted(step, x, -c, "/above"), "/above/relu")
+    below = rectified(step, reflected(step, x, -c, "/below"), "/below/relu")
+    return total(step, [above, below], (1, -1))

@@ -8,10 +8,10 @@ import torch
 from calotte.models.operators.elementwise import scaled
 from calotte.models.operators.linear import scalar
 from calotte.models.operators.movement import concatenated, taken
-from calotte.models.operators.piecewise import extreme
+from calotte.models.operators.piecewise import extreme, size
 from calotte.models.operators.reduction import reduced_axes, summed, without
 from calotte.models.operators.step import Step, Value, Variable, operator, plain
-from calotte.models.operators.windows import windows_of
+from calotte.models.operators.windows import Windows, windows_of
 from calotte.network.convolution import Convolution
 
 __all__: list[str] = []
@@ -27,24 +27,12 @@ def pooled_input(step: Step) -> Variable:
     return x
 
 
-@operator("AveragePool")
-def average_pool(step: Step) -> Value:
-    """Sum over each window, divided by the number of entries it covers (padding included if so asked)."""
-    x = pooled_input(step)
-    spatial = x.shape[2:]
-    windows = windows_of(step, spatial, tuple(step.attributes.get("kernel_shape", ())))
-    padding, counts = [], []
-    for axis, n in enumerate(spatial):
-        low, high = windows.padding[axis]
-        inside = range(-low, n + high) if step.attributes.get("count_include_pad", 0) else range(n)
-        places = [windows.places(axis, k) for k in range(windows.counts[axis])]
-        counts.append([sum(p in inside for p in place) for place in places])
-        padding.append((low, max(places[-1][-1] + 1 - n, 0)))
-    divisor = torch.ones((), dtype=torch.float64)
-    for axis_counts in counts:
-        divisor = divisor[..., None] * torch.tensor(axis_counts, dtype=torch.float64)
-    if (divisor == 0).any():
-        raise step.error("a window covers nothing but padding")
+def window_sums(step: Step, x: Variable, windows: Windows) -> Variable:
+    """The sum over each window."""
+    padding = []
+    for axis, n in enumerate(x.shape[2:]):
+        last = windows.places(axis, windows.counts[axis] - 1)[-1]
+        padding.append((windows.padding[axis][0], max(last + 1 - n, 0)))
     op = Convolution(
         torch.ones(x.shape[1], 1, *windows.size, dtype=torch.float64),
         None,
@@ -54,8 +42,36 @@ def average_pool(step: Step) -> Value:
         dilation=windows.dilation,
         groups=x.shape[1],
     )
-    y = step.add(op, (x,), (1, *op.output_shape), "/sum")
-    return scaled(step, y, divisor, divide=True, suffix="/mean")
+    return step.add(op, (x,), (1, *op.output_shape), "/sum")
+
+
+@operator("AveragePool")
+def average_pool(step: Step) -> Value:
+    """Sum over each window, divided by the number of entries it covers (padding included if so asked)."""
+    x = pooled_input(step)
+    spatial = x.shape[2:]
+    windows = windows_of(step, spatial, tuple(step.attributes.get("kernel_shape", ())))
+    divisor = torch.ones((), dtype=torch.float64)
+    for axis, n in enumerate(spatial):
+        low, high = windows.padding[axis]
+        inside = range(-low, n + high) if step.attributes.get("count_include_pad", 0) else range(n)
+        counts = [sum(p in inside for p in windows.places(axis, k)) for k in range(windows.counts[axis])]
+        divisor = divisor[..., None] * torch.tensor(counts, dtype=torch.float64)
+    if (divisor == 0).any():
+        raise step.error("a window covers nothing but padding")
+    return scaled(step, window_sums(step, x, windows), divisor, divide=True, suffix="/mean")
+
+
+@operator("LpPool", "GlobalLpPool")
+def norm_pool(step: Step) -> Value:
+    """For p = 1 the sum of absolute values over each window, or over all spatial axes."""
+    p = step.attributes.get("p", 2)
+    if p != 1:
+        raise step.unsupported(f"with p = {p} is not piecewise linear: p = 1 is, and AveragePool and MaxPool are")
+    x = size(step, pooled_input(step))
+    if step.op_type == "GlobalLpPool":
+        return summed(step, x, tuple(range(2, len(x.shape))))
+    return window_sums(step, x, windows_of(step, x.shape[2:], tuple(step.attributes.get("kernel_shape", ()))))
 
 
 @operator("GlobalAveragePool")

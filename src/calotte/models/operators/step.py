@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calotte.errors import InvalidModel, UnsupportedOperator
-from calotte.network.affine import Affine, Reshape, Shape
+from calotte.network.affine import Affine, Inexact, Reshape, Shape
 from calotte.network.decision import Rule
 from calotte.network.graph import Node, Relu
 from calotte.network.rearrange import Select
@@ -55,30 +55,87 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class Straight:
+    """v (B, M) to factor v + shift, and one more output that is always zero at place `zero`, 0 or -1, if any."""
+
+    factor: float = 1.0
+    shift: float = 0.0
+    zero: int | None = None
+
+    def __call__(self, v: Tensor) -> Tensor:
+        y = v * self.factor + self.shift
+        if self.zero is None:
+            return y
+        nothing = torch.zeros_like(y[:, :1])
+        return torch.cat([nothing, y] if self.zero == 0 else [y, nothing], 1)
+
+    def then(self, factor: float, shift: float = 0.0) -> Straight:
+        """factor y + shift of its result y."""
+        return replace(self, factor=factor * self.factor, shift=factor * self.shift + shift)
+
+
+@dataclass(frozen=True)
 class Final:
     """Scores or an answer that only the end of the network may compute from `before`.
 
     Attributes:
-        before: the value that decides.
-        source: the name of that value in the file, or of one that `at_source` makes of it.
-        op_type: what was dropped.
+        before: the value that decides; scores are in its order, a single score grows with it.
+        source: the name of a value in the file that `before` is made of, to compare with.
+        op_type: the operator that is not piecewise linear, the first one dropped.
+        name: its node.
         rule: the decision that the file takes, if it takes one.
+        ties: for the decision `sign`, the answer where `before` is zero.
         scores: `before` (B, K) to what the file computes, for scores; None where it computes an answer.
+        level: a single score where `before` is zero: what it has to exceed for answer 1.
+        inverse: a number that a single score is compared with to the value of `before` there; None where this is
+            not known.
+        positive: whether scores are positive, whatever the input.
+        gentle: whether scores differ by no more than `before` does.
+        node: the node that `before` is in some shape; its negative where `turned`.
+        from_source: the value named `source` (B, M) to `before` (B, K); None where it is that value.
     """
 
     before: Variable
     source: str
     op_type: str
+    name: str
     rule: Rule | None = None
+    ties: int = 0
     scores: Callable[[Tensor], Tensor] | None = None
-    at_source: Callable[[Tensor], Tensor] | None = None
+    level: float = 0.0
+    inverse: Callable[[float], float | None] | None = None
+    positive: bool = False
+    gentle: bool = True
+    node: int = -1
+    turned: bool = False
+    from_source: Straight | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether it is made of one value."""
+        return math.prod(self.before.shape) == 1
+
+    @property
+    def notice(self) -> str:
+        """What the user should know about it."""
+        if self.rule:
+            return f"the final {self.op_type} is the decision '{self.rule}' on the values it reads"
+        if self.single:
+            return (
+                f"the final {self.op_type} was dropped: the answer is 1 where its result is above {self.level:g}, "
+                "which is where its argument is positive, and else 0"
+            )
+        return (
+            f"the final {self.op_type} does not change the order of the outputs and was dropped: answers are about "
+            "the values it reads, even where its own results are so close that floating point makes them equal"
+        )
 
 
 @dataclass(frozen=True)
 class Parts:
     """A sequence of values."""
 
-    values: tuple[Variable, ...]
+    values: tuple[Constant | Variable, ...]
 
 
 Value = Constant | Variable | Final | Parts
@@ -95,13 +152,15 @@ def plain(shape: Shape) -> Shape:
 class Builder:
     """The nodes of a network under construction, and what the user should know about it.
 
-    `batch` is the fixed batch size of the file, which is imported at batch size 1; `dtype` the type of its input.
+    `batch` is the fixed batch size of the file, which is imported at batch size 1; `dtype` the type of its input;
+    `rounds` the number of rounds of loops that were written out.
     """
 
     batch: int = 1
     dtype: Any = np.float64
     nodes: list[Node] = field(default_factory=lambda: [Node("input", None)])
     notices: list[str] = field(default_factory=list)
+    rounds: int = 0
     names: Counter[str] = field(default_factory=lambda: Counter({"input": 1}))
 
     def add(self, name: str, op: Affine | Relu, inputs: Sequence[Variable], shape: Shape) -> Variable:
@@ -173,6 +232,11 @@ class Step:
             raise self.unsupported(f"with input {i} computed inexactly from constants: fold constants in the model")
         return self.numbers(value.array)
 
+    def coefficients(self, i: int) -> tuple[Tensor, int]:
+        """Constant i as float64 numbers, and how many roundings they are away from the exact ones."""
+        value = self.argument(i)
+        return self.numbers(self.constant(i)), value.terms if isinstance(value, Constant) else 0
+
     def numbers(self, array: NDArray[Any]) -> Tensor:
         """An array of the file as float64 numbers: exact; NaN and infinity are refused."""
         if array.dtype.kind in "USObc":
@@ -211,6 +275,10 @@ class Step:
         if not 0 < math.prod(shape) <= MOST_ENTRIES:
             raise self.error(f"has a result of shape {tuple(shape)}: the model is damaged")
         return self.builder.add(self.name + suffix, op, inputs, shape)
+
+    def counted(self, op: Affine, terms: int) -> Affine:
+        """A map whose coefficients are `terms` roundings away from the exact ones."""
+        return Inexact(op, terms) if terms else op
 
     def reshaped(self, x: Variable, shape: Shape) -> Variable:
         """The same numbers in another ONNX shape; a node only where the shape without batch differs."""
