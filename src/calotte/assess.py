@@ -50,7 +50,7 @@ RUNGS: dict[str, Rung] = {**PROVED_RUNGS, ISOPERIMETRY.name: ISOPERIMETRY, SAMPL
 ESTIMATORS: dict[str, Estimator] = {one.method: one for one in (SPLITTING, IMPORTANCE, ALORE)}
 R = TypeVar("R", bound=Rung)
 Watch = Callable[[int, str], None]
-_CHEAP = 1e10  # multiplications, about, up to which distances are found on graphs though no rung asks for them
+_CHEAP = 2.0  # seconds, as estimated, up to which distances are found though no rung asks for them
 _MOST_SEARCHED = 1000  # hidden units behind the first layer up to which graphs get a search for the certified radius
 _OPT_IN = ("isoperimetry",)  # rungs that are taken where they are named, or all of them, only
 
@@ -101,8 +101,7 @@ def sha256(numbers: Tensor) -> str:
 
 def affordable(geometry: Geometry) -> bool:
     """Whether distances are found in no time worth mentioning, so that they may be had without being asked for."""
-    network = geometry.network
-    return geometry.chain is not None or network.units * network.multiplications <= _CHEAP
+    return geometry.cost().seconds <= _CHEAP
 
 
 class Assessor:

@@ -24,6 +24,8 @@ from calotte.settings import Settings
 __all__ = ["Bound", "Decided", "Guarantee", "Problem", "ProvedRung", "Rung", "Settings"]
 
 S = TypeVar("S")
+_LONGEST = 4 * 3600.0  # seconds that distances may take, as estimated, where there is no time limit
+_PATIENCE = 10.0  # estimates of what distances take are seldom more than so many times too high
 Guarantee = Literal["proved", "confidence"]
 Decided = Literal["yes", "no", "undecided"]
 
@@ -181,6 +183,11 @@ class Problem:
         return found
 
     def _distances(self) -> Distances | OutOfTime:
+        cost = self.geometry.cost()
+        if math.isinf(self.deadline.limit) and cost.seconds > _LONGEST:
+            return OutOfTime(f"the distances would take {cost}; to have them tried, set a time limit")
+        if cost.seconds > _PATIENCE * self.deadline.left:
+            return OutOfTime(f"the distances would take {cost}, the time limit is {self.deadline.limit:g} s")
         try:
             found = self.geometry.distances(self.x, self.deadline)
         except OutOfTime as late:
@@ -235,10 +242,7 @@ class ProvedRung(Rung):
             return f"needs dimension d >= 2, the noise has {problem.m}"
         units = problem.geometry.deep_units
         if problem.geometry.chain is None and units > self.most_units:
-            return (
-                f"too slow so far on a graph of {units:,} hidden units behind the first layer (the most is "
-                f"{self.most_units:,.0f}); rungs cell and sampling have no such limit"
-            )
+            return f"too slow so far on a graph of {units:,} hidden units behind the first layer (at most {self.most_units:,.0f})"
         return None
 
     def bound(self, problem: Problem) -> list[Bound]:
