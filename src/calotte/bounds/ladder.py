@@ -242,7 +242,8 @@ class ProvedRung(Rung):
             return f"needs dimension d >= 2, the noise has {problem.m}"
         units = problem.geometry.deep_units
         if problem.geometry.chain is None and units > self.most_units:
-            return f"too slow so far on a graph of {units:,} hidden units behind the first layer (at most {self.most_units:,.0f})"
+            most = f"{self.most_units:,.0f}"
+            return f"too slow so far on a graph of {units:,} hidden units behind the first layer (at most {most})"
         return None
 
     def bound(self, problem: Problem) -> list[Bound]:
