@@ -46,6 +46,7 @@ from calotte.bounds.relaxation import Relaxation
 from calotte.bounds.tails import Moments
 from calotte.cells.distances import Distances
 from calotte.cells.geometry import Geometry
+from calotte.deadline import Deadline
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, _Bounded

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from calotte.assess import assess
-from calotte.settings import Settings
 from calotte.errors import InvalidInput
 from calotte.network.clip import clipped
 from calotte.network.random import random_network
 from calotte.noise import Sphere
+from calotte.settings import Settings
 
 GENERATOR = torch.Generator().manual_seed(2)
 NETWORK = random_network((12, 20, 10, 3), GENERATOR)
