@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from shell import save_model
 
 torch.set_num_threads(1)
 
@@ -24,3 +26,13 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the data folder {folder} is absent")
     return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a model `net.onnx` of 6 inputs and 3 classes, and 7 labelled inputs `in.npz`."""
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "net.onnx")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "in.npz", x=rng.standard_normal((7, 6)), y=rng.integers(0, 3, 7))
+    return tmp_path

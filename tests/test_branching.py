@@ -253,6 +253,20 @@ def test_never_above_concentration_and_no_worse_with_more_boxes(law: Noise) -> N
     assert gained >= 1
 
 
+@pytest.mark.parametrize("law", [Sphere(0.8), Gaussian(0.2)])
+def test_cuts_along_few_of_many_directions(law: Noise) -> None:
+    """Two layers behind 30 features: more boxes than slabs give a smaller bound, and none below the count."""
+    net = random_dense((30, 8, 8, 3), 0, bias=0.3)
+    x = points(1, 30, 50)
+    case, local = near(net, law, 50)
+    assert local.directions.shape[1] < local.directions.shape[0]
+    few, more = (bound(net, x, law, n) for n in (10, 160))
+    u = law.sample(DRAWS, 30, torch.Generator().manual_seed(51))
+    share = (margins(case, x + u) <= 0).any(1).double().mean()
+    assert share - 4 * (share / DRAWS).sqrt() <= math.exp(more)
+    assert more < few - 0.01 < -1.0
+
+
 def test_inputs_on_a_boundary() -> None:
     """x on hyperplanes, outputs tied: p is one half or more, or what an unstable unit at 0 makes of it."""
     tie = dense(([[1.0, 2.0, -1.0]], [0.0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import importlib
 import json
 import math
 import re
@@ -13,55 +15,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from shell import run, same, save_model
 
 import calotte
-from calotte import cli
 from calotte.assess import RUNGS
 from calotte.bounds import PROVED_RUNGS
 from calotte.models.onnx import load
 from calotte.settings import Settings
-
-
-def save_model(path: Path, d: int = 6, classes: int = 3, hidden: int = 8, operator: str = "Relu") -> Path:
-    rng = np.random.default_rng(5)
-    weights = {
-        "w1": rng.standard_normal((hidden, d)) / math.sqrt(d),
-        "b1": 0.3 * rng.standard_normal(hidden),
-        "w2": rng.standard_normal((classes, hidden)) / math.sqrt(hidden),
-        "b2": 0.1 * rng.standard_normal(classes),
-    }
-    nodes = [
-        helper.make_node("Gemm", ["x", "w1", "b1"], ["h"], "first", transB=1),
-        helper.make_node(operator, ["h"], ["a"], "hidden"),
-        helper.make_node("Gemm", ["a", "w2", "b2"], ["y"], "last", transB=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", d])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", classes])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    save_model(tmp_path / "net.onnx")
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "in.npz", x=rng.standard_normal((7, 6)), y=rng.integers(0, 3, 7))
-    return tmp_path
-
-
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["calotte", *line.split()])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    out, err = capsys.readouterr()
-    return int(stop.value.code or 0), out, err
 
 
 def test_json_lines_are_the_contract(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -159,7 +119,8 @@ def test_sampling_stops_once_it_knows(here: Path, capsys, monkeypatch) -> None: 
     assert any(bound["samples"] < 2000 for bound in bounds)
     assert "raise --samples" not in err
     assert "raise --samples" in run(capsys, monkeypatch, f"{line} --delta 1e-6 --index 0")[2]
-    assert "decision" not in run(capsys, monkeypatch, f"{line} --index 0")[1]
+    (bound,) = json.loads(run(capsys, monkeypatch, f"{line} --index 0")[1])["bounds"]
+    assert "decision" not in bound
 
 
 def test_plan_answers_are_proved_by_assess(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -174,9 +135,8 @@ def test_plan_answers_are_proved_by_assess(here: Path, capsys, monkeypatch) -> N
             assert eps > 0
 
             def log_bound(size: float, rung: str = rung, i: int = line["index"]) -> float:
-                (one,) = calotte.assess(
-                    network, x[i], calotte.Sphere(size), rungs=[rung], settings=Settings(search=False)
-                )
+                settings = Settings(search=False)
+                (one,) = calotte.assess(network, x[i], calotte.Sphere(size), rungs=[rung], settings=settings)
                 return one.bounds[0].log_misclassification
 
             assert log_bound(eps) <= math.log(1e-3)
@@ -212,10 +172,23 @@ def test_clipping_is_announced(here: Path, capsys, monkeypatch) -> None:  # type
 
 
 BAD = {
+    "layout of no image": ("assess net.onnx in.npz --eps 1 --layout NHWC", "three axes"),
+    "an unknown layout": ("assess net.onnx in.npz --eps 1 --layout CHW", "--layout"),
+    "an unknown output": ("assess net.onnx in.npz --eps 1 --output z", "z"),
+    "two dashes": ("assess net.onnx in.npz --eps 1 --1", "--1"),
+    "a number with two dashes": ("assess net.onnx in.npz --eps --1", "--eps"),
+    "samples as a float": ("assess net.onnx in.npz --eps 1 --samples 1e9", "--samples"),
+    "infinite memory": ("assess net.onnx in.npz --eps 1 --memory-limit inf", "memory"),
+    "infinite memory of a plan": ("plan net.onnx in.npz --delta 0.1 --memory-limit inf", "memory"),
+    "infinite memory of a cell": ("cell net.onnx in.npz --memory-limit inf", "memory"),
+    "time of a cell": ("cell net.onnx in.npz --time-limit nan", "time"),
+    "delta NaN": ("plan net.onnx in.npz --delta nan", "delta"),
+    "markup in a name": ("assess net[/b].onnx in.npz --eps 1", "net[/b].onnx"),
+    "markup in the inputs": ("assess net.onnx [red]in.npz --eps 1", "[red]in.npz"),
     "clip upside down": ("assess net.onnx in.npz --eps 1 --clip 1 0", "low < high"),
     "clip with one end": ("assess net.onnx in.npz --eps 1 --clip 1", "clip"),
     "missing model": ("assess no.onnx in.npz --eps 1", "no.onnx"),
-    "model of another kind": ("assess in.npz in.npz --eps 1", ".onnx"),
+    "model of another kind": ("assess in.npz in.npz --eps 1", "in.npz"),
     "missing inputs": ("assess net.onnx no.npy --eps 1", "no.npy"),
     "no size": ("assess net.onnx in.npz", "--eps or --sigma"),
     "two sizes": ("assess net.onnx in.npz --eps 1 --sigma 1", "--eps or --sigma"),
@@ -332,6 +305,35 @@ def test_csv_with_header_and_labels(here: Path, capsys, monkeypatch) -> None:  #
     assert strip.sub("", from_csv) == strip.sub("", run(capsys, monkeypatch, line.format("in.npz"))[1])
 
 
+@pytest.mark.parametrize("delta", [1e-13, 1e-300])
+def test_deltas_beyond_all_samples_are_answered(here: Path, capsys, monkeypatch, delta: float) -> None:  # type: ignore[no-untyped-def]
+    line = "assess net.onnx in.npz --eps 0.2 --index 0 --rungs sampling --samples 2000 --no-search --json"
+    status, out, err = run(capsys, monkeypatch, f"{line} --delta {delta}")
+    assert status == 0, err
+    assert json.loads(out)["bounds"][0]["decision"] != "yes"
+    assert "whatever --samples" in err
+    status, out, _ = run(capsys, monkeypatch, f"plan net.onnx in.npz --index 0 --rungs cell --delta {delta} --json")
+    assert status == 0
+    assert json.loads(out)["largest_eps"]["cell"] >= json.loads(out)["distance"] > 0
+
+
+def test_names_of_models_with_markup_are_printed_as_they_are(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    model = onnx.load(here / "net.onnx")
+    model.graph.node[1].name = "act[/b][red]:smile:"
+    (here / "a[b]").mkdir()
+    onnx.save(model, here / "a[b]" / "[bold].onnx")
+    for line in ("assess a[b]/[bold].onnx in.npz --eps 5 --out a[b]/[i]", "plan a[b]/[bold].onnx in.npz --delta 0.1"):
+        status, out, err = run(capsys, monkeypatch, f"{line} --rungs theorem,cell")
+        assert status == 0, err
+    assert (here / "a[b]" / "[i]" / "assessments.jsonl").exists()
+    status, out, err = run(capsys, monkeypatch, "cell a[b]/[bold].onnx in.npz --out a[b]/[i].csv")
+    assert status == 0, err
+    assert "act[/b][red]:smile:[" in out
+    assert "wrote a[b]/[i].csv" in err
+    with open(here / "a[b]" / "[i].csv", newline="") as file:
+        assert {row["unit"] for row in csv.DictReader(file)} >= {f"act[/b][red]:smile:[{k}]" for k in range(8)}
+
+
 def test_bytes_draw_a_warning(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     np.save(here / "bytes.npy", np.arange(12.0).reshape(2, 6) * 20)
     assert "divide by 255" in run(capsys, monkeypatch, "assess net.onnx bytes.npy --eps 1 --rungs cell")[2]
@@ -342,7 +344,7 @@ def test_a_defect_is_one_line_and_status_1(here: Path, capsys, monkeypatch) -> N
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("oops")
 
-    monkeypatch.setattr(cli, "assess_each", broken)
+    monkeypatch.setattr(importlib.import_module("calotte.assess"), "assess_each", broken)
     status, out, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1")
     assert (status, out) == (1, "")
     assert "defect" in err
@@ -350,7 +352,8 @@ def test_a_defect_is_one_line_and_status_1(here: Path, capsys, monkeypatch) -> N
 
 
 def test_interrupt_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    real = cli.assess_each
+    front_door = importlib.import_module("calotte.assess")
+    real = front_door.assess_each
 
     def interrupted(*args: object, **kwargs: object):  # type: ignore[no-untyped-def]
         for k, one in enumerate(real(*args, **kwargs)):  # type: ignore[arg-type]
@@ -358,19 +361,23 @@ def test_interrupt_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None
                 raise KeyboardInterrupt
             yield one
 
-    monkeypatch.setattr(cli, "assess_each", interrupted)
+    monkeypatch.setattr(front_door, "assess_each", interrupted)
     status, out, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json --out res")
     assert status == 130
     assert len(out.splitlines()) == 2
     assert (here / "res" / "assessments.jsonl").read_text() == out
-    assert "interrupted" in err
-
-
-def test_every_command_is_documented() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    for command in cli.app.registered_commands:
-        assert command.callback is not None
-        assert f"calotte {command.callback.__name__}" in readme
+    assert (
+        "interrupted: 2 of 7 inputs are finished and kept in res/assessments.jsonl; the same command goes on" in err
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    status, whole, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json --out res")
+    assert status == 0
+    assert "2 of 7 inputs are finished" in err
+    assert whole.splitlines()[:2] == out.splitlines(), "finished lines are kept as they are"
+    assert (here / "res" / "assessments.jsonl").read_text() == whole
+    fresh = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json")[1]
+    assert [same(line) for line in whole.splitlines()] == [same(line) for line in fresh.splitlines()]
 
 
 def test_the_installed_command_runs(here: Path) -> None:

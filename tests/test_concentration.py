@@ -146,6 +146,7 @@ def test_a_unit_kept_off_by_the_good_event_is_paid_for(
         return margins, torch.full_like(price, -torch.inf)
 
     monkeypatch.setattr(concentration, "relaxed_margins", unpaid)
+    case = problem(network, x, law)
     assert concentration_bound(case, case.sizes)[0] < exact[0], "a bound that does not pay is not noticed"
 
 

@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from test_cli import here, run  # noqa: F401
+from shell import run
 from zoo import dense, points, random_dense
 
 from calotte.assess import assess
@@ -124,7 +124,7 @@ def test_a_witness_catches_a_false_radius(monkeypatch: pytest.MonkeyPatch) -> No
     assert int(changed) == found["answer"] != found["predicted"]
 
 
-def test_the_command_stops_with_status_1(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_the_command_stops_with_status_1(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """Lines before it are kept, one line names both sides, and the file brings the misclassified point back."""
     with_mutant(monkeypatch, -300.0, only=2)
     line = "assess net.onnx in.npz --eps 2 --json --samples 3000 --seed 5"

@@ -12,7 +12,7 @@ ORDER = [
     "errors", "rounding", "printing", "deadline", "settings", "streams", "sphere",
     "network", "models", "noise", "normals", "geometry", "cells", "cell", "theorems", "shallow",
     "adversary", "bounds", "sampling", "assessment", "arguments", "assess", "plan", "paper",
-    "inputs", "report", "terminal", "cli",
+    "inputs", "report", "terminal", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem != "__init__")
 

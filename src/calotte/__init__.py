@@ -1,24 +1,30 @@
-"""calotte: how likely is random noise to change what a ReLU network says, and how much of that can be proved?"""
+"""calotte: how likely is random noise to change what a ReLU network says, and how much of that can be proved?
 
-import importlib
+Names are imported when they are first used: `import calotte` and `calotte --help` wait for nothing.
+"""
+
+import sys
+from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from calotte.assess import assess, assess_each
-from calotte.assessment import Assessment
-from calotte.bounds import Bound
-from calotte.cells.cell import Cell
-from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
-from calotte.network import Network, clipped, random_network
-from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
-from calotte.plan import Plan, plan
-from calotte.settings import Settings
-from calotte.shallow import ShallowHeaviside
-
 if TYPE_CHECKING:
+    from calotte.assess import assess, assess_each
+    from calotte.assessment import Assessment
+    from calotte.bounds import Bound
+    from calotte.cells.cell import Cell
+    from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
     from calotte.models.onnx import from_onnx, load
     from calotte.models.sklearn import from_sklearn
     from calotte.models.torch import from_torch
+    from calotte.network import Network, clipped, random_network
+    from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
+    from calotte.plan import Plan, plan
+    from calotte.settings import Settings
+    from calotte.shallow import ShallowHeaviside
+
+    __version__: str
 
 __all__ = [
     "Assessment",
@@ -36,6 +42,7 @@ __all__ = [
     "SourceMismatch",
     "Sphere",
     "UnsupportedOperator",
+    "__version__",
     "assess",
     "assess_each",
     "clipped",
@@ -49,22 +56,45 @@ __all__ = [
     "random_network",
 ]
 
-__version__ = version("calotte")
-
-LOADERS = {
-    "from_onnx": "calotte.models.onnx",
-    "from_sklearn": "calotte.models.sklearn",
-    "from_torch": "calotte.models.torch",
-    "load": "calotte.models.onnx",
+_HOMES = {
+    "assess": ("assess", "assess_each"),
+    "assessment": ("Assessment",),
+    "bounds": ("Bound",),
+    "cells.cell": ("Cell",),
+    "errors": ("CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"),
+    "models.onnx": ("from_onnx", "load"),
+    "models.sklearn": ("from_sklearn",),
+    "models.torch": ("from_torch",),
+    "network": ("Network", "clipped", "random_network"),
+    "noise": ("Ball", "Gaussian", "Sphere", "make_noise", "noise_map"),
+    "plan": ("Plan", "plan"),
+    "settings": ("Settings",),
+    "shallow": ("ShallowHeaviside",),
 }
-"""Where the loaders are: they import onnx and onnxruntime, which is done when one is first asked for."""
+_HOME = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
+
+
+class _Package(ModuleType):
+    """This module: importing `calotte.assess` or `calotte.plan` does not hide the functions of the same names."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
-    if name in LOADERS:
-        return getattr(importlib.import_module(LOADERS[name]), name)
-    raise AttributeError(f"module 'calotte' has no attribute '{name}'")
+    """A public name on its first use."""
+    if name == "__version__":
+        return version("calotte")
+    if name not in _HOME:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *LOADERS})
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["CalotteError", "Contradiction", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"]
+__all__ = [
+    "CalotteError",
+    "CannotWrite",
+    "Contradiction",
+    "Interrupted",
+    "InvalidInput",
+    "InvalidModel",
+    "SourceMismatch",
+    "UnsupportedOperator",
+]
 
 
 class CalotteError(ValueError):
@@ -26,6 +35,14 @@ class UnsupportedOperator(InvalidModel):
 
 class SourceMismatch(InvalidModel):
     """The loaded network and its source disagree: it is not handed out."""
+
+
+class CannotWrite(CalotteError):
+    """The place for results is missing, read-only or full."""
+
+
+class Interrupted(RuntimeError):
+    """The user stopped a run; the message says what is kept and how to go on. Exit status 130."""
 
 
 class Contradiction(RuntimeError):

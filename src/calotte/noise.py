@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -42,9 +43,7 @@ class Noise(ABC):
     map: Tensor | None = field(default=None)
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.size, int | float) and math.isfinite(self.size) and self.size > 0):
-            name = "sigma" if isinstance(self, Gaussian) else "eps"
-            raise InvalidInput(f"{name} must be a positive finite number, came {self.size}")
+        check_size(self)
         if self.map is not None:
             object.__setattr__(self, "map", noise_map(self.map))
 
@@ -130,7 +129,10 @@ class Noise(ABC):
 
     def resized(self, size: float) -> Self:
         """The same noise with another eps or sigma."""
-        return replace(self, size=size)
+        other = copy(self)
+        object.__setattr__(other, "size", size)
+        check_size(other)
+        return other
 
     def log_half_space(self, t: float, normal: ArrayLike | Tensor, *, rounding: Rounding = "nearest") -> float:
         """log P(normal.r >= t) for a normal (d,) in input space; a zero normal gives 1 if t <= 0, else 0."""
@@ -253,6 +255,14 @@ class Gaussian(Noise):
 
     def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
         return self.size * _normals(n, r, generator)
+
+
+def check_size(noise: Noise) -> None:
+    """Refuse an eps or sigma that is not positive and finite."""
+    size = noise.size
+    if not (isinstance(size, int | float) and math.isfinite(size) and size > 0):
+        name = "sigma" if isinstance(noise, Gaussian) else "eps"
+        raise InvalidInput(f"{name} must be a positive finite number, came {size!r}")
 
 
 def quotient_down(t: Tensor, size: Tensor | float) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from decimal import MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Literal
 
-__all__ = ["lower_text", "number", "probability_text"]
+__all__ = ["lower_text", "number", "plain", "probability_text"]
 
 _ROUNDINGS = {"up": ROUND_CEILING, "down": ROUND_FLOOR, "nearest": ROUND_HALF_EVEN}
 
@@ -36,3 +36,8 @@ def probability_text(log_p: float, digits: int = 2) -> str:
     p = context.next_plus(context.exp(Decimal(log_p)))
     p = min(Context(prec=digits, rounding=ROUND_CEILING, Emin=MIN_EMIN).plus(p), Decimal(1))
     return f"{p:f}" if p.adjusted() >= -3 else f"{p:.{digits - 1}e}"
+
+
+def plain(text: str) -> str:
+    """Text in one line, without characters that a terminal would act on."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))

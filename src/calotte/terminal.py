@@ -3,52 +3,65 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from calotte.inputs import Inputs
-from calotte.network.graph import Network
+from calotte.errors import CannotWrite
+from calotte.printing import plain
 
-__all__ = ["collect", "notices", "stderr"]
+__all__ = [
+    "PLAIN",
+    "Record",
+    "Terminal",
+    "Watch",
+    "collect",
+    "output",
+    "print_line",
+    "print_table",
+    "say",
+    "seconds_text",
+    "stderr",
+]
 
-stderr = Console(stderr=True, highlight=False)
+PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+"""No text of the user's, nor of a model, is read as markup."""
+CLOSED = "standard output was closed before the end"
+_FIRST_LINE, _LINES_APART = 10.0, 30.0  # seconds to the first line of progress in a log, and between lines
 
 
-def notices(network: Network, data: Inputs) -> None:
-    """Say what was loaded, the accuracy where labels are known, and what looks wrong."""
-    for notice in network.notices:
-        stderr.print(f"notice: {notice}", soft_wrap=True)
-    parts = f"{network.hidden_units} ReLUs in {len(network.relus)} layers, {network.decision.comparisons} comparisons"
-    stderr.print(f"[dim]N = {network.units}: {parts} of outputs[/dim]")
-    x = network.inputs(data.x)
-    bytes_like = bool((x.min() >= 0) & (x.max() <= 255) & (x.max() > 2) & (x == x.round()).all())
-    if data.labels is not None:
-        right = float((network.predict(x).numpy() == data.labels).mean())
-        stderr.print(f"accuracy {right:.4f} on {len(x)} labelled inputs")
-        if bytes_like and float((network.predict(x / 255).numpy() == data.labels).mean()) >= right:
-            stderr.print(
-                "warning: inputs are bytes 0 to 255, and x / 255 is answered as well or better: divide them by 255?"
-            )
-    elif bytes_like:
-        stderr.print("warning: inputs look like bytes 0 to 255: divide by 255 if the network expects 0 to 1")
-    if network.clipping is not None:
-        low, high = network.clipping.low, network.clipping.high
-        edge = int(((x == low) | (x == high)).any(1).sum())
-        if edge:
-            stderr.print(
-                f"notice: {edge} of {len(x)} inputs have entries at {low:g} or {high:g}, where the clipping bends: "
-                "rungs theorem and cell say nothing about them, the certified radius carries over",
-                soft_wrap=True,
-            )
-        outside = int(((x < low) | (x > high)).any(1).sum())
-        if outside:
-            stderr.print(f"warning: {outside} of {len(x)} inputs lie outside of the clipping range", soft_wrap=True)
-    if len(x) > 1:
-        stderr.print("[dim]sampled levels hold for each input separately, not for all together[/dim]")
+class Terminal(Console):
+    """A console whose end is an error like others."""
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more."""
+        raise CannotWrite(CLOSED)
+
+
+stderr = Terminal(stderr=True, **PLAIN)
+
+
+def output(as_json: bool) -> Console:
+    """Where tables go: standard output, or standard error where that is for JSON."""
+    return stderr if as_json else Terminal(**PLAIN)
+
+
+def print_table(console: Console, make: Callable[[int | None], Table], wide: bool) -> None:
+    """Print a table made for the width of the console, or a `wide` one for none; its lines are never broken."""
+    table = make(None if wide else console.width)
+    unbounded = console.options.update(max_width=10_000)
+    console.print(table, crop=False, width=max(console.width, console.measure(table, options=unbounded).maximum))
+
+
+def say(console: Console, text: str) -> None:
+    """A line of text without control characters: broken between words on a terminal, never in a file."""
+    console.print(plain(text), soft_wrap=not console.is_terminal)
 
 
 class Record(Protocol):
@@ -61,24 +74,97 @@ class Record(Protocol):
 R = TypeVar("R", bound=Record)
 
 
-def collect(each: Iterator[R], total: int, as_json: bool, file: Path | None) -> list[R]:
-    """Run through the results, keeping every finished line on standard output or in the file."""
+class Watch:
+    """Progress on standard error: a bar on a terminal, a line every so often in a log.
+
+    Called with the number of the input and the name of the step that begins.
+
+    Args:
+        total: inputs in all; done: how many of them were finished before.
+        bar: whether a bar may be drawn where standard error is a terminal.
+    """
+
+    def __init__(self, total: int, done: int = 0, bar: bool = True) -> None:
+        self.total, self.done, self.before = total, done, done
+        self.start = time.monotonic()
+        self.next_line = self.start + _FIRST_LINE
+        self._progress = Progress(
+            TextColumn("{task.fields[now]}", markup=False), BarColumn(bar_width=20), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("{task.fields[left]}", markup=False),
+            console=stderr, transient=True, disable=not (bar and stderr.is_terminal), redirect_stdout=False,
+            redirect_stderr=False,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=total, completed=done, now="", left="")
+
+    def __enter__(self) -> Watch:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, index: int, step: str) -> None:
+        now = f"input {index}: {step}"
+        self._progress.update(self._task, now=now, left=self.left(), completed=self.done)
+        if self._progress.disable and time.monotonic() >= self.next_line:
+            self.next_line = time.monotonic() + _LINES_APART
+            elapsed = seconds_text(time.monotonic() - self.start)
+            print(f"{self.done} of {self.total} inputs in {elapsed}{self.left(', ')}; now {now}", file=sys.stderr)
+
+    def finished(self) -> None:
+        """One more input is."""
+        self.done += 1
+
+    def left(self, before: str = "") -> str:
+        """The time left, if the other inputs take as long as those finished; nothing before there is one."""
+        new = self.done - self.before
+        if new == 0:
+            return ""
+        each = (time.monotonic() - self.start) / new
+        return f"{before}about {seconds_text(each * (self.total - self.done))} left"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration for people."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def collect(
+    each: Iterator[R], watch: Watch, lines: list[Callable[[str], None]], also: Callable[[R], R] = lambda one: one
+) -> list[R]:
+    """Run through the results, and hand each on at once.
+
+    Args:
+        each: the results; watch: told of each.
+        lines: what takes the JSON line of a result.
+        also: what is done with a result before, giving the result that the line is made from.
+    """
     found: list[R] = []
-    stream = None if file is None else file.open("w")
-    try:
-        for one in progress(each, total):
+    with watch:
+        for one in each:
+            one = also(one)
             line = json.dumps(one.to_dict(), allow_nan=False)
-            if as_json:
-                print(line, flush=True)
-            if stream is not None:
-                print(line, file=stream, flush=True)
+            for take in lines:
+                take(line)
             found.append(one)
-    finally:
-        if stream is not None:
-            stream.close()
+            watch.finished()
     return found
 
 
-def progress(each: Iterable[R], total: int) -> Iterable[R]:
-    """A progress bar on standard error where that is a terminal."""
-    return track(each, total=total, console=stderr, transient=True, disable=not stderr.is_terminal)
+def print_line(line: str) -> None:
+    """One line on standard output, at once.
+
+    Raises:
+        CannotWrite: standard output does not take it.
+    """
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise CannotWrite(CLOSED) from None
+    except OSError as error:
+        raise CannotWrite(f"cannot write to standard output: {error.strerror or error}") from None

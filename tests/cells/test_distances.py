@@ -49,7 +49,7 @@ def assert_sound(net: Network, x, noise_map=None, nearest: float | None = None) 
         values, squares = exact_planes(net, x, pattern, predicted, noise_map)
         for k in range(net.units):
             lower, near = found.lower[0, k].item(), found.nearest[0, k].item()
-            assert is_at_most(lower, values[k], squares[k]), (form.chain is None, net.unit_names()[k], lower)
+            assert is_at_most(lower, values[k], squares[k]), (form.chain is None, net.unit_names(0)[k], lower)
             if nearest is None:
                 continue
             if squares[k] == 0:

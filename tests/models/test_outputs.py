@@ -143,9 +143,9 @@ def test_a_chosen_output():
 def test_an_inner_value_may_be_judged():
     """Before a layer that is not supported, say."""
     w = weights()
-    nodes = [*BODY, node("Softplus", ["z"], ["y"], name="soft")]
+    nodes = [*BODY, node("Mul", ["z", "z"], ["y"], name="square")]
     model = model_with(nodes, w, [X], [value("y", FLOAT, ("n", 3))])
-    with pytest.raises(UnsupportedOperator, match="'soft'"):
+    with pytest.raises(UnsupportedOperator, match="'square'"):
         from_onnx(model)
     network = from_onnx(model, output="z")
     assert same_as_plain(network, w)
@@ -201,15 +201,21 @@ def test_functions_of_the_model_are_written_out():
 
 
 def test_subgraphs_keep_what_they_read():
-    """A branch reads 'h' from outside: it is not left out, and the If itself is what is refused."""
+    """The branch that a constant chooses reads 'h' and 'b' from outside, which nothing else reads."""
+    then = [node("Sub", ["h", "b"], ["d"]), node("Relu", ["d"], ["o0"])]
     branches = [
-        helper.make_graph([node("Relu", ["h"], [f"o{k}"])], f"branch{k}", [], [value(f"o{k}", FLOAT, None)])
-        for k in range(2)
+        helper.make_graph(nodes, f"branch{k}", [], [value(f"o{k}", FLOAT, None)])
+        for k, nodes in enumerate([then, [node("Identity", ["h"], ["o1"])]])
     ]
-    nodes = [BODY[0], node("If", ["c"], ["y"], name="choice", then_branch=branches[0], else_branch=branches[1])]
-    model = model_with(nodes, weights() | {"c": np.array(True)}, [X], [value("y", FLOAT, ("n", 5))])
-    with pytest.raises(UnsupportedOperator, match="'choice'"):
-        from_onnx(model)
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("If", ["c"], ["y"], name="choice", then_branch=branches[0], else_branch=branches[1]),
+    ]
+    w = weights() | {"c": np.array(True)}
+    model = model_with(nodes, w, [X], [value("y", FLOAT, ("n", 5))])
+    x = floats(20, 6).astype(np.float64)
+    ours = from_onnx(model).forward(torch.from_numpy(x)).numpy()
+    assert np.allclose(ours, np.maximum(x @ w["w"].astype(float) - w["b"], 0.0), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("batch", ["n", 4])

@@ -125,7 +125,7 @@ def relaxed_margins(
     relaxation, price = relaxed_units(problem, around, reach, sizes)
     margins = relaxation.bounds(*margin_rows(problem))
     kept = problem.network.decision.keeps_ties(problem.predicted) & relaxation.never_negative(*margin_rows(problem))
-    return margins.without(kept), price
+    return margins.holding(kept), price
 
 
 def margin_rows(problem: Problem) -> tuple[int, Tensor]:

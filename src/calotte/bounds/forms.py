@@ -19,10 +19,14 @@ class LinearBounds:
     Attributes:
         constant: (B, R) lower ends of c.
         norm: (B, R) ||S' a|| as computed; the exact one is within `norm_error` and relative `accuracy`.
+        ties: (B, R) whether a value is known never to be negative, and does no harm where it is zero; None: nowhere.
     """
 
-    def __init__(self, constant: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float) -> None:
+    def __init__(
+        self, constant: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float, ties: Tensor | None = None
+    ) -> None:
         self.constant, self.norm, self.norm_error, self.accuracy = constant, norm, norm_error, accuracy
+        self.ties = ties
 
     def lowest(self, reach: Tensor) -> Tensor:
         """Lower bounds (B, R) on a.r + c in the half-space a.r >= -reach ||a||, reach (B, 1) > 0; rounded down."""
@@ -31,16 +35,15 @@ class LinearBounds:
         lowest = lowest - gamma(4) * (self.constant.abs() + lowest.abs()) - VALUE_SLACK
         return torch.where(lowest.isnan(), -torch.inf, lowest)
 
-    def without(self, gone: Tensor) -> LinearBounds:
-        """The same but for functions (B, R) that are known never to matter: they become the constant 1."""
-        constant = torch.where(gone, 1.0, self.constant)
-        norm, error = (torch.where(gone, 0.0, t) for t in (self.norm, self.norm_error))
-        return LinearBounds(constant, norm, error, self.accuracy)
+    def holding(self, ties: Tensor) -> LinearBounds:
+        """The same, known never to be negative where `ties` (B, R) says so, and a zero does no harm."""
+        return LinearBounds(self.constant, self.norm, self.norm_error, self.accuracy, ties)
 
     def distances(self) -> Tensor:
-        """Lower ends (B, R) of the signed distances c / ||a|| of r = 0 to the hyperplane a.r + c = 0."""
+        """Lower ends (B, R) of the signed distances c / ||a|| of r = 0 to a.r + c = 0; inf where there is none."""
         error = torch.zeros_like(self.constant)
-        return signed_distances(self.constant, error, self.norm, self.norm_error, self.accuracy)[1]
+        found = signed_distances(self.constant, error, self.norm, self.norm_error, self.accuracy)[1]
+        return found if self.ties is None else torch.where(self.ties, torch.inf, found)
 
 
 @dataclass(frozen=True)

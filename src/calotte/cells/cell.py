@@ -52,7 +52,7 @@ class Cell:
     @property
     def names(self) -> list[str]:
         """Name of each of the N units."""
-        return self.network.unit_names()
+        return self.network.unit_names(self.predicted)
 
     @property
     def distances(self) -> Tensor:

@@ -165,6 +165,7 @@ class Geometry:
             decision.margin_errors(predicted, row_errors) * (1.0 + gamma(8)),
             accuracy,
         )
+        lower[predicted < 0] = -torch.inf  # no answer: nothing is known
         return Distances(predicted, nearest, lower)
 
     def _chain_norms(
@@ -213,7 +214,7 @@ class Geometry:
         found = []
         for b, answer in enumerate(predicted):
             own = {i: mask[b] for i, mask in masks.items()}
-            found.append(self._planned_norms(self.plan, own, answer, deadline))
+            found.append(self._planned_norms(self.plan, own, answer, deadline) | self._input_norms)
         norms = {i: torch.stack([each[i] for each in found]) for i in found[0] if i != last}
         return norms, torch.stack([each[last] for each in found]), self._accuracy
 
@@ -246,6 +247,12 @@ class Geometry:
         return norms
 
     @property
+    def _input_norms(self) -> dict[int, Tensor]:
+        """Norms of the input's own coordinates where a ReLU reads them."""
+        read = any(self.network.nodes[i].inputs == (0,) for i in self.network.relus)
+        return {0: self.coordinates.value.reshape(self.network.input_shape)} if read else {}
+
+    @property
     def _accuracy(self) -> float:
         """Relative accuracy of norms that are found by products: their entries are at most max(d, m)."""
         return gamma(2 * max(self.network.d, self.m) + 4)
@@ -267,7 +274,7 @@ class Geometry:
         """How the norms of all normals on a cell are found where the network is no chain."""
         network = self.network
         feeders = {network.nodes[i].inputs[0] for i in network.relus}
-        targets = {i: math.prod(network.shape(i)) for i in feeders}
+        targets = {i: math.prod(network.shape(i)) for i in feeders if i}
         targets[len(network.nodes) - 1] = network.decision.comparisons
         return make_plan(network, targets, self.widths, self.memory_limit)
 
@@ -307,9 +314,9 @@ class Geometry:
     def first_norms(self) -> dict[int, tuple[Tensor, Tensor, float]]:
         """Node of the first layer -> norms (n,) of its units' normals on every cell, errors (n,), accuracy."""
         network = self.network
-        targets = {i: math.prod(network.shape(i)) for i in self.first_nodes}
+        targets = {i: math.prod(network.shape(i)) for i in self.first_nodes if i}
         plan = make_plan(network, targets, self.widths, self.memory_limit)
-        norms = self._planned_norms(plan, {}, torch.tensor(0), NEVER)
+        norms = self._planned_norms(plan, {}, torch.tensor(0), NEVER) | self._input_norms
         masks = {i: torch.ones(1, *network.shape(i), dtype=torch.bool) for i in network.relus}
         above = {i: norm[None] * (1.0 + self._accuracy) for i, norm in norms.items()}
         errors = normal_errors(network, masks, above, self.coordinates, extra_terms=len(network.nodes))

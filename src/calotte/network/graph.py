@@ -20,6 +20,7 @@ from torch import Tensor
 
 from calotte.errors import InvalidInput, InvalidModel
 from calotte.network.affine import Affine, Shape
+from calotte.network.axes import other_order, same_order
 from calotte.network.decision import Decision
 
 __all__ = ["Clipping", "Network", "Node", "Original", "Relu"]
@@ -150,28 +151,40 @@ class Network:
         ops = (node.op for node in self.nodes)
         return sum(op.terms * math.prod(op.output_shape) for op in ops if isinstance(op, Affine))
 
-    def unit_names(self) -> list[str]:
-        """A name for each of the N hyperplanes of a cell: 'node[index]', then 'output[k]' for the comparisons."""
-        names = [f"{self.nodes[i].name}[{j}]" for i in self.relus for j in range(math.prod(self.shape(i)))]
-        return names + [f"output[{k}]" for k in range(self.decision.comparisons)]
-
     def unit_name(self, unit: int, predicted: int) -> str:
-        """Name of one of the N hyperplanes of a cell with this answer, as `unit_names` has it for all of them."""
+        """The name of one of the N hyperplanes of a cell with the answer `predicted`.
+
+        'node[index]' for a hidden unit; 'output[k]' where the answer changes to class k; 'output[0]' for the sign of
+        a single one.
+        """
         for i in self.relus:
             size = math.prod(self.shape(i))
             if unit < size:
                 return f"{self.nodes[i].name}[{unit}]"
             unit -= size
-        return f"output[{unit}]"
+        if self.decision.rule == "sign":
+            return "output[0]"
+        return f"output[{self.decision.rivals(torch.tensor([predicted]))[0, unit].item()}]"
+
+    def unit_names(self, predicted: int) -> list[str]:
+        """The names of all N hyperplanes of a cell with the answer `predicted`, as of `unit_name`."""
+        names = [f"{self.nodes[i].name}[{j}]" for i in self.relus for j in range(math.prod(self.shape(i)))]
+        return names + [self.unit_name(len(names) + k, predicted) for k in range(self.decision.comparisons)]
+
+    def takes_one(self, shape: Sequence[int]) -> bool:
+        """Whether an array of this shape is one input without an axis for the batch."""
+        shape = tuple(shape)
+        return math.prod(shape) == self.d and shape != () and (shape[0] != 1 or shape in ((1,), self.input_shape))
 
     def inputs(self, x: ArrayLike | Tensor) -> Tensor:
         """Check a batch of inputs and give it as float64 of shape (B, d).
 
         Args:
-            x: (B, d), (B, *input_shape), or one input of shape (d,) or input_shape.
+            x: (B, d), (B, *input_shape), or one input of shape (d,) or input_shape; other shapes where the numbers
+                stand in the same order (`same_order`).
 
         Raises:
-            InvalidInput: wrong size, no rows, NaN or infinite entries.
+            InvalidInput: wrong size, axes in another order, no rows, NaN or infinite entries.
         """
         if isinstance(x, Tensor):
             x = x.detach().cpu()
@@ -179,7 +192,7 @@ class Network:
             array = np.asarray(x, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"inputs must be an array of numbers: {error}") from None
-        if array.shape in ((self.d,), self.input_shape) and array.shape[:1] != (0,):
+        if self.takes_one(array.shape):
             array = array[None]
         rows = len(array) if array.ndim else 0
         if rows == 0:
@@ -189,6 +202,8 @@ class Network:
                 f"inputs of shape {array.shape}: each row has {array.size // rows} numbers, "
                 f"the network takes {self.d} (shape {self.input_shape})"
             )
+        if not same_order(array.shape[1:], self.input_shape):
+            raise InvalidInput(f"inputs of shape {array.shape}: {other_order(array.shape[1:], self.input_shape)}")
         if not np.isfinite(array).all():
             bad = int(np.argwhere(~np.isfinite(array.reshape(rows, -1)))[0, 0])
             raise InvalidInput(f"input {bad} holds NaN or infinite numbers: remove or repair it")

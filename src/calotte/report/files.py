@@ -1,34 +1,75 @@
-"""Files: witnesses of an assessment, and the evidence of a contradiction."""
+"""Files of results: written whole or not at all, and refused before the work where they cannot be written."""
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from calotte.assess import Assessment
-from calotte.errors import Contradiction
+from calotte.errors import CannotWrite, Contradiction
 
-__all__ = ["save_evidence", "save_witnesses"]
+__all__ = ["check_place", "make_folder", "save_evidence", "write_whole", "writing"]
 
 
-def save_witnesses(assessments: Sequence[Assessment], path: Path) -> None:
-    """The nearest misclassified points as an .npz file, a row for each input that has one.
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """What goes wrong on the disk in this block is said in one line about that path.
 
-    index (n,), points (n, d), distances (n,) rounded up, answers (n,) at the points, predicted (n,) at the inputs.
+    Raises:
+        CannotWrite: in place of any OSError.
     """
-    found = [(one, one.witness) for one in assessments if one.witness is not None]
-    d = assessments[0].input_dimension if assessments else 0
-    np.savez_compressed(
-        path,
-        index=np.array([one.index for one, _ in found], dtype=np.int64),
-        points=np.array([witness.point.numpy() for _, witness in found]).reshape(-1, d),
-        distances=np.array([witness.distance for _, witness in found]),
-        answers=np.array([witness.answer for _, witness in found], dtype=np.int64),
-        predicted=np.array([one.predicted for one, _ in found], dtype=np.int64),
-    )
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder where it is missing, and see that files can be made in it.
+
+    Raises:
+        CannotWrite: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CannotWrite(f"{folder} is a file: name a folder for the results") from None
+    except OSError as error:
+        raise CannotWrite(f"cannot make the folder {folder}: {error.strerror or error}") from None
+    check_place(folder / "results")
+
+
+def check_place(path: Path) -> None:
+    """See that a file of that name can be made.
+
+    Raises:
+        CannotWrite: its folder is missing or cannot be written to, or the name is that of a folder.
+    """
+    if path.is_dir():
+        raise CannotWrite(f"{path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise CannotWrite(f"cannot write {path}: there is no folder {path.parent}; make it first")
+    with writing(path), tempfile.TemporaryFile(dir=path.parent) as file:
+        file.write(b"calotte")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path`, then give it that name: what was there before stays until then.
+
+    Raises:
+        CannotWrite: the disk refuses; nothing of the new file is left then.
+    """
+    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    with writing(path):
+        try:
+            write(part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def save_evidence(contradiction: Contradiction, folder: Path | None) -> Path:
@@ -37,9 +78,9 @@ def save_evidence(contradiction: Contradiction, folder: Path | None) -> Path:
     places = [folder] if folder is not None else [Path.cwd(), Path(tempfile.gettempdir())]
     for place in places:
         try:
-            np.savez_compressed(place / name, **contradiction.evidence)
+            write_whole(place / name, lambda part: np.savez_compressed(part, **contradiction.evidence))
             return place / name
-        except OSError:
+        except CannotWrite:
             if place is places[-1]:
                 raise
     raise AssertionError("there is always a place")

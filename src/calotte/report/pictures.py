@@ -13,34 +13,51 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calotte.assess import Assessment
+from calotte.assessment import Assessment
 from calotte.cells.cell import Cell
 from calotte.printing import probability_text
+from calotte.report.files import write_whole
 from calotte.report.tables import by_risk
 
-__all__ = ["cell_picture", "risk_picture", "riskiest_picture"]
+__all__ = ["COLOURS", "cell_picture", "risk_figure", "risk_picture", "riskiest_picture"]
 
 COLOURS = {
-    "theorem": "#9aa5b1",
-    "cell": "#8fc1e3",
-    "relaxation": "#5b8db8",
-    "concentration": "#1b3f73",
-    "sampling": "#d9822b",
+    "theorem": "#999999",
+    "cell": "#56b4e9",
+    "relaxation": "#0072b2",
+    "concentration": "#009e73",
+    "branching": "#000000",
+    "isoperimetry": "#cc79a7",
+    "sampling": "#d55e00",
 }
+"""A colour for each rung, apart for the colour-blind too (Okabe and Ito, Color Universal Design, 2008)."""
 
 
 def risk_picture(assessments: Sequence[Assessment], path: Path) -> None:
-    """Upper bounds on p of all inputs, riskiest left, one line for each rung."""
+    """Draw `risk_figure` to a file.
+
+    Raises:
+        CannotWrite: the disk refuses.
+    """
+    save(risk_figure(assessments), path)
+
+
+def risk_figure(assessments: Sequence[Assessment]) -> Figure:
+    """Upper bounds on p of all inputs, riskiest left, one line for each rung; skipped ones are left out."""
     ranked = by_risk(assessments)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     x = np.arange(1, len(ranked) + 1)
-    logs = np.array([[bound.log_misclassification for bound in one.bounds] for one in ranked]) / math.log(10)
+    logs = np.array(
+        [[np.nan if b.skipped else b.log_misclassification for b in one.bounds] for one in ranked]
+    ) / math.log(10)
     floor = 1.08 * min(logs[np.isfinite(logs)].min(initial=-3.0), -3.0)
     for k, bound in enumerate(ranked[0].bounds):
-        proved = bound.guarantee == "proved"
-        label = bound.rung if proved else f"{bound.rung} (confidence {bound.confidence or 0:g})"
-        style, colour = "-" if proved else "--", COLOURS.get(bound.rung)
+        if np.isnan(logs[:, k]).all():
+            continue
+        levels = {one.bounds[k].confidence for one in ranked} - {None}
+        label = f"{bound.rung} (confidence {levels.pop():g})" if levels else bound.rung
+        style, colour = "-" if bound.guarantee == "proved" else "--", COLOURS[bound.rung]
         marker = "o" if len(ranked) <= 60 else None
         values = np.where(np.isfinite(logs[:, k]), logs[:, k], np.nan)
         axes.plot(x, values, style, color=colour, label=label, marker=marker, ms=3.5, lw=1.6)
@@ -52,13 +69,24 @@ def risk_picture(assessments: Sequence[Assessment], path: Path) -> None:
     axes.set_ylim(floor, 0.03 * -floor)
     first = ranked[0]
     axes.set_xlabel("inputs, riskiest first")
-    axes.set_ylabel("log$_{10}$ of the bound on p")
-    axes.set_title(f"Misclassification probability, {first.noise} noise of size eps = {first.eps:.4g}", loc="left")
+    axes.set_ylabel("upper bound on p")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(lambda log, _: "1" if log == 0 else f"$10^{{{log:.0f}}}$")
+    axes.set_title(
+        f"Probability p that noise changes the answer: {first.noise}, eps {first.eps:.4g}, sigma {first.sigma:.4g}",
+        loc="left",
+        fontsize="medium",
+    )
     axes.grid(axis="y", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure to a file, whole or not at all."""
+    write_whole(path, lambda part: figure.savefig(part, dpi=150))
 
 
 def riskiest_picture(assessments: Sequence[Assessment], x: NDArray[np.float64], path: Path, count: int = 12) -> bool:
@@ -84,7 +112,7 @@ def riskiest_picture(assessments: Sequence[Assessment], x: NDArray[np.float64], 
         mark = "" if one.correct is None else " ✓" if one.correct else " ✗"
         axes.set_title(f"#{one.index}: {one.predicted}{mark}\np ≤ {proved}", fontsize=9)
         axes.set_axis_off()
-    figure.savefig(path, dpi=150)
+    save(figure, path)
     return True
 
 
@@ -138,7 +166,7 @@ def cell_picture(cell: Cell, path: Path, hyperplanes: int = 60) -> None:
     axes.set_title(f"The cell of the input, answer {cell.predicted}", loc="left")
     axes.legend(frameon=False, loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
 def _plane(normals: Tensor) -> Tensor | None:

@@ -1,21 +1,53 @@
-"""Tables for the terminal: assessments ranked by risk, plans, cells."""
+"""Tables for the terminal: assessments ranked by risk, plans, cells.
+
+A table is made for a width. Where the full names do not fit they are shortened, never broken; then columns are left
+out, those first that say nothing. Numbers are never cut.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from calotte.assess import Assessment
+from calotte.assessment import Assessment
 from calotte.bounds import Bound
 from calotte.cells.cell import Cell
 from calotte.plan import Plan
-from calotte.printing import lower_text, number, probability_text
+from calotte.printing import lower_text, number, plain, probability_text
+from calotte.report.words import rungs_of
+from calotte.sampling.estimate import Event
 
-__all__ = ["assessment_table", "by_risk", "cell_table", "plan_table", "summary"]
+__all__ = ["SHORT", "assessment_table", "by_risk", "cell_table", "plan_table"]
+
+SHORT = {
+    "relaxation": "relax.",
+    "concentration": "concen.",
+    "branching": "branch.",
+    "isoperimetry": "isoper.",
+    "sampling": "samples",
+    "distance": "dist.",
+}
+_ESTIMATES: dict[Event, str] = {"misclassification": "p", "leaving the cell": "leaves"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, a second line of its heading, its entries, and whether they say anything."""
+
+    name: str
+    entries: list[Text]
+    below: str = ""
+    needed: bool = False
+    telling: bool = True
+
+    def width(self, heading: str) -> int:
+        """Cells of the terminal that it takes."""
+        return max(len(heading), len(self.below), *(entry.cell_len for entry in self.entries))
 
 
 def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
@@ -29,91 +61,97 @@ def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
     return sorted(assessments, key=key)
 
 
-def assessment_table(assessments: Sequence[Assessment], rows: int = 30) -> Table:
-    """The `rows` riskiest inputs: answer, bounds on p for every rung, certified radius, distance of the witness."""
+def assessment_table(assessments: Sequence[Assessment], width: int | None = 80, rows: int = 30) -> Table:
+    """The `rows` riskiest inputs: answer, bounds on p for every rung, certified radius, distance of the witness.
+
+    Args:
+        assessments: at least one, with the same rungs.
+        width: of the terminal in characters; None for all columns under their full names.
+        rows: at most so many inputs.
+    """
     ranked = by_risk(assessments)
-    first = ranked[0]
-    table = lean_table(
-        f"Misclassification probability, {first.noise} noise: eps {first.eps:.4g}, sigma {first.sigma:.4g}",
+    first, shown = ranked[0], ranked[:rows]
+    columns = [
+        Column("input", [Text(str(one.index)) for one in shown], needed=True),
+        Column("answer", [_answer(one) for one in shown], needed=True),
+    ]
+    for k, bound in enumerate(first.bounds):
+        levels = {one.bounds[k].confidence for one in ranked} - {None}
+        below = f"at {levels.pop():g}" if levels else "" if bound.guarantee == "confidence" else "proved"
+        telling = any(one.bounds[k].log_misclassification < 0 for one in ranked)
+        columns.append(Column(bound.rung, [_bound(one, one.bounds[k]) for one in shown], below, telling=telling))
+    for event in dict.fromkeys(estimate.event for estimate in first.estimates):
+        columns.append(Column(_ESTIMATES[event], [Text(_sharpest(one, event)) for one in shown], "estimate"))
+    columns.append(Column("radius", [Text(lower_text(one.certified_radius)) for one in shown], "proved", needed=True))
+    if any(one.witness for one in ranked):
+        entries = [Text(number(one.witness.distance, "up") if one.witness else "-") for one in shown]
+        columns.append(Column("wrong at", entries, "found"))
+    what = "Misclassification probability" if first.event == "change" else f"Probability of {plain(first.event)}"
+    return fitting(
+        f"{what}, {first.noise} noise: eps {first.eps:.4g}, sigma {first.sigma:.4g}",
+        columns,
         _shown(len(ranked), rows)
         + "upper bounds, rounded up; no input within the radius is answered differently, rounded down",
+        width,
     )
-    table.add_column("input", justify="right")
-    table.add_column("answer", justify="right")
-    for bound in first.bounds:
-        level = "proved" if bound.guarantee == "proved" else f"at {bound.confidence or 0:g}"
-        table.add_column(f"{bound.rung}\n[dim]{level}[/dim]", justify="right")
-    events = list(dict.fromkeys(estimate.event for estimate in first.estimates))
-    for event in events:
-        what = "p" if event == "misclassification" else "leaves cell"
-        table.add_column(f"{what}\n[dim]estimate[/dim]", justify="right", min_width=8)
-    table.add_column("radius\n[dim]proved[/dim]", justify="right")
-    searched = any(one.witness for one in ranked)
-    if searched:
-        table.add_column("wrong at\n[dim]found[/dim]", justify="right")
-    for one in ranked[:rows]:
-        answer = f"[red]{one.predicted}, not {one.label}[/red]" if one.correct is False else str(one.predicted)
-        cells = [str(one.index), answer]
-        best = one.best if one.best and one.best.log_misclassification < 0 else None
-        for bound in one.bounds:
-            text = "-" if bound.skipped else probability_text(bound.log_misclassification)
-            text += f" {bound.decision}" if bound.decision else ""
-            cells.append(f"[bold]{text}[/bold]" if bound is best else text)
-        cells += [_sharpest(one, event) for event in events]
-        cells.append(lower_text(one.certified_radius))
-        if searched:
-            cells.append(number(one.witness.distance, "up") if one.witness else "-")
-        table.add_row(*cells)
-    return uncut(table)
 
 
-def _sharpest(one: Assessment, event: str) -> str:
+def _answer(one: Assessment) -> Text:
+    """The answer, red with the label where it is not the label."""
+    return Text(f"{one.predicted}≠{one.label}", style="red") if one.correct is False else Text(str(one.predicted))
+
+
+def _bound(one: Assessment, bound: Bound) -> Text:
+    """A bound on p: bold where it is the best, * where it was cut short."""
+    if bound.skipped is not None:
+        return Text("-")
+    text = probability_text(bound.log_misclassification) + ("*" if bound.cut_short is not None else "")
+    best = bound is one.best and bound.log_misclassification < 0
+    return Text(f"{text} {bound.decision}" if bound.decision else text, style="bold" if best else "")
+
+
+def _sharpest(one: Assessment, event: Event) -> str:
     """The estimate of an event that has the smallest relative error; the others are in the JSON line."""
     known = [e for e in one.estimates if e.event == event and e.log_probability is not None]
     best = min(known, key=lambda e: e.relative_error or 0.0, default=None)
     return "-" if best is None or best.log_probability is None else f"≈{probability_text(best.log_probability)}"
 
 
-def lean_table(title: str, caption: str) -> Table:
-    """A table without frames."""
-    return Table(
-        title=title,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),
-        pad_edge=False,
-        min_width=min(78, len(title)),
-    )
+def plan_table(plans: Sequence[Plan], width: int | None = 80, rows: int = 30) -> Table:
+    """The `rows` inputs that bear the least noise: the largest eps, or sigma of a Gaussian, that each rung allows.
 
+    Args:
+        plans: at least one, with the same rungs; width, rows: as of `assessment_table`.
+    """
+    first, names = plans[0], rungs_of(plans)
+    gaussian = first.noise == "gaussian"
 
-def uncut(table: Table) -> Table:
-    """The table with columns that are never narrower than their entries: where space is short the headings break."""
-    for column in table.columns:
-        entries = [Text.from_markup(cell) for cell in column.cells if isinstance(cell, str)]
-        column.min_width = max((entry.cell_len for entry in entries), default=1)
-        column.overflow = "fold"
-    return table
-
-
-def plan_table(plans: Sequence[Plan], rows: int = 30) -> Table:
-    """The `rows` inputs that bear the least noise."""
-    names = list(plans[0].largest_eps)
+    def largest(one: Plan) -> dict[str, float | None]:
+        return one.largest_sigma if gaussian else one.largest_eps
 
     def most(one: Plan) -> float:
-        return max((float("inf") if eps is None else eps) for eps in one.largest_eps.values())
+        return max((float("inf") if eps is None else eps) for eps in (*one.largest_eps.values(), 0.0))
 
-    table = lean_table(
-        f"Largest eps of {plans[0].noise} noise with p <= {plans[0].delta:g} proved",
+    def entry(one: Plan, name: str) -> Text:
+        if name in one.skipped or name not in largest(one):
+            return Text("-")
+        return Text(lower_text(largest(one)[name]) + ("*" if name in one.cut_short else ""))
+
+    shown = sorted(plans, key=most)[:rows]
+    columns = [
+        Column("input", [Text(str(one.index)) for one in shown], needed=True),
+        Column("answer", [Text(str(one.predicted)) for one in shown], needed=True),
+    ]
+    for name in names:
+        telling = any(largest(one).get(name, 0.0) != 0.0 for one in plans)
+        columns.append(Column(name, [entry(one, name) for one in shown], telling=telling))
+    columns.append(Column("distance", [Text(lower_text(one.distance)) for one in shown], needed=True))
+    return fitting(
+        f"Largest {'sigma' if gaussian else 'eps'} of {first.noise} noise with p <= {first.delta!r} proved",
+        columns,
         _shown(len(plans), rows) + "rounded down",
+        width,
     )
-    for name in ("input", "answer", *names, "distance"):
-        table.add_column(name, justify="right")
-    for one in sorted(plans, key=most)[:rows]:
-        values = [lower_text(one.largest_eps[name]) for name in names]
-        table.add_row(str(one.index), str(one.predicted), *values, lower_text(one.distance))
-    return uncut(table)
 
 
 def cell_table(cell: Cell, faces: Tensor, rows: int = 20) -> Table:
@@ -121,28 +159,80 @@ def cell_table(cell: Cell, faces: Tensor, rows: int = 20) -> Table:
     known = int(cell.has_hyperplane.sum())
     undecided = int((faces == -1).sum())
     count = f"{int((faces == 1).sum())} faces" + (f" found, {undecided} undecided in time" if undecided else "")
-    table = lean_table(
-        f"Cell of the input, answer {cell.predicted}: {known} hyperplanes of {len(faces)} units, {count}",
-        _shown(known, rows) + "nearest first",
-    )
-    for name in ("unit", "distance", "face"):
-        table.add_column(name, justify="left" if name == "unit" else "right")
     names, words = cell.names, {1: "yes", 0: "no", -1: "?"}
-    for i in cell.distances.argsort()[: min(rows, known)].tolist():
-        table.add_row(names[i], f"{cell.distances[i].item():.4g}", words[int(faces[i])])
-    return uncut(table)
-
-
-def summary(assessments: Sequence[Assessment]) -> str:
-    """One sentence on a whole run."""
-    best = [one.best for one in assessments]
-    told = [bound for bound in best if isinstance(bound, Bound) and bound.log_misclassification < 0.0]
-    certain = sum(bound.certain for bound in told)
-    worst = max((bound.log_misclassification for bound in best if bound), default=0.0)
-    return (
-        f"{len(assessments)} inputs: p = 0 proved for {certain}, a bound below 1 for {len(told)}, "
-        f"largest proved bound {probability_text(worst)}"
+    nearest = cell.distances.argsort()[: min(rows, known)].tolist()
+    columns = [
+        Column("unit", [Text(plain(names[i])) for i in nearest], needed=True),
+        Column("distance", [Text(f"{cell.distances[i].item():.4g}") for i in nearest], needed=True),
+        Column("face", [Text(words[int(faces[i])]) for i in nearest], needed=True),
+    ]
+    table = fitting(
+        f"Cell of the input, answer {cell.predicted}: {known} hyperplanes of {len(faces)} units, {count}",
+        columns,
+        _shown(known, rows) + "nearest first",
+        None,
     )
+    table.columns[0].justify = "left"
+    return table
+
+
+def fitting(title: str, columns: list[Column], caption: str, width: int | None) -> Table:
+    """A table without frames that fits the width.
+
+    First with full names, then with short ones, then with narrow gaps, then without columns: those that say nothing
+    first, then from the left. What was done is said in the caption.
+    """
+
+    def full(column: Column) -> str:
+        return column.name
+
+    def short(column: Column) -> str:
+        return SHORT.get(column.name, column.name)
+
+    if width is None or _width(columns, full, 2) <= width:
+        return _table(title, columns, full, 2, caption, width)
+    gap = 2 if _width(columns, short, 2) <= width else 1
+    left_out = []
+    spare = [column for column in columns if not column.needed]
+    for column in sorted(spare, key=lambda column: column.telling)[: max(len(spare) - 1, 0)]:
+        if _width(columns, short, gap) <= width:
+            break
+        columns = [other for other in columns if other is not column]
+        left_out.append(column.name)
+    shortened = [column.name for column in columns if column.name in SHORT]
+    if shortened:
+        caption += f"; {', '.join(SHORT[name] for name in shortened)}: {', '.join(shortened)}"
+    if left_out:
+        caption += f"; left out to fit: {', '.join(left_out)} (--wide shows them)"
+    return _table(title, columns, short, gap, caption, width)
+
+
+def _width(columns: list[Column], heading: Callable[[Column], str], gap: int) -> int:
+    return sum(column.width(heading(column)) + gap for column in columns) - gap
+
+
+def _table(
+    title: str, columns: list[Column], heading: Callable[[Column], str], gap: int, caption: str, width: int | None
+) -> Table:
+    table = Table(
+        title=Text(title),
+        caption=Text(caption),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 0, 0, gap - 1),
+        pad_edge=False,
+        min_width=min(len(title), 78 if width is None else width),
+    )
+    two_lines = any(column.below for column in columns)
+    for column in columns:
+        name = heading(column)
+        header = Text.assemble(name, "\n", (column.below, "dim")) if two_lines else Text(name)
+        table.add_column(header, justify="right", no_wrap=True, min_width=column.width(name))
+    for row in zip(*(column.entries for column in columns), strict=True):
+        table.add_row(*row)
+    return table
 
 
 def _shown(total: int, rows: int) -> str:

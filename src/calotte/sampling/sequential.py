@@ -103,11 +103,13 @@ def upper_limit(k: int, n: int, delta: float, confidence: float) -> float:
     return min(0.0, high + 1e-12 * abs(high) + 1e-15) if high < 0 else 0.0
 
 
-def least_samples(delta: float, confidence: float) -> int:
-    """The least number of draws after which "yes" can be said: with none of them misclassified."""
+def least_samples(delta: float, confidence: float) -> float:
+    """The least number of draws after which "yes" can be said: with none of them misclassified; inf beyond 2^62."""
     low, high = 0, 1
     while not rejected(0, high, delta, delta, confidence):
         low, high = high, 2 * high
+        if high > 2**62:
+            return math.inf
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if rejected(0, middle, delta, delta, confidence) else (middle, high)

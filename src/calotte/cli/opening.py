@@ -1,0 +1,125 @@
+"""What most commands begin with: the network, the inputs chosen, the noise, and what is to be said about them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from calotte.cli.options import DecisionName, LayoutName
+from calotte.inputs import Inputs, check_file, parse_index, read_array, read_inputs
+from calotte.models.onnx import load
+from calotte.network.clip import clipped
+from calotte.network.graph import Network
+from calotte.noise import Kind, Noise, make_noise, noise_map
+from calotte.settings import Settings
+from calotte.terminal import say, stderr
+
+__all__ = ["make_settings", "notices", "open_both", "open_noise", "range_warning", "split_names"]
+
+_AT_ONCE = 2**24  # numbers of one layer, over all inputs answered together
+
+
+def open_both(
+    model: Path,
+    inputs: Path,
+    decision: DecisionName | None,
+    output: str | None,
+    layout: LayoutName | None,
+    index: str | None,
+    clip: tuple[float, float] | None = None,
+) -> tuple[Network, Inputs]:
+    """Load the network, clipping its input where asked, and the inputs chosen, checked."""
+    check_file(inputs, "inputs")
+    network = load(model, decision.value if decision else None, output)
+    try:
+        data = read_inputs(inputs).fitted(network, layout.value if layout else None)
+    except ValueError as error:
+        raise type(error)(str(error) if str(inputs) in str(error) else f"{inputs}: {error}") from None
+    if index is not None:
+        data = data.select(parse_index(index, len(data.x)))
+    return network if clip is None else clipped(network, *clip), data
+
+
+def open_noise(kind: Kind, network: Network, eps: float | None, sigma: float | None, map: Path | None) -> Noise:
+    """The noise, through the map of a file."""
+    scale = None if map is None else noise_map(read_array(map))
+    return make_noise(kind, network.d, eps=eps, sigma=sigma, map=scale)
+
+
+def make_settings(
+    samples: int, confidence: float, seed: int, time_limit: float | None, memory_limit: float
+) -> Settings:
+    """Settings in the units of the command line (gigabytes)."""
+    return Settings(samples, confidence, seed, math.inf if time_limit is None else time_limit, memory_limit * 1e9)
+
+
+def split_names(text: str) -> list[str]:
+    """'a,b' as names."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def notices(network: Network, data: Inputs) -> None:
+    """Say what was loaded, the accuracy where labels are known, and what looks wrong."""
+    for notice in (*network.notices, *data.notices):
+        say(stderr, f"notice: {notice}")
+    layers, comparisons = len(network.relus), network.decision.comparisons
+    stderr.print(
+        f"N = {network.units}: {network.hidden_units} ReLUs in {layers} layers, {comparisons} comparisons of outputs",
+        style="dim",
+    )
+    x = network.inputs(data.x)
+    if data.labels is not None:
+        right = accuracy(network, x, torch.from_numpy(data.labels))
+        stderr.print(f"accuracy {right:.4f} on {len(x)} labelled inputs")
+    warning = range_warning(network, x, None if data.labels is None else torch.from_numpy(data.labels))
+    if warning is not None:
+        say(stderr, f"warning: {warning}")
+    if network.clipping is not None:
+        low, high = network.clipping.low, network.clipping.high
+        edge = int(((x == low) | (x == high)).any(1).sum())
+        if edge:
+            say(
+                stderr,
+                f"notice: {edge} of {len(x)} inputs have entries at {low:g} or {high:g}, where the clipping bends: "
+                "rungs theorem and cell say nothing about them, the certified radius carries over",
+            )
+        outside = int(((x < low) | (x > high)).any(1).sum())
+        if outside:
+            say(stderr, f"warning: {outside} of {len(x)} inputs lie outside of the clipping range")
+
+
+def range_warning(network: Network, x: Tensor, labels: Tensor | None) -> str | None:
+    """What is wrong with the range of inputs (B, d), judged by the accuracy where labels are known.
+
+    Numbers from 0 to 255 that are whole, or that go beyond 127, are taken for bytes. Whatever they look like, inputs
+    from 0 to 255 are doubted where the network answers x / 255 better, and inputs from 0 to 1 where it answers 255 x
+    better.
+    """
+    low, high = x.min().item(), x.max().item()
+    if low < 0 or high > 255 or 1 < high <= 2:
+        return None
+    bytes_like = high > 127 or (high > 2 and bool((x == x.round()).all()))
+    if labels is None:
+        return "inputs look like bytes 0 to 255: divide by 255 if the network expects 0 to 1" if bytes_like else None
+    right = accuracy(network, x, labels)
+    if high <= 1:
+        if accuracy(network, x * 255, labels) > right:
+            return "inputs lie in 0 to 1, and 255 x is answered better: multiply them by 255?"
+    else:
+        divided = accuracy(network, x / 255, labels)
+        if divided > right:
+            return f"inputs lie in {low:g} to {high:g}, and x / 255 is answered better: divide them by 255?"
+        if divided == right and bytes_like:
+            return "inputs look like bytes 0 to 255, and x / 255 is answered as well: divide them by 255?"
+    return None
+
+
+def accuracy(network: Network, x: Tensor, labels: Tensor) -> float:
+    """The share of inputs (B, d) answered by their labels (B,)."""
+    widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
+    rows = max(_AT_ONCE // widest, 1)
+    answers = torch.cat([network.predict(x[begin : begin + rows]) for begin in range(0, len(x), rows)])
+    return (answers == labels).double().mean().item()

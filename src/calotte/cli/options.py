@@ -1,0 +1,155 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Clip",
+    "DecisionName",
+    "Decision_",
+    "DeviceName",
+    "Eps",
+    "Index",
+    "InputFile",
+    "Json",
+    "LayoutName",
+    "Layout_",
+    "Map",
+    "MemoryLimit",
+    "Model",
+    "NoiseName",
+    "Noise_",
+    "Output",
+    "Seed",
+    "Sigma",
+    "TimeLimit",
+    "Wide",
+]
+
+FILES, NOISE, LIMITS, OUTPUT = "Model and inputs", "Noise", "Limits", "Output"
+
+
+class NoiseName(StrEnum):
+    """Kinds of noise."""
+
+    sphere = "sphere"
+    ball = "ball"
+    gaussian = "gaussian"
+
+
+class DecisionName(StrEnum):
+    """How outputs become an answer."""
+
+    argmax = "argmax"
+    argmin = "argmin"
+    sign = "sign"
+
+
+class DeviceName(StrEnum):
+    """Where to compute."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class LayoutName(StrEnum):
+    """The order of the axes of images."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The network, an .onnx file.", show_default=False)]
+InputFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUTS",
+        help="The inputs: .npy (one a row), .npz (x, optionally labels y), .csv (optional header and column "
+        "'label') or .vnnlib (the centre of its box).",
+        show_default=False,
+    ),
+]
+Index = Annotated[
+    str | None,
+    typer.Option(help="Which inputs: 3, 0:20, 5:, or a list 1,4,7. Default: all.", rich_help_panel=FILES),
+]
+Layout_ = Annotated[
+    LayoutName | None,
+    typer.Option(
+        "--layout",
+        help="Order of the axes of images in INPUTS, where it is not the network's: channels first or last.",
+        rich_help_panel=FILES,
+        show_default=False,
+    ),
+]
+Decision_ = Annotated[
+    DecisionName | None,
+    typer.Option(
+        "--decision",
+        help="How outputs become an answer. Default: argmax, or sign for one output.",
+        rich_help_panel=FILES,
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="NAME",
+        help="The output of the model to judge, where it has several.",
+        rich_help_panel=FILES,
+        show_default=False,
+    ),
+]
+Eps = Annotated[
+    float | None,
+    typer.Option(
+        help="Norm of the noise (sigma sqrt(d) for the Gaussian). This or --sigma is required.",
+        rich_help_panel=NOISE,
+        show_default=False,
+    ),
+]
+Sigma = Annotated[
+    float | None,
+    typer.Option(
+        help="Standard deviation of the noise per coordinate. This or --eps is required.",
+        rich_help_panel=NOISE,
+        show_default=False,
+    ),
+]
+Noise_ = Annotated[NoiseName, typer.Option("--noise", help="Distribution of the noise.", rich_help_panel=NOISE)]
+Map = Annotated[
+    Path | None,
+    typer.Option(
+        "--map",
+        help="S.npy, the noise is S u: a scale for each feature (d,), zeros masking, or (d, m).",
+        rich_help_panel=NOISE,
+        show_default=False,
+    ),
+]
+Clip = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--clip",
+        metavar="LO HI",
+        help="The noisy input is clipped to this range before the network sees it.",
+        rich_help_panel=NOISE,
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of all samples.")]
+TimeLimit = Annotated[
+    float | None, typer.Option(help="Seconds for each input. Default: none.", rich_help_panel=LIMITS)
+]
+MemoryLimit = Annotated[
+    float, typer.Option(help="Gigabytes for blocks of intermediate results.", rich_help_panel=LIMITS)
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object a line on standard output.", rich_help_panel=OUTPUT)
+]
+Wide = Annotated[bool, typer.Option("--wide", help="All columns of the table, however wide.", rich_help_panel=OUTPUT)]
