@@ -19,9 +19,9 @@ from data import DATA, cifar, images
 
 from calotte import Network, Sphere, from_torch, load
 from calotte.assess import PROVED_RUNGS
-from calotte.bounds import Problem
 from calotte.cells.geometry import Geometry
 from calotte.cells.products import one_hot_blocks, one_hot_rows, pull_back, row_norms
+from calotte.problem import Problem
 from calotte.settings import Settings
 
 EPS, BATCH = 0.05, 256

@@ -24,8 +24,8 @@ from tightness import NETWORKS, Directions, inputs
 
 from calotte import Settings, Sphere, load, plan
 from calotte.adversary import margins
-from calotte.bounds import Problem
 from calotte.cells.geometry import Geometry
+from calotte.problem import Problem
 from calotte.sampling.isoperimetry import ISOPERIMETRY, log_far
 from calotte.sampling.monte_carlo import clopper_pearson, sampled_outputs
 

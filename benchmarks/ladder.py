@@ -21,9 +21,12 @@ import torch
 from data import DATA, images
 
 from calotte import Ball, Settings, Sphere, load
-from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung
-from calotte.bounds.concentration import Support, margin_rows, relaxed_margins, relaxed_units
+from calotte.bound import ProvedRung
 from calotte.cells.geometry import Geometry
+from calotte.ladder import PROVED_RUNGS
+from calotte.problem import Problem
+from calotte.proofs.event import margin_rows, relaxed_margins, relaxed_units
+from calotte.proofs.support import Support
 
 EPS, BATCH, DELTA = 0.5, 64, 1e-3
 NETWORKS = {name: f"mnistfc/mnist-net_{name}.onnx" for name in ("256x2", "256x4", "256x6")}
@@ -60,7 +63,7 @@ def check(problem: Problem) -> None:
     """Leave where a sample violates a bound, or a batch says something else than one input."""
     network, radius = problem.network, torch.full((len(problem.x),), EPS, dtype=torch.float64)
     around = Support(radius, -math.inf)
-    relaxation, _ = relaxed_units(problem, around, radius)
+    relaxation = relaxed_units(problem, around).relaxation
     lowest = relaxation.bounds(*margin_rows(problem)).lowest(radius[:, None])
     comparison = network.decision.comparison(problem.predicted)
     generator = torch.Generator().manual_seed(0)
@@ -93,7 +96,8 @@ def measure(name: str) -> None:
         n = len(problem.x)
         radius = torch.full((n,), EPS, dtype=torch.float64)
         around = Support(radius, -math.inf)
-        took[n] = seconds(lambda p=problem, a=around, r=radius: relaxed_margins(p, a, r), 15 if n == 1 else 3) / n
+        given = (problem, around)
+        took[n] = seconds(lambda given=given: relaxed_margins(*given), 15 if n == 1 else 3) / n
     print(
         f"{name}: a pass {1000 * took[1]:.1f} ms, {1000 * took[BATCH]:.1f} ms an image in a batch of {BATCH}; "
         f"its bare products {1000 * floor:.1f} ms (pass / products {took[1] / floor:.2f}, {took[BATCH] / floor:.2f})"

@@ -18,12 +18,12 @@ from data import DATA, images
 from scipy import special
 
 from calotte import Network, Settings, Sphere, load
-from calotte.bounds import Problem
-from calotte.bounds.union import cell_bound
 from calotte.cells.geometry import Geometry
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
 from calotte.network.graph import Node, Relu
+from calotte.problem import Problem
+from calotte.proofs.union import cell_bound
 from calotte.sampling.alore import ALORE
 from calotte.sampling.estimate import Estimate, Estimator
 from calotte.sampling.importance import IMPORTANCE

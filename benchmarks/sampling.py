@@ -14,8 +14,8 @@ import torch
 from data import DATA, images
 
 from calotte import Network, Settings, Sphere, load
-from calotte.bounds import Problem
 from calotte.cells.geometry import Geometry
+from calotte.problem import Problem
 from calotte.sampling.monte_carlo import count_misclassified
 
 CHUNK, CHUNKS = 1024, 60

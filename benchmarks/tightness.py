@@ -23,8 +23,8 @@ from scipy import special
 
 from calotte import Network, Settings, Sphere, load, plan
 from calotte.assess import assess
-from calotte.bounds import PROVED_RUNGS
 from calotte.cells.geometry import Geometry
+from calotte.ladder import PROVED_RUNGS
 
 NETWORKS = {
     "256x2": "mnistfc/mnist-net_256x2.onnx",

@@ -13,8 +13,8 @@ import torch
 from zoo import dense, points, random_dense, residual, tensor
 
 from calotte.assess import RUNGS, assess, assess_each, select_rungs
-from calotte.bounds import PROVED_RUNGS
 from calotte.errors import InvalidInput
+from calotte.ladder import PROVED_RUNGS
 from calotte.models.onnx import load
 from calotte.network.clip import clipped
 from calotte.network.graph import Network

@@ -11,18 +11,20 @@ from test_soundness import share_of_circle
 from torch import Tensor
 from zoo import dense, gaussian_layers, log_normal_tail, mp, network, points, random_dense, residual, tensor
 
-from calotte.bounds import Problem
-from calotte.bounds.boxes import Boxes
-from calotte.bounds.branching import axes, branching_bound
-from calotte.bounds.concentration import concentration_bound
-from calotte.bounds.local import Local
-from calotte.bounds.localise import localise
-from calotte.bounds.relaxation import Relaxation, relaxed_lines
-from calotte.bounds.tails import Form, Moments
 from calotte.cells.geometry import Geometry
 from calotte.network.affine import Dense, Diagonal, Sum
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.problem import Problem
+from calotte.proofs.backward import Relaxation, relaxed_lines
+from calotte.proofs.boxes import Boxes
+from calotte.proofs.evaluate import evaluate, restricted
+from calotte.proofs.local import Local
+from calotte.proofs.localise import localise
+from calotte.proofs.tilted import Form, Moments
+from calotte.searches.branching import axes, branching_bound
+from calotte.searches.concentration import concentration_bound
+from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
 
 DRAWS = 20_000
@@ -68,7 +70,7 @@ def bound(net: Network, x: Tensor, law: Noise, boxes: int = 100) -> float:
 def near(net: Network, law: Noise, seed: int = 9, height: float = 3.6) -> tuple[Problem, Local]:
     case = problem(net, points(1, net.d, seed), law)
     unit = law.sigma(case.m) / law.size
-    local = localise(case, case.sizes, height * unit, 8.0)
+    local = localise(case, case.sizes, height * unit, 8.0, Thrift())
     assert local is not None
     return case, local.along(axes(local), 6.0 * unit)
 
@@ -139,11 +141,11 @@ def test_bounds_over_boxes(name: str, law: Noise) -> None:
     boxes.low[4:, -1], boxes.high[4:, -1] = -0.3 * unit, 0.8 * unit
     for level in (1.5, 3.0, 4.5):
         reach = torch.full((6, 2, local.units), level * unit, dtype=torch.float64)
-        found = local.evaluate(boxes, reach).log_bound.exp() + math.exp(local.log_missed)
+        found = evaluate(local, boxes, reach, Thrift()).log_bound.exp() + math.exp(local.log_missed)
         share = (((t[:, None] >= boxes.low) & (t[:, None] <= boxes.high)).all(2) & wrong[:, None]).double().mean(0)
         assert (found >= share - 4 * (share / DRAWS).sqrt()).all()
-        inner = local.restricted(boxes[torch.tensor([1])], local.span)
-        again = inner.evaluate(boxes[torch.tensor([1])], reach[1:2, :, : inner.units]).log_bound.exp()
+        inner = restricted(local, boxes[torch.tensor([1])], local.span, Thrift())
+        again = evaluate(inner, boxes[torch.tensor([1])], reach[1:2, :, : inner.units], Thrift()).log_bound.exp()
         again = again + math.exp(inner.log_missed) + math.exp(local.log_missed)
         assert again >= share[1] - 4 * (share[1] / DRAWS).sqrt()
 
@@ -297,7 +299,7 @@ def test_features_left_out_of_the_noise_are_no_directions() -> None:
     net = residual(4, 3, 2)
     scale = tensor([0.0, 1.0, 0.0, 2.0])
     case = Problem(Geometry(net, scale), points(1, 4, 3), [0], Sphere(1.0, scale), Settings())
-    local = localise(case, case.sizes, 1.0, 8.0)
+    local = localise(case, case.sizes, 1.0, 8.0, Thrift())
     assert local is not None
     assert local.normal.shape[1] == case.m == 2
 

@@ -19,7 +19,7 @@ from shell import run, same, save_model
 
 import calotte
 from calotte.assess import RUNGS
-from calotte.bounds import PROVED_RUNGS
+from calotte.ladder import PROVED_RUNGS
 from calotte.models.onnx import load
 from calotte.settings import Settings
 

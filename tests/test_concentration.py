@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -12,20 +13,19 @@ from zoo import dense, gaussian_layers, points, random_dense
 from zoo import network as layers
 
 from calotte.adversary import nearest_misclassified
-from calotte.bounds import PROVED_RUNGS, Problem, concentration
-from calotte.bounds.concentration import (
-    Support,
-    concentration_bound,
-    relaxation_bound,
-    relaxed_margins,
-    relaxed_radius,
-)
-from calotte.bounds.forms import LinearBounds
-from calotte.bounds.relaxation import Relaxation
 from calotte.cells.geometry import Geometry
+from calotte.ladder import PROVED_RUNGS
 from calotte.network.affine import Dense
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.problem import Problem
+from calotte.proofs.backward import Relaxation
+from calotte.proofs.event import relaxed_margins
+from calotte.proofs.forms import LinearBounds
+from calotte.proofs.support import Support
+from calotte.searches import concentration
+from calotte.searches.concentration import concentration_bound, relaxation_bound
+from calotte.searches.radius import relaxed_radius
 from calotte.settings import Settings
 from calotte.sphere import log_cap
 
@@ -64,8 +64,8 @@ def test_bounds_on_the_support_contain_all_samples(name: str, eps: float) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Relaxation, "settle", watched)
-        margins, price = relaxed_margins(case, Support(radius, -math.inf), radius)
-    assert (price == -torch.inf).all()
+        margins, event = relaxed_margins(case, Support(radius, -math.inf))
+    assert (event.log_price == -torch.inf).all()
     lowest = margins.lowest(radius[:, None])
     generator = torch.Generator().manual_seed(9)
     for i in range(4):
@@ -141,9 +141,9 @@ def test_a_unit_kept_off_by_the_good_event_is_paid_for(
 
     free = concentration.relaxed_margins
 
-    def unpaid(*arguments: object) -> tuple[object, Tensor]:
-        margins, price = free(*arguments)  # type: ignore[arg-type]
-        return margins, torch.full_like(price, -torch.inf)
+    def unpaid(*arguments: object) -> tuple[object, object]:
+        margins, event = free(*arguments)  # type: ignore[arg-type]
+        return margins, replace(event, log_price=torch.full_like(event.log_price, -torch.inf))
 
     monkeypatch.setattr(concentration, "relaxed_margins", unpaid)
     case = problem(network, x, law)
@@ -163,7 +163,7 @@ def test_a_flipped_slope_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         self.lines[relu] = (above, below, torch.zeros_like(intercept))
 
     monkeypatch.setattr(Relaxation, "settle", flipped)
-    lowest = relaxed_margins(case, Support(radius, -math.inf), radius)[0].lowest(radius[:, None])
+    lowest = relaxed_margins(case, Support(radius, -math.inf))[0].lowest(radius[:, None])
     y = x[:, None] + Sphere(1.0).sample(5000, network.d, torch.Generator().manual_seed(1))
     comparison = network.decision.comparison(case.predicted)
     margins = torch.stack([network.forward(y[i]) @ comparison[i].t() for i in range(4)])

@@ -16,11 +16,13 @@ from shell import run
 from zoo import dense, points, random_dense
 
 from calotte.assess import assess
-from calotte.bounds import PROVED_RUNGS, Bound, Problem, ProvedRung
+from calotte.bound import Bound, ProvedRung
 from calotte.cells.geometry import Geometry
 from calotte.errors import Contradiction
+from calotte.ladder import PROVED_RUNGS
 from calotte.models.onnx import load
 from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.problem import Problem
 from calotte.sampling.contradiction import LEVEL, binomial_tail, check_samples
 from calotte.sampling.monte_carlo import SAMPLING
 from calotte.settings import Settings

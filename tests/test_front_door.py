@@ -13,7 +13,7 @@ import torch
 from zoo import dense, points
 
 import calotte
-from calotte.bounds import Bound
+from calotte.bound import Bound
 from calotte.errors import InvalidInput, InvalidModel
 from calotte.settings import Settings
 

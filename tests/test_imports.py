@@ -1,8 +1,9 @@
-"""Imports flow one way: a module may only import modules that stand before it in the order below."""
+"""Imports flow one way: in the order below, and without circles inside a room, under TYPE_CHECKING too."""
 
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,59 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "calotte"
 ORDER = [
     "errors", "rounding", "printing", "deadline", "settings", "streams", "sphere",
-    "network", "models", "noise", "normals", "geometry", "cells", "cell", "theorems", "shallow",
-    "adversary", "bounds", "sampling", "assessment", "arguments", "assess", "plan", "paper",
-    "inputs", "report", "terminal", "cli", "__main__",
+    "network", "models", "noise", "cells", "theorems", "shallow", "adversary",
+    "problem", "proofs", "bound", "searches", "ladder", "sampling", "assessment", "arguments", "assess", "plan",
+    "paper", "inputs", "report", "terminal", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem != "__init__")
 
 
 def part(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def module_of(path: Path, source: Path) -> str:
+    return ".".join(("calotte", *path.relative_to(source).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def imported(path: Path, modules: set[str]) -> set[str]:
+    """The modules of calotte that a file names, wherever in the file it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names} & modules
+            found |= names or {node.module} & modules
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & modules
+    return found
+
+
+def circle(source: Path) -> list[str]:
+    """Modules that import each other in a ring; [] where there are none."""
+    files = {module_of(path, source): path for path in source.rglob("*.py") if path != source / "__init__.py"}
+    try:
+        TopologicalSorter({name: imported(path, set(files)) for name, path in files.items()}).prepare()
+    except CycleError as found:
+        return list(found.args[1])
+    return []
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circle(SOURCE) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["from calotte.room.a import A", "from calotte.room import a", "import calotte.room.a"]
+)
+def test_a_circle_is_found_under_type_checking_too(tmp_path: Path, line: str) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    (room / "__init__.py").write_text("")
+    (room / "a.py").write_text("from calotte.room.b import B")
+    (room / "b.py").write_text("B = 1")
+    assert circle(tmp_path) == []
+    (room / "b.py").write_text(f"from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    {line}")
+    assert set(circle(tmp_path)) == {"calotte.room.a", "calotte.room.b"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

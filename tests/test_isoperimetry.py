@@ -17,16 +17,17 @@ from zoo import dense, exact_log_tail, points, random_dense, residual, tensor
 
 from calotte import load
 from calotte.assess import assess
-from calotte.bounds import Problem
-from calotte.bounds.balls import free_within
-from calotte.bounds.concentration import concentration_bound
-from calotte.bounds.local import Local
-from calotte.bounds.localise import localise
 from calotte.cells.geometry import Geometry
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.problem import Problem
+from calotte.proofs.balls import free_within
+from calotte.proofs.local import Local
+from calotte.proofs.localise import localise
 from calotte.sampling import isoperimetry
 from calotte.sampling.isoperimetry import ISOPERIMETRY, log_far
+from calotte.searches.concentration import concentration_bound
+from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
 
 KINDS = (Sphere, Ball, Gaussian)
@@ -169,7 +170,7 @@ def test_coverage() -> None:
 
 def local_of(net: Network, x: Tensor, noise: Noise) -> Local:
     """The network within the whole support, nothing being left out."""
-    found = localise(problem(net, x, noise), torch.tensor([noise.size]).double(), 2.0, 6.0)
+    found = localise(problem(net, x, noise), torch.tensor([noise.size]).double(), 2.0, 6.0, Thrift())
     assert found is not None
     return found
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from calotte.bounds.moments import dominating_diagonals, gaussian_comparison, log_moment
 from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.proofs.moments import dominating_diagonals, gaussian_comparison, log_moment
 
 
 def normals(*shape: int, seed: int) -> Tensor:

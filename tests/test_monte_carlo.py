@@ -12,12 +12,12 @@ import torch
 from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
-from calotte.bounds import Problem
 from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.network.single import converted
 from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.problem import Problem
 from calotte.sampling.draws import Draws, Noisy, chunk_size
 from calotte.sampling.monte_carlo import SAMPLING, bound_of_draws, clopper_pearson, count_misclassified
 from calotte.settings import Settings

@@ -11,8 +11,8 @@ import torch
 from zoo import dense
 
 from calotte.assess import assess
-from calotte.bounds import PROVED_RUNGS
 from calotte.errors import InvalidInput
+from calotte.ladder import PROVED_RUNGS
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu

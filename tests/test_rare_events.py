@@ -12,12 +12,12 @@ from torch import Tensor
 from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
-from calotte.bounds import Problem
 from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
 from calotte.network.affine import Dense
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.problem import Problem
 from calotte.sampling.alore import ALORE, relative_variance_bound
 from calotte.sampling.estimate import Estimate, Estimator
 from calotte.sampling.importance import IMPORTANCE

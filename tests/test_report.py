@@ -20,7 +20,7 @@ from rich.table import Table
 
 from calotte.assess import RUNGS, assess
 from calotte.assessment import Assessment
-from calotte.bounds import Bound
+from calotte.bound import Bound
 from calotte.cells.cell import Cell
 from calotte.network.graph import Network
 from calotte.network.random import random_network

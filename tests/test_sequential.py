@@ -12,11 +12,11 @@ import torch
 from zoo import dense, points, random_dense
 
 from calotte.assess import assess
-from calotte.bounds import Problem
 from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Sphere
+from calotte.problem import Problem
 from calotte.sampling.monte_carlo import running_counts
 from calotte.sampling.sequential import decide, least_samples, log_martingale, upper_limit
 from calotte.settings import Settings

@@ -33,24 +33,28 @@ from zoo import (
     tensor,
 )
 
-from calotte import bounds, noise, sphere
+from calotte import ladder, noise, sphere
 from calotte.assess import RUNGS, assess
-from calotte.bounds import PROVED_RUNGS, Bound, Problem, branching, concentration
-from calotte.bounds import local as local_network
-from calotte.bounds.boxes import Boxes
-from calotte.bounds.concentration import Support
-from calotte.bounds.evaluation import Units
-from calotte.bounds.forms import LinearBounds
-from calotte.bounds.local import Local
-from calotte.bounds.relaxation import Relaxation
-from calotte.bounds.tails import Moments
+from calotte.bound import Bound
 from calotte.cells.distances import Distances
 from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline
+from calotte.ladder import PROVED_RUNGS
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, _Bounded
+from calotte.problem import Problem
+from calotte.proofs import evaluate
+from calotte.proofs.backward import Relaxation
+from calotte.proofs.boxes import Boxes
+from calotte.proofs.evaluate import Units
+from calotte.proofs.event import GoodEvent
+from calotte.proofs.forms import LinearBounds
+from calotte.proofs.price import Offer
+from calotte.proofs.support import Support
+from calotte.proofs.tilted import Moments
 from calotte.sampling import monte_carlo
+from calotte.searches import branching, concentration
 from calotte.settings import Settings
 
 DRAWS = 60_000
@@ -487,12 +491,12 @@ def without_outputs(network: Network, found: Distances) -> Tensor:
 
 
 def one_unit_less(patch: pytest.MonkeyPatch) -> None:
-    right = bounds.theorem_bound
+    right = ladder.theorem_bound
 
     def wrong(law: Noise, heights: Tensor, m: int, units: int) -> Tensor:
         return right(law, heights, m, units - 1) if units > 1 else torch.full_like(heights, -math.inf)
 
-    patch.setattr(bounds, "theorem_bound", wrong)
+    patch.setattr(ladder, "theorem_bound", wrong)
 
 
 def twice_the_exponent(patch: pytest.MonkeyPatch) -> None:
@@ -543,31 +547,17 @@ def with_used(share: float) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant that pays for some of the half-spaces of the good event only."""
     right = concentration.relaxed_margins
 
-    def wrong(
-        problem: Problem, around: Support, reach: Tensor, sizes: Tensor | None = None
-    ) -> tuple[LinearBounds, Tensor]:
-        margins, price = right(problem, around, reach, sizes)
-        return margins, price + (math.log(share) if share else -math.inf)
+    def wrong(*given: object) -> tuple[LinearBounds, GoodEvent]:
+        margins, event = right(*given)  # type: ignore[arg-type]
+        return margins, replace(event, log_price=event.log_price + (math.log(share) if share else -math.inf))
 
     return lambda patch: patch.setattr(concentration, "relaxed_margins", wrong)
 
 
-def with_cheap_signs(patch: pytest.MonkeyPatch) -> None:
-    """A mutant that pays for a half-space further out than where the unit changes sign."""
-    right = concentration.log_below_zero
-    patch.setattr(concentration, "log_below_zero", lambda problem, linear, sizes: right(problem, linear, sizes / 2))
-
-
-def with_cheap_box_signs(patch: pytest.MonkeyPatch) -> None:
-    """The same for rung `branching`; what margins cost is left as it is."""
-    right, relaxed = Local._log_tail, Local._relaxed
-
-    def wrong(self: Local, boxes: Boxes, reach: Tensor) -> Units:
-        with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(Local, "_log_tail", lambda self, *arguments: 4.0 * right(self, *arguments))
-            return relaxed(self, boxes, reach)
-
-    patch.setattr(Local, "_relaxed", wrong)
+def with_cheap(name: str, factor: float) -> Callable[[pytest.MonkeyPatch], None]:
+    """A mutant that offers signs, or half-spaces, for a power of their price."""
+    right = getattr(Offer, name)
+    return lambda patch: patch.setattr(Offer, name, lambda self, choice: factor * right(self, choice))
 
 
 def with_support(change: Callable[[Support], Support]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -642,13 +632,13 @@ def with_radii(change: Callable[[Tensor, Tensor], tuple[Tensor, ...]]) -> Callab
 
 def with_local_lines(slope: float, share: float) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant whose chords are not steep enough, or too low."""
-    right = local_network.relaxed_lines
+    right = evaluate.relaxed_lines
 
     def wrong(low: Tensor, high: Tensor) -> tuple[Tensor, ...]:
         below, above, intercept = right(low, high)
         return below, slope * above, share * intercept
 
-    return lambda patch: patch.setattr(local_network, "relaxed_lines", wrong)
+    return lambda patch: patch.setattr(evaluate, "relaxed_lines", wrong)
 
 
 BOTH = ("theorem", "cell")
@@ -680,8 +670,8 @@ MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]]
     "the budget dropped": (("concentration",), with_used(0.0)),
     "one event in two not counted": (("concentration",), with_used(0.5)),
     "the good event smaller than paid for": (("concentration",), with_reach(0.8)),
-    "signs cheaper than they are": (("concentration",), with_cheap_signs),
-    "signs in boxes cheaper than they are": (("branching",), with_cheap_box_signs),
+    "signs cheaper than they are": (("concentration", "branching"), with_cheap("log_signs", 4.0)),
+    "half-spaces cheaper than they are": (("concentration",), with_cheap("log_halves", math.inf)),
     "the support smaller than it is": (LINEAR, with_reach(0.7)),
     "the Gaussian's support not paid for": (
         LINEAR,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from calotte.assess import assess, assess_each
     from calotte.assessment import Assessment
-    from calotte.bounds import Bound
+    from calotte.bound import Bound
     from calotte.cells.cell import Cell
     from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
     from calotte.models.onnx import from_onnx, load
@@ -59,7 +59,7 @@ __all__ = [
 _HOMES = {
     "assess": ("assess", "assess_each"),
     "assessment": ("Assessment",),
-    "bounds": ("Bound",),
+    "bound": ("Bound",),
     "cells.cell": ("Cell",),
     "errors": ("CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"),
     "models.onnx": ("from_onnx", "load"),

@@ -18,13 +18,15 @@ from torch.nn import Module
 from calotte.adversary import RESTARTS, Adversary, Witness
 from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
 from calotte.assessment import Assessment
-from calotte.bounds import PROVED_RUNGS, Bound, Problem, Rung, relaxed_radius
+from calotte.bound import Bound, Rung
 from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
+from calotte.ladder import PROVED_RUNGS
 from calotte.models.opened import as_network, split_batch
 from calotte.network.graph import Network
 from calotte.noise import Noise
+from calotte.problem import Problem
 from calotte.sampling.alore import ALORE
 from calotte.sampling.contradiction import check_radius, check_samples
 from calotte.sampling.estimate import Estimate, Estimator
@@ -32,6 +34,7 @@ from calotte.sampling.importance import IMPORTANCE
 from calotte.sampling.isoperimetry import ISOPERIMETRY
 from calotte.sampling.monte_carlo import SAMPLING
 from calotte.sampling.splitting import SPLITTING
+from calotte.searches.radius import relaxed_radius
 from calotte.settings import Settings
 
 __all__ = [

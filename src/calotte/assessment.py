@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from calotte.adversary import Witness
-from calotte.bounds import Bound
+from calotte.bound import Bound
 from calotte.noise import Kind
 from calotte.printing import lower_text
 from calotte.sampling.estimate import Estimate

@@ -16,13 +16,15 @@ from torch.nn import Module
 
 from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
 from calotte.assess import Watch, affordable, select_rungs, sha256
-from calotte.bounds import PROVED_RUNGS, Problem, ProvedRung
+from calotte.bound import ProvedRung
 from calotte.cells.distances import Distances
 from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline, OutOfTime
+from calotte.ladder import PROVED_RUNGS
 from calotte.models.opened import as_network, split_batch
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise
+from calotte.problem import Problem
 from calotte.rounding import down
 from calotte.settings import Settings, check_delta
 from calotte.theorems import log_target

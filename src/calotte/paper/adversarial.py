@@ -19,15 +19,17 @@ from scipy import stats
 from torch import Tensor
 
 from calotte.adversary import Witness, margins, nearest_misclassified
-from calotte.bounds import PROVED_RUNGS, Problem, relaxed_radius
 from calotte.cells.geometry import Geometry
+from calotte.ladder import PROVED_RUNGS
 from calotte.noise import Sphere
 from calotte.paper.behaviour import DELTA
 from calotte.paper.networks import Subject
 from calotte.paper.report import Table
 from calotte.plan import plan
 from calotte.printing import number, probability_text
+from calotte.problem import Problem
 from calotte.sampling.monte_carlo import clopper_pearson, count_misclassified
+from calotte.searches.radius import relaxed_radius
 from calotte.settings import Settings
 
 __all__ = [

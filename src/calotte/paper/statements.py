@@ -17,13 +17,14 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from calotte.bounds import PROVED_RUNGS, Problem
 from calotte.cells.cell import Cell
 from calotte.cells.geometry import Geometry
+from calotte.ladder import PROVED_RUNGS
 from calotte.noise import Sphere
 from calotte.paper.networks import Subject
 from calotte.paper.report import Check
 from calotte.printing import number, probability_text
+from calotte.problem import Problem
 from calotte.settings import Settings
 from calotte.shallow import ShallowHeaviside
 from calotte.theorems import corollary_3_2, largest_eps, log_target, perceptron_robustness, theorem_3_1, theorem_4_2

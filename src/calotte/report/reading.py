@@ -9,7 +9,8 @@ from typing import Any
 
 from calotte.adversary import Witness
 from calotte.assessment import Assessment
-from calotte.bounds import PROVED_RUNGS, Bound
+from calotte.bound import Bound
+from calotte.ladder import PROVED_RUNGS
 from calotte.plan import Plan
 from calotte.sampling.estimate import Estimate
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from torch import Tensor
 
 from calotte.assessment import Assessment
-from calotte.bounds import Bound
+from calotte.bound import Bound
 from calotte.cells.cell import Cell
 from calotte.plan import Plan
 from calotte.printing import lower_text, number, plain, probability_text

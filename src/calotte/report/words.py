@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from calotte.assessment import Assessment
-from calotte.bounds import Bound
+from calotte.bound import Bound
 from calotte.plan import Plan
 from calotte.printing import number, plain, probability_text
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.bounds.ladder import Problem
 from calotte.cells.products import pull_back, row_norms
+from calotte.problem import Problem
 from calotte.sampling.estimate import Estimator, Event, Measured
 from calotte.sampling.latent import Latent, NotAvailable
 from calotte.sampling.proposal import Proposal, resolved

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from calotte.adversary import Witness
 from calotte.adversary.witness import certainly_wrong
-from calotte.bounds.ladder import Bound, Problem
+from calotte.bound import Bound
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import Contradiction
 from calotte.network.enclosure import outputs
 from calotte.printing import number, probability_text
+from calotte.problem import Problem
 from calotte.sampling.draws import Noisy, chunk_size
 from calotte.streams import Stream, generator
 

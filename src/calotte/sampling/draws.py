@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from calotte.bounds.ladder import Problem
 from calotte.network.footprint import pass_size
 from calotte.network.single import converted
+from calotte.problem import Problem
 from calotte.streams import Stream, generator
 
 __all__ = ["Draws", "Noisy", "chunk_size"]

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from calotte.bounds.ladder import Problem
 from calotte.deadline import OutOfTime
+from calotte.problem import Problem
 from calotte.sampling.latent import Latent, NotAvailable
 
 __all__ = ["Estimate", "Estimator", "Event", "Measured"]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from calotte.bounds.ladder import Problem
+from calotte.problem import Problem
 from calotte.sampling.estimate import Estimator, Measured
 from calotte.sampling.latent import Latent, NotAvailable
 from calotte.sampling.proposal import Proposal, caps, least_variance, resolved

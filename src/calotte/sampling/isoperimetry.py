@@ -1,6 +1,6 @@
 """Isoperimetry: most noise is far from every error, so errors are far rarer than samples could show.
 
-A is the set of points whose balls of radius t hold no error within the good event G (`calotte.bounds.balls`).
+A is the set of points whose balls of radius t hold no error within the good event G (`calotte.proofs.balls`).
 Sampling shows P(A) >= q, and errors in G are further than t away from all of A. No set of measure q has a smaller
 neighbourhood than a cap on the sphere (Lévy 1922) or a half-space under a Gaussian (Borell; Sudakov and Tsirelson,
 1974-75). With alpha the angle of the cap of measure q, theta = 2 arcsin(t / (2 eps)) and T(cos phi) the measure of a
@@ -22,16 +22,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.bounds.balls import free_within
-from calotte.bounds.ladder import Bound, Problem, Rung
-from calotte.bounds.local import Local
-from calotte.bounds.localise import localise
-from calotte.bounds.union import log_sum_up
+from calotte.bound import Bound, Rung
 from calotte.deadline import Deadline, OutOfTime
 from calotte.noise import Ball, Gaussian, Noise
+from calotte.problem import Problem
+from calotte.proofs.balls import free_within
+from calotte.proofs.local import Local
+from calotte.proofs.localise import localise
+from calotte.proofs.union import log_sum_up
 from calotte.rounding import UNIT_ROUNDOFF, gamma
 from calotte.sampling.draws import Draws
 from calotte.sampling.monte_carlo import bound_of_draws, clopper_pearson, out_of_time
+from calotte.searches.thrift import Thrift
 from calotte.sphere import cap_angle, log_cap_angle
 from calotte.streams import Stream
 
@@ -88,7 +90,7 @@ class _Search:
         units = max(1, 2 * problem.network.hidden_units)
         share = torch.tensor([log_budget - math.log(units)], dtype=torch.float64)
         height = problem.noise.standard_quantile(share, problem.m, rounding="up").item()
-        local = localise(problem, problem.sizes, height, math.sqrt(-2.0 * log_budget))
+        local = localise(problem, problem.sizes, height, math.sqrt(-2.0 * log_budget), Thrift())
         return local if local is not None and local.units <= _MOST_UNSTABLE else None
 
     def distance(self, local: Local, points: Tensor) -> tuple[float, float]:

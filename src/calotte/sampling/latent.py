@@ -15,9 +15,9 @@ import math
 import torch
 from torch import Tensor
 
-from calotte.bounds.ladder import Problem
 from calotte.deadline import OutOfTime
 from calotte.noise import Gaussian
+from calotte.problem import Problem
 from calotte.sampling.draws import Noisy
 from calotte.streams import Stream, generator
 

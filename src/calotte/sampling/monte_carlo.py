@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from calotte.bounds.ladder import Bound, Problem, Rung
+from calotte.bound import Bound, Rung
 from calotte.deadline import OutOfTime
+from calotte.problem import Problem
 from calotte.sampling.draws import Draws
 from calotte.sampling.sequential import decide, upper_limit
 from calotte.streams import Stream

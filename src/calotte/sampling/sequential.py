@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from calotte.bounds.ladder import Decided
+from calotte.bound import Decided
 from calotte.errors import InvalidInput
 from calotte.settings import check_delta
 

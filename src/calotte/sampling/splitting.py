@@ -15,7 +15,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from calotte.bounds.ladder import Problem
+from calotte.problem import Problem
 from calotte.sampling.estimate import Estimator, Measured
 from calotte.sampling.latent import Latent, NotAvailable
 from calotte.streams import Stream

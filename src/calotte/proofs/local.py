@@ -12,20 +12,16 @@ network: only the inner products a_i.a_j and the components of the a_i along the
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from calotte.bounds.boxes import Boxes, log_tail_up
-from calotte.bounds.concentration import EAGER
-from calotte.bounds.evaluation import Evaluation, Rows, Units, hints, lowest
-from calotte.bounds.relaxation import relaxed_lines
-from calotte.bounds.tails import Moments
-from calotte.bounds.union import log_sum_up
 from calotte.noise import Noise
+from calotte.proofs.boxes import Boxes, log_tail_up
+from calotte.proofs.rows import Rows
+from calotte.proofs.union import log_sum_up
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
 __all__ = ["Local", "consecutive"]
@@ -104,123 +100,10 @@ class Local:
         terms = 4 * (len(self.constant) + self.units + n + k) + 64
         return (2.0 * lack + 4.0 * k * gamma(n + 4) + gamma(terms)) * (1.0 + gamma(k * k + 8))
 
-    def evaluate(self, boxes: Boxes, reach: Tensor) -> Evaluation:
-        """Bound the margins over boxes, each unit's linear bounds taken to hold up to a height that is paid for.
-
-        Args:
-            boxes: L regions of the noise.
-            reach: (L, 2, N) heights s of the half-spaces of the good event, for lower and for upper bounds, in units
-                of the noise's size, for the part of the noise that the box leaves free; inf for none.
-        """
-        units = self._relaxed(boxes, reach)
-        rows = self.pull_back(self.margins, torch.ones(len(self.margins), dtype=torch.float64), units.lines)
-        log_box = boxes.log_measure(self.noise, self.m)
-        over = self.over(boxes, rows)
-        inside = log_box[:, None] + self._log_tail(*over[:3], *boxes.radii(self.noise), boxes.left(self.m))
-        everywhere = Boxes.whole(boxes.low.shape[1]).repeated(len(boxes))
-        beyond = self._log_tail(
-            *self.over(everywhere, rows)[:3], *everywhere.radii(self.noise), everywhere.left(self.m)
-        )
-        parts = torch.minimum(inside, beyond)
-        parts = torch.minimum(parts, log_box[:, None] + units.moments.tails(rows, units.low, units.high))
-        price = units.log_price(log_box)
-        log_bound = torch.minimum(log_sum_up(torch.cat([parts, price[:, None]], 1)), log_box)
-        impact, gain = hints(self, boxes, units, rows, over[3], parts.argmax(1))
-        return Evaluation(log_bound, log_sum_up(parts), price, impact, gain)
-
-    def restricted(self, box: Boxes, height: float) -> Local:
-        """The network over one box: what its units' linear bounds, up to a height, leave unstable there.
-
-        The half-spaces, paid for with the measure of the box, join G; the result speaks of noise in the box only.
-        """
-        one = torch.ones(1, dtype=torch.float64)
-        log_each = log_tail_up(self.noise, height * one, one, one, torch.tensor([self.m]))
-        left = max(int(box.left(self.m)), 1)  # the same price in the dimensions that the box leaves
-        height = (self.noise.standard_quantile(log_each, left, rounding="up") * box.radii(self.noise)[1]).item()
-        reach = torch.full((1, 2, self.units), height, dtype=torch.float64)
-        units = self._relaxed(box, reach)
-        low, high = units.low[0], units.high[0]
-        kept = (low < 0) & (high > 0)
-        lines = torch.where(kept, 0.0, units.lines)
-        parts = [kept[group].nonzero()[:, 0] + group.start for group in self.groups]
-        parts = [part for part in parts if len(part)]
-        forms = []
-        for own in [*parts, self.margins]:
-            rows = self.pull_back(own, torch.ones(len(own), dtype=torch.float64), lines)
-            n = rows.linear.shape[2]
-            linear = rows.linear[0]
-            spread = linear.abs() @ self.length[:n] + self.length[own]
-            weight = torch.zeros(len(own), len(low), dtype=torch.float64)
-            weight[:, :n] = rows.read[0]
-            doubt = rows.doubt[0] + gamma(n + 8) * spread * self.radius * (1.0 + gamma(n + 8))
-            forms.append((linear @ self.normal[:n] + self.normal[own], rows.middle[0], doubt, weight[:, kept]))
-        counts = [len(part) for part in parts]
-        groups = consecutive(counts)
-        normal, constant, error, weight = (torch.cat(t) for t in zip(*forms, strict=True))
-        missed = units.log_price(box.log_measure(self.noise, self.m)).item()
-        return replace(
-            self,
-            groups=groups,
-            normal=normal,
-            constant=constant,
-            error=error,
-            weight=weight,
-            low=low[kept],
-            high=high[kept],
-            log_missed=missed,
-        )
-
     @property
     def margins(self) -> Tensor:
         """Positions of the margins."""
         return torch.arange(self.units, len(self.constant))
-
-    def _relaxed(self, boxes: Boxes, reach: Tensor) -> Units:
-        """Bounds on all units over boxes, on their good events."""
-        count, n_units, size = len(boxes), self.units, self.noise.size
-        (smallest, largest), left = boxes.radii(self.noise), boxes.left(self.m)
-        whole = largest if not math.isinf(self.noise.radius) else torch.full_like(largest, torch.inf)
-        whole = whole[:, None, None]
-        height = torch.minimum(reach, whole)
-        log_each = log_tail_up(self.noise, height, smallest, largest, left)
-        log_each = torch.where(height < whole, log_each, -torch.inf)  # what nothing lies beyond is not paid for
-        low, high = (t.expand(count, -1).clone() for t in (self.low, self.high))
-        lines = torch.zeros(3, count, n_units, dtype=torch.float64)
-        price = torch.full((count, 2, n_units), -torch.inf, dtype=torch.float64)
-        forms = []
-        moments = Moments(self, boxes)
-        for group in self.groups:
-            own = torch.arange(group.start, group.stop)
-            n = len(own)
-            rows = self.pull_back(own.repeat(2), torch.tensor([1.0, -1.0]).double().repeat_interleave(n), lines)
-            least, shortest, norm, components = self.over(boxes, rows)
-            forms.append((-rows.read.clamp_max(0.0), components[:, :n], norm[:, :n]))
-            log_sign = self._log_tail(least, shortest, norm, smallest, largest, left).reshape(count, 2, n)
-            least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n) * size * (1.0 + gamma(4))
-            free = torch.stack([low[:, group], -high[:, group]], 1)
-            free = torch.maximum(free, lowest(least, norm, whole))
-            paid = torch.maximum(free, lowest(least, norm, height[:, :, group]))
-            each = log_each[:, :, group]
-            stable = (free >= 0).any(1, keepdim=True)
-            # a sign costs what its half-space does: it is worth about what bounds on both sides would cost
-            worth = torch.logsumexp(each, 1, keepdim=True) + EAGER
-            if group.start:
-                undecided = (~stable & (log_sign > worth)).all(1) & (height[:, :, group] < whole).any(1)
-                box, row = undecided.repeat(1, 2).nonzero(as_tuple=True)
-                levels, logs = moments.levels(rows, box, row, low, high, each.flatten(1))
-                paid, log_sign = paid.flatten(1), log_sign.flatten(1)
-                paid[box, row] = torch.maximum(paid[box, row], levels)
-                log_sign[box, row] = torch.minimum(log_sign[box, row], logs)
-                paid, log_sign = paid.reshape(free.shape), log_sign.reshape(free.shape)
-            cheap = ~stable & (log_sign <= worth)
-            active = cheap[:, :1] & (log_sign[:, :1] <= log_sign[:, 1:])
-            signs = torch.cat([active, cheap[:, 1:] & ~active], 1)
-            use = (paid > free) & ~stable & ~signs.any(1, keepdim=True)
-            ends = torch.where(signs, free.clamp_min(0.0), torch.where(use, paid, free))
-            price[:, :, group] = torch.where(signs, log_sign, torch.where(use, each, -torch.inf))
-            low[:, group], high[:, group] = ends[:, 0], -ends[:, 1]
-            lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))
-        return Units(low, high, lines, price.flatten(1), moments, forms)
 
     def pull_back(self, own: Tensor, sign: Tensor, lines: Tensor) -> Rows:
         """Linear functions below sign * z_own (R,), given the lines (3, L, N) of the units before them.
@@ -324,7 +207,7 @@ class Local:
         """What `tails.diagonals` has found, by mask."""
         return {}
 
-    def _log_tail(
+    def log_tail(
         self, least: Tensor, shortest: Tensor, longest: Tensor, smallest: Tensor, largest: Tensor, left: Tensor
     ) -> Tensor:
         """Upper bounds on log P(a.v <= -least), ||a|| between two bounds, v the rest of the noise."""

@@ -19,13 +19,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from calotte.bounds.dense import Layer, Lines, lines_of, through
-from calotte.bounds.forms import Form, LinearBounds
 from calotte.cells.geometry import Geometry
 from calotte.cells.products import row_norms
 from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import Enclosure, evaluate, magnitude_pass
 from calotte.network.graph import Relu
+from calotte.proofs.dense import Layer, Lines, lines_of, through
+from calotte.proofs.forms import Form, LinearBounds
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at

@@ -6,18 +6,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from calotte.bounds.boxes import Boxes
-from calotte.bounds.evaluation import Rows
-from calotte.bounds.moments import dominating_diagonals, gaussian_comparison, log_moment
+from calotte.proofs.boxes import Boxes
+from calotte.proofs.local import Local
+from calotte.proofs.moments import dominating_diagonals, gaussian_comparison, log_moment
+from calotte.proofs.rows import Rows
 from calotte.rounding import VALUE_SLACK, gamma
-
-if TYPE_CHECKING:
-    from calotte.bounds.local import Local
 
 __all__ = ["Moments"]
 

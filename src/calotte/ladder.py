@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from calotte.bounds.branching import branching_bound
-from calotte.bounds.concentration import concentration_bound, relaxation_bound, relaxed_radius
-from calotte.bounds.ladder import Bound, Guarantee, Problem, ProvedRung, Rung
-from calotte.bounds.union import cell_bound, theorem_bound
+from calotte.bound import ProvedRung
 from calotte.noise import quotient_down
+from calotte.problem import Problem
+from calotte.proofs.union import cell_bound, theorem_bound
+from calotte.searches.branching import branching_bound
+from calotte.searches.concentration import concentration_bound, relaxation_bound
 
-__all__ = ["PROVED_RUNGS", "Bound", "Guarantee", "Problem", "ProvedRung", "Rung", "relaxed_radius"]
+__all__ = ["PROVED_RUNGS"]
 
 _MOST_UNITS = 6000
 

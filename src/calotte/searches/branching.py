@@ -2,7 +2,7 @@
 
     p <= P(not G) + sum over boxes B of P(error, u in B, G),
 
-every term bounded by `Local.evaluate`. Conditioning on the directions along which the unstable units move together
+every term bounded by `proofs.evaluate`. Conditioning on the directions along which the unstable units move together
 leaves each of them little to move by. Boxes are cut where the bound is largest, along the direction that the loss of
 their relaxation comes from; a cut that does not help is not made, so that more of them never give a worse bound.
 """
@@ -16,14 +16,16 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from calotte.bounds.boxes import Boxes
-from calotte.bounds.concentration import concentration_bound
-from calotte.bounds.evaluation import Evaluation
-from calotte.bounds.ladder import Problem
-from calotte.bounds.local import Local
-from calotte.bounds.localise import localise
-from calotte.bounds.union import log_sum_up
 from calotte.deadline import Deadline, OutOfTime
+from calotte.problem import Problem
+from calotte.proofs.boxes import Boxes
+from calotte.proofs.evaluate import evaluate, restricted
+from calotte.proofs.local import Local
+from calotte.proofs.localise import localise
+from calotte.proofs.union import log_sum_up
+from calotte.searches import concentration
+from calotte.searches.concentration import concentration_bound
+from calotte.searches.hints import Found, hinted
 
 __all__ = ["branching_bound"]
 
@@ -90,7 +92,7 @@ def _aimed(problem: Problem, size: Tensor, goal: float, best: float) -> float:
     log_each = torch.tensor([log_missed - math.log(count)], dtype=torch.float64)
     height = problem.noise.standard_quantile(log_each, problem.m, rounding="up").item()
     try:
-        local = localise(problem, size, height, math.sqrt(-2.0 * log_missed))
+        local = localise(problem, size, height, math.sqrt(-2.0 * log_missed), concentration.CHOOSER)
     except OutOfTime:
         return best
     if local is None:
@@ -135,7 +137,7 @@ def _sum(local: Local, problem: Problem, target: float) -> float:
         return left <= 0 or problem.deadline.passed or (k < n and bound > far)
 
     for slab in slabs:
-        within = local.restricted(slab, _height(local, slab, len(slabs)))
+        within = restricted(local, slab, _height(local, slab, len(slabs)), concentration.CHOOSER)
         trees.append(Tree(within, slab, levels, problem.deadline))
         if over(total()) and slab is not slabs[-1]:
             return best
@@ -204,7 +206,7 @@ class Leaves:
     """Boxes, their evaluations, and the levels (L,) that set the heights of their good events."""
 
     boxes: Boxes
-    found: Evaluation
+    found: Found
     level: Tensor
 
     def __len__(self) -> int:
@@ -228,14 +230,14 @@ class Leaves:
         return (self + other)[torch.arange(len(self)) + torch.where(first, 0, len(self))]
 
 
-def pick(found: Evaluation, rows: Tensor) -> Evaluation:
+def pick(found: Found, rows: Tensor) -> Found:
     """Some rows of an evaluation."""
-    return Evaluation(*(getattr(found, f.name)[rows] for f in fields(Evaluation)))
+    return Found(*(getattr(found, f.name)[rows] for f in fields(Found)))
 
 
-def joined(parts: list[Evaluation]) -> Evaluation:
-    """Evaluations one after the other."""
-    return Evaluation(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Evaluation)))
+def joined(parts: list[Found]) -> Found:
+    """Founds one after the other."""
+    return Found(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Found)))
 
 
 class Tree:
@@ -294,7 +296,7 @@ class Tree:
         self.leaves = result
 
     def _search(self, boxes: Boxes, parents: Leaves | None) -> Leaves:
-        """Evaluations with the best heights found: by the impacts of the units, at the level that pays best."""
+        """Founds with the best heights found: by the impacts of the units, at the level that pays best."""
         if parents is None:  # which impacts matter is not known yet
             found = self._tried(boxes, torch.tensor(self.levels, dtype=torch.float64).expand(len(boxes), -1), None)
             best = found.best(len(boxes))
@@ -330,7 +332,7 @@ class Tree:
         return best
 
     def _tried(self, boxes: Boxes, levels: Tensor, impact: Tensor | None) -> Leaves:
-        """Evaluations of each box at each of its levels (L, n), one box after the other."""
+        """Founds of each box at each of its levels (L, n), one box after the other."""
         n = levels.shape[1]
         many, level = boxes.repeated(n), levels.flatten()
         impact = None if impact is None else impact.repeat_interleave(n, 0)
@@ -350,7 +352,10 @@ class Tree:
             heights[:, :, local.groups[0]] += _FIRST
         return (heights * local.sigma / local.noise.size).clamp_max(local.span)
 
-    def _evaluate(self, boxes: Boxes, heights: Tensor) -> Evaluation:
+    def _evaluate(self, boxes: Boxes, heights: Tensor) -> Found:
         self.count += len(boxes)
         rows = torch.split(torch.arange(len(boxes)), max(1, _BATCH // (2 * self.local.units**2 + 1)))
-        return joined([self.local.evaluate(boxes[part], heights[part]) for part in rows])
+        return joined([self._bounded(boxes[part], heights[part]) for part in rows])
+
+    def _bounded(self, boxes: Boxes, heights: Tensor) -> Found:
+        return hinted(self.local, boxes, evaluate(self.local, boxes, heights, concentration.CHOOSER))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from calotte.bounds.concentration import margin_rows, relaxed_units, support
-from calotte.bounds.ladder import Problem
-from calotte.bounds.local import Local, consecutive
-from calotte.bounds.union import log_sum_up
+from calotte.problem import Problem
+from calotte.proofs.event import Budget, margin_rows, relaxed_units
+from calotte.proofs.local import Local, consecutive
+from calotte.proofs.price import Chooser
+from calotte.proofs.support import support
+from calotte.proofs.union import log_sum_up
 from calotte.rounding import gamma
 
 __all__ = ["localise"]
@@ -16,12 +18,12 @@ __all__ = ["localise"]
 _MOST_UNITS = 2000  # unstable ones
 
 
-def localise(problem: Problem, size: Tensor, height: float, t: float) -> Local | None:
+def localise(problem: Problem, size: Tensor, height: float, t: float, chooser: Chooser) -> Local | None:
     """The network near one input, on the event that the units' linear bounds hold up to a height.
 
     Args:
         problem: of one input; size: (1,) eps or sigma.
-        height: in units of the size; t: of the Gaussian's support.
+        height: in units of the size; t: of the Gaussian's support; chooser: says what is paid for.
 
     Returns:
         None where too many units are left, or the bounds overflow.
@@ -29,7 +31,8 @@ def localise(problem: Problem, size: Tensor, height: float, t: float) -> Local |
     noise, network = problem.noise.resized(size.item()), problem.network
     around = support(problem, size, t)
     reach = torch.minimum(height * size * (1.0 + gamma(4)), around.radius)
-    relaxation, price = relaxed_units(problem, around, reach, size)
+    event = relaxed_units(problem, around, Budget(reach, size, chooser))
+    relaxation, price = event.relaxation, event.log_price
     missed = log_sum_up(torch.stack([price, torch.full_like(price, around.log_missed)], 1)).item()
     unstable = {i: (low < 0) & (high > 0) for i, (low, high) in relaxation.intervals.items()}
     kept = {i: mask[0] for i, mask in unstable.items() if mask.any()}

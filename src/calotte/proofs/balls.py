@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from calotte.bounds.boxes import Boxes
-from calotte.bounds.evaluation import Rows, lowest
-from calotte.bounds.local import Local
-from calotte.bounds.relaxation import relaxed_lines
+from calotte.proofs.backward import relaxed_lines
+from calotte.proofs.boxes import Boxes
+from calotte.proofs.local import Local
+from calotte.proofs.rows import Rows, lowest
 from calotte.rounding import gamma
 
 __all__ = ["free_within"]

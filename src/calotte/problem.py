@@ -1,0 +1,127 @@
+"""A problem: a batch of inputs and a noise, with what several rungs share."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from calotte.cells.distances import Distances
+from calotte.cells.geometry import Geometry
+from calotte.deadline import Deadline, OutOfTime
+from calotte.network.graph import Network
+from calotte.noise import Noise
+from calotte.settings import Settings
+
+__all__ = ["Problem"]
+
+S = TypeVar("S")
+_LONGEST = 4 * 3600.0  # seconds that distances may take, as estimated, where there is no time limit
+_PATIENCE = 10.0  # estimates of what distances take are seldom more than so many times too high
+
+
+class Problem:
+    """A batch of inputs and a noise, with what several rungs share, computed once and when it is needed.
+
+    Args:
+        geometry: of the network, in the space of the noise (its map).
+        x: (B, d) inputs; index: the number of each in the user's file.
+        noise: the noise.
+        settings: budgets and levels.
+        target: a bound on log p to aim at; -inf for none.
+        deadline: of all work on it; by default the time limit of the settings, from now.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        x: Tensor,
+        index: list[int],
+        noise: Noise,
+        settings: Settings,
+        target: float = -math.inf,
+        deadline: Deadline | None = None,
+    ) -> None:
+        self.geometry, self.x, self.index = geometry, x, index
+        self.noise, self.settings, self.target = noise, settings, target
+        self.deadline = Deadline.after(settings.time_limit) if deadline is None else deadline
+        self.enough = target
+        self.known: dict[Hashable, Any] = {}
+
+    def alone(self, i: int) -> Problem:
+        """The problem of the i-th input of the batch."""
+        if len(self.x) == 1:
+            return self
+        one = slice(i, i + 1)
+        return Problem(
+            self.geometry, self.x[one], self.index[one], self.noise, self.settings, self.target, self.deadline
+        )
+
+    def aimed(self, target: float, enough: float) -> Problem:
+        """The same problem with a bound on log p to aim at, and one below which nothing more is tried."""
+        other = copy.copy(self)
+        other.target, other.enough = target, enough
+        return other
+
+    def within(self, deadline: Deadline) -> Problem:
+        """The same problem with another deadline."""
+        other = copy.copy(self)
+        other.deadline = deadline
+        return other
+
+    def once(self, key: Hashable, compute: Callable[[], S]) -> S:
+        """What `compute` gives, computed once for all problems made from this one by `aimed` and `within`."""
+        if key not in self.known:
+            self.known[key] = compute()
+        found: S = self.known[key]
+        return found
+
+    @property
+    def network(self) -> Network:
+        """The network."""
+        return self.geometry.network
+
+    @property
+    def m(self) -> int:
+        """Dimension of u, the noise before its map."""
+        return self.geometry.m
+
+    @property
+    def predicted(self) -> Tensor:
+        """The answers (B,) that all rungs speak about."""
+        return self.once("predicted", lambda: self.network.predict(self.x))
+
+    @property
+    def distances(self) -> Distances:
+        """Distances to the hyperplanes of the cells, in u-space; nothing is known where rounding parts the answers.
+
+        Raises:
+            OutOfTime: the deadline passed.
+        """
+        found = self.once("distances", self._distances)
+        if isinstance(found, OutOfTime):  # half of what is left will not do either
+            raise found
+        return found
+
+    def _distances(self) -> Distances | OutOfTime:
+        cost = self.geometry.cost()
+        if math.isinf(self.deadline.limit) and cost.seconds > _LONGEST:
+            return OutOfTime(f"the distances would take {cost}; to have them tried, set a time limit")
+        if cost.seconds > _PATIENCE * self.deadline.left:
+            return OutOfTime(f"the distances would take {cost}, the time limit is {self.deadline.limit:g} s")
+        try:
+            found = self.geometry.distances(self.x, self.deadline)
+        except OutOfTime as late:
+            return late
+        same = (found.predicted == self.predicted)[:, None]
+        return replace(found, predicted=self.predicted, lower=torch.where(same, found.lower, -torch.inf))
+
+    @property
+    def sizes(self) -> Tensor:
+        """The noise's eps or sigma for each input, (B,)."""
+        return torch.full((len(self.x),), self.noise.size, dtype=torch.float64)

@@ -1,0 +1,184 @@
+"""Bounds over boxes: on the units of a local network, on good events of their own, and on errors there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from calotte.proofs.backward import relaxed_lines
+from calotte.proofs.boxes import Boxes, log_tail_up
+from calotte.proofs.local import Local, consecutive
+from calotte.proofs.price import Chooser, Offer
+from calotte.proofs.rows import Rows, lowest
+from calotte.proofs.tilted import Moments
+from calotte.proofs.union import log_sum_up
+from calotte.rounding import gamma
+
+__all__ = ["Evaluation", "Units", "evaluate", "relaxed", "restricted"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Bounds over L boxes.
+
+    Attributes:
+        log_bound: (L,) upper bounds on log P(error, u in the box, G).
+        log_margins, log_price: (L,) its two parts, the half-spaces of the margins and the good event of the box.
+        units: the bounds on the units; rows: (L, C) below the margins, components (L, C, K) of them.
+        worst: (L,) the margins that cost most.
+    """
+
+    log_bound: Tensor
+    log_margins: Tensor
+    log_price: Tensor
+    units: Units
+    rows: Rows
+    components: Tensor
+    worst: Tensor
+
+
+@dataclass(frozen=True)
+class Units:
+    """Bounds on all units over L boxes.
+
+    Attributes:
+        low, high: (L, N); lines: (3, L, N) of `relaxed_lines`.
+        log_each: (L, 2 N) logarithms of the prices of half-spaces that were used, given the box.
+        choices, improved: group -> (L, n) what was paid for, and offered by moments: `Recorded` gives it again.
+        moments: of the boxes.
+        forms: for each group what its rows take from earlier units' activations (L, 2 n, .), their components
+            (L, n, K) and norms (L, n).
+    """
+
+    low: Tensor
+    high: Tensor
+    lines: Tensor
+    log_each: Tensor
+    choices: dict[int, Tensor]
+    improved: dict[int, Tensor]
+    moments: Moments
+    forms: list[tuple[Tensor, Tensor, Tensor]]
+
+    def log_price(self, log_box: Tensor) -> Tensor:
+        """(L,) log P(u in the box, a half-space used is violated), rounded up."""
+        price = log_box[:, None] + self.log_each
+        price = torch.where(price.isfinite(), price + gamma(8) * (1.0 + price.abs()), -torch.inf)
+        return log_sum_up(torch.cat([price, torch.full_like(log_box, -torch.inf)[:, None]], 1))
+
+
+def evaluate(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Evaluation:
+    """Bound the margins over boxes, each unit's linear bounds taken to hold up to a height that is paid for.
+
+    Args:
+        boxes: L regions of the noise.
+        reach: (L, 2, N) heights s of the half-spaces of the good event, for lower and for upper bounds, in units
+            of the noise's size, for the part of the noise that the box leaves free; inf for none.
+        chooser: says what is paid for.
+    """
+    units = relaxed(local, boxes, reach, chooser)
+    rows = local.pull_back(local.margins, torch.ones(len(local.margins), dtype=torch.float64), units.lines)
+    log_box = boxes.log_measure(local.noise, local.m)
+    over = local.over(boxes, rows)
+    inside = log_box[:, None] + local.log_tail(*over[:3], *boxes.radii(local.noise), boxes.left(local.m))
+    everywhere = Boxes.whole(boxes.low.shape[1]).repeated(len(boxes))
+    beyond = local.log_tail(
+        *local.over(everywhere, rows)[:3], *everywhere.radii(local.noise), everywhere.left(local.m)
+    )
+    parts = torch.minimum(inside, beyond)
+    parts = torch.minimum(parts, log_box[:, None] + units.moments.tails(rows, units.low, units.high))
+    price = units.log_price(log_box)
+    log_bound = torch.minimum(log_sum_up(torch.cat([parts, price[:, None]], 1)), log_box)
+    return Evaluation(log_bound, log_sum_up(parts), price, units, rows, over[3], parts.argmax(1))
+
+
+def relaxed(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Units:
+    """Bounds on all units over boxes, on their good events, whatever is chosen."""
+    count, n_units, size = len(boxes), local.units, local.noise.size
+    (smallest, largest), left = boxes.radii(local.noise), boxes.left(local.m)
+    whole = largest if not math.isinf(local.noise.radius) else torch.full_like(largest, torch.inf)
+    whole = whole[:, None, None]
+    height = torch.minimum(reach, whole)
+    log_each = log_tail_up(local.noise, height, smallest, largest, left)
+    log_each = torch.where(height < whole, log_each, -torch.inf)  # what nothing lies beyond is not paid for
+    low, high = (t.expand(count, -1).clone() for t in (local.low, local.high))
+    lines = torch.zeros(3, count, n_units, dtype=torch.float64)
+    price = torch.full((count, 2, n_units), -torch.inf, dtype=torch.float64)
+    forms = []
+    moments = Moments(local, boxes)
+    choices: dict[int, Tensor] = {}
+    improved: dict[int, Tensor] = {}
+    for k, group in enumerate(local.groups):
+        own = torch.arange(group.start, group.stop)
+        n = len(own)
+        rows = local.pull_back(own.repeat(2), torch.tensor([1.0, -1.0]).double().repeat_interleave(n), lines)
+        least, shortest, norm, components = local.over(boxes, rows)
+        forms.append((-rows.read.clamp_max(0.0), components[:, :n], norm[:, :n]))
+        log_sign = local.log_tail(least, shortest, norm, smallest, largest, left).reshape(count, 2, n)
+        least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n) * size * (1.0 + gamma(4))
+        free = torch.stack([low[:, group], -high[:, group]], 1)
+        free = torch.maximum(free, lowest(least, norm, whole))
+        paid = torch.maximum(free, lowest(least, norm, height[:, :, group]))
+        offer = Offer(free, paid, log_sign, log_each[:, :, group])
+        if group.start:
+            improved[k] = chooser.improve(k, offer)
+            box, row = improved[k].repeat(1, 2).nonzero(as_tuple=True)
+            offer = by_moments(offer, box, row, *moments.levels(rows, box, row, low, high, offer.log_half.flatten(1)))
+        choices[k] = choice = chooser.choose(k, offer)
+        price[:, :, group] = torch.maximum(offer.log_signs(choice), offer.log_halves(choice))
+        low[:, group], high[:, group] = offer.ends(choice)
+        lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))
+    return Units(low, high, lines, price.flatten(1), choices, improved, moments, forms)
+
+
+def by_moments(offer: Offer, box: Tensor, row: Tensor, levels: Tensor, logs: Tensor) -> Offer:
+    """The offer with other lower ends and prices of signs for some (box, row), each (Q,), where these are better."""
+    paid, log_sign = offer.paid.flatten(1).clone(), offer.log_sign.flatten(1).clone()
+    paid[box, row] = torch.maximum(paid[box, row], levels)
+    log_sign[box, row] = torch.minimum(log_sign[box, row], logs)
+    return replace(offer, paid=paid.reshape(offer.paid.shape), log_sign=log_sign.reshape(offer.paid.shape))
+
+
+def restricted(local: Local, box: Boxes, height: float, chooser: Chooser) -> Local:
+    """The network over one box: what its units' linear bounds, up to a height, leave unstable there.
+
+    The half-spaces, paid for with the measure of the box, join G; the result speaks of noise in the box only.
+    """
+    one = torch.ones(1, dtype=torch.float64)
+    log_each = log_tail_up(local.noise, height * one, one, one, torch.tensor([local.m]))
+    left = max(int(box.left(local.m)), 1)  # the same price in the dimensions that the box leaves
+    height = (local.noise.standard_quantile(log_each, left, rounding="up") * box.radii(local.noise)[1]).item()
+    reach = torch.full((1, 2, local.units), height, dtype=torch.float64)
+    units = relaxed(local, box, reach, chooser)
+    low, high = units.low[0], units.high[0]
+    kept = (low < 0) & (high > 0)
+    lines = torch.where(kept, 0.0, units.lines)
+    parts = [kept[group].nonzero()[:, 0] + group.start for group in local.groups]
+    parts = [part for part in parts if len(part)]
+    forms = []
+    for own in [*parts, local.margins]:
+        rows = local.pull_back(own, torch.ones(len(own), dtype=torch.float64), lines)
+        n = rows.linear.shape[2]
+        linear = rows.linear[0]
+        spread = linear.abs() @ local.length[:n] + local.length[own]
+        weight = torch.zeros(len(own), len(low), dtype=torch.float64)
+        weight[:, :n] = rows.read[0]
+        doubt = rows.doubt[0] + gamma(n + 8) * spread * local.radius * (1.0 + gamma(n + 8))
+        forms.append((linear @ local.normal[:n] + local.normal[own], rows.middle[0], doubt, weight[:, kept]))
+    counts = [len(part) for part in parts]
+    groups = consecutive(counts)
+    normal, constant, error, weight = (torch.cat(t) for t in zip(*forms, strict=True))
+    missed = units.log_price(box.log_measure(local.noise, local.m)).item()
+    return replace(
+        local,
+        groups=groups,
+        normal=normal,
+        constant=constant,
+        error=error,
+        weight=weight,
+        low=low[kept],
+        high=high[kept],
+        log_missed=missed,
+    )

@@ -1,0 +1,130 @@
+"""The good event of a network: bounds on all its units that hold on half-spaces which are paid for.
+
+Unit j is taken to satisfy a_j.r >= -s eps ||a_j|| for its lower and upper linear bounds, which each fail with
+probability T(s), or to keep one sign. On the intersection of the half-spaces all bounds hold, layer by layer, and
+outside of it one of them is violated: every half-space used is paid for once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotte.noise import quotient_down
+from calotte.problem import Problem
+from calotte.proofs.backward import Relaxation
+from calotte.proofs.forms import LinearBounds
+from calotte.proofs.price import Chooser, Offer
+from calotte.proofs.support import Support
+from calotte.proofs.union import log_sum_up
+from calotte.rounding import gamma
+
+__all__ = ["Budget", "GoodEvent", "margin_rows", "paid_for", "relaxed_margins", "relaxed_units"]
+
+
+@dataclass(frozen=True)
+class GoodEvent:
+    """Bounds on all units of a network on a good event.
+
+    Attributes:
+        relaxation: with the bounds on every ReLU node.
+        log_price: (B,) the logarithm of what the event costs, rounded up.
+        choices: ReLU node -> (B, units) what was paid for (`price`): with `Recorded` they give the same event again.
+    """
+
+    relaxation: Relaxation
+    log_price: Tensor
+    choices: dict[int, Tensor]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a good event may be made of.
+
+    Attributes:
+        reach: (B,) distance of the half-spaces that bound a unit.
+        sizes: (B,) of the noise.
+        chooser: says what is paid for.
+    """
+
+    reach: Tensor
+    sizes: Tensor
+    chooser: Chooser
+
+
+def relaxed_units(problem: Problem, around: Support, budget: Budget | None = None) -> GoodEvent:
+    """Bounds on all units on a good event, whatever is chosen; over the whole support where there is no budget."""
+    network, x = problem.network, problem.x
+    relaxation = Relaxation(problem.geometry, x, around.radius)
+    whole, log_each = around.radius[:, None], torch.full((len(x), 1), -torch.inf, dtype=torch.float64)
+    if budget is not None:
+        height, heights = budget.reach[:, None], quotient_down(budget.reach, budget.sizes)
+        log_each = problem.noise.standard_log_tail(heights, problem.m, rounding="up")[:, None]
+        log_each = torch.where(height < whole, log_each, -torch.inf)
+    halves, signs = torch.zeros_like(whole), [log_each]
+    choices: dict[int, Tensor] = {}
+    for i, node in enumerate(network.nodes):
+        if i:
+            relaxation.bound_magnitude(i)
+        if i not in network.relus:
+            continue
+        feeder = node.inputs[0]
+        size = math.prod(network.shape(feeder))
+        free, paid, log_sign = (torch.empty(len(x), 2, size, dtype=torch.float64) for _ in range(3))
+        for block in relaxation.blocks(feeder, problem.settings.memory_limit):
+            problem.deadline.check(f"at node '{network.nodes[feeder].name}'")
+            linear = relaxation.unit_bounds(feeder, block)
+            sides = (len(x), 2, block.stop - block.start)
+            free[:, :, block] = linear.lowest(whole).reshape(sides)
+            if budget is not None:
+                paid[:, :, block] = linear.lowest(height).reshape(sides)
+                log_sign[:, :, block] = log_below_zero(problem, linear, budget.sizes).reshape(sides)
+        low, high = free[:, 0], -free[:, 1]
+        usable = low, high
+        if budget is not None:
+            offer = Offer(free, paid, log_sign, log_each[:, None].expand(-1, 2, size))
+            choices[i] = choice = budget.chooser.choose(i, offer)
+            signs.append(offer.log_signs(choice).amax(1))  # no unit pays for two
+            halves = halves + offer.log_halves(choice).isfinite().sum((1, 2))[:, None]
+            usable = offer.ends(choice)
+        ends = [t.reshape(-1, *network.shape(feeder)) for t in (*usable, low, high)]
+        relaxation.settle(i, *ends)
+    total = log_each + halves.log() + gamma(8) * (1.0 + log_each.abs())
+    signs[0] = torch.where(halves > 0, total, -torch.inf)
+    return GoodEvent(relaxation, log_sum_up(torch.cat(signs, 1)), choices)
+
+
+def log_below_zero(problem: Problem, linear: LinearBounds, sizes: Tensor) -> Tensor:
+    """Upper bounds (B, R) on log P(value < 0) for values with such linear bounds; 0 where that is likely."""
+    heights = quotient_down(linear.distances(), sizes[:, None])
+    logs = torch.zeros_like(heights)
+    unlikely = heights > 0
+    logs[unlikely] = problem.noise.standard_log_tail(heights[unlikely], problem.m, rounding="up")
+    return logs
+
+
+def relaxed_margins(
+    problem: Problem, around: Support, budget: Budget | None = None
+) -> tuple[LinearBounds, GoodEvent]:
+    """Linear lower bounds on the margins on the good event of `relaxed_units`, and that."""
+    event = relaxed_units(problem, around, budget)
+    rows = margin_rows(problem)
+    kept = problem.network.decision.keeps_ties(problem.predicted) & event.relaxation.never_negative(*rows)
+    return event.relaxation.bounds(*rows).holding(kept), event
+
+
+def margin_rows(problem: Problem) -> tuple[int, Tensor]:
+    """The output node, and rows (B, C, *shape) whose products with its values are the margins."""
+    network = problem.network
+    last = len(network.nodes) - 1
+    return last, network.decision.comparison(problem.predicted).reshape(len(problem.x), -1, *network.shape(last))
+
+
+def paid_for(problem: Problem, margins: LinearBounds, sizes: Tensor, logs: list[Tensor]) -> Tensor:
+    """log of sum_k T(c_k / (eps ||a_k||)) plus probabilities given as logarithms, rounded up, (B,)."""
+    heights = quotient_down(margins.distances(), sizes[:, None])
+    terms = problem.noise.standard_log_tail(heights, problem.m, rounding="up")
+    return log_sum_up(torch.cat([terms, *(log[:, None] for log in logs)], 1))

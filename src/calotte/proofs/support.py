@@ -1,0 +1,33 @@
+"""The noise that is considered: all of a bounded one, a ball that a Gaussian hardly leaves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from calotte.problem import Problem
+from calotte.rounding import gamma
+
+__all__ = ["Support", "support"]
+
+
+@dataclass(frozen=True)
+class Support:
+    """All noise that is considered: ||u|| <= radius (B,), up to a probability whose logarithm is `log_missed`."""
+
+    radius: Tensor
+    log_missed: float
+
+
+def support(problem: Problem, sizes: Tensor, t: float) -> Support:
+    """The support of sphere and ball, or a ball that a Gaussian leaves with probability below exp(-t^2 / 2).
+
+    ||u|| / sigma is 1-Lipschitz in a standard normal vector, with mean at most sqrt(m), so that it exceeds
+    sqrt(m) + t with probability at most exp(-t^2 / 2) (Boucheron, Lugosi, Massart, Concentration Inequalities,
+    Theorem 5.6).
+    """
+    if math.isinf(problem.noise.radius):
+        return Support(sizes * (math.sqrt(problem.m) + t) * (1.0 + gamma(8)), -0.5 * t * t)
+    return Support(sizes, -math.inf)

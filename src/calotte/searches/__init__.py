@@ -1,0 +1,1 @@
+"""Searches: what is not trusted. They propose heights, budgets, boxes and radii; `calotte.proofs` proves."""

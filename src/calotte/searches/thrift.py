@@ -1,0 +1,42 @@
+"""What a good event should pay for: proposed here, priced and proved in `proofs.price`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotte.proofs.price import ABOVE, BELOW, BOTH, FREE, NEGATIVE, POSITIVE, Offer
+
+__all__ = ["Thrift"]
+
+
+@dataclass(frozen=True)
+class Thrift:
+    """The sign of a unit where it is cheap, else the half-spaces that tell something, nothing where it is stable.
+
+    Attributes:
+        eager: how much more of log p the sign of a unit may cost than two bounds on it.
+    """
+
+    eager: float = 0.5
+
+    def choose(self, layer: int, offer: Offer) -> Tensor:
+        """(B, n) what to pay for."""
+        stable, worth = self._worth(offer)
+        cheap = ~stable & (offer.log_sign <= worth).any(1)
+        used = (offer.paid > offer.free) & (~stable & ~cheap)[:, None]
+        below, above = used.unbind(1)
+        half = torch.where(below & above, BOTH, torch.where(below, BELOW, torch.where(above, ABOVE, FREE)))
+        sign = torch.where(offer.log_sign[:, 0] <= offer.log_sign[:, 1], POSITIVE, NEGATIVE)
+        return torch.where(cheap, sign, half).to(torch.int8)
+
+    def improve(self, layer: int, offer: Offer) -> Tensor:
+        """(B, n) the units that are neither stable nor cheap, and bounded by half-spaces."""
+        stable, worth = self._worth(offer)
+        return ~stable & (offer.log_sign > worth).all(1) & offer.log_half.isfinite().any(1)
+
+    def _worth(self, offer: Offer) -> tuple[Tensor, Tensor]:
+        """Stable units (B, n), and (B, 1, n) what a sign is worth: about what bounds on both sides would cost."""
+        return (offer.free >= 0).any(1), torch.logsumexp(offer.log_half, 1, keepdim=True) + self.eager

@@ -1,0 +1,103 @@
+"""Whoever chooses is not trusted: bounds are true whatever is paid for; what was chosen gives the same bits again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from test_soundness import Case, answers, half_spaces, high_dimensions, switches, violations
+from torch import Tensor
+from zoo import points, random_dense
+
+from calotte.cells.geometry import Geometry
+from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.problem import Problem
+from calotte.proofs.boxes import Boxes
+from calotte.proofs.evaluate import evaluate
+from calotte.proofs.event import Budget, relaxed_margins
+from calotte.proofs.localise import localise
+from calotte.proofs.price import ABOVE, BELOW, BOTH, NEGATIVE, POSITIVE, Chooser, Offer, Recorded
+from calotte.proofs.support import support
+from calotte.searches import concentration
+from calotte.searches.thrift import Thrift
+from calotte.settings import Settings
+
+
+@dataclass
+class Hostile:
+    """Answers anything, and numbers that mean nothing, for a share of the units."""
+
+    share: float
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(3))
+
+    def choose(self, layer: int, offer: Offer) -> Tensor:
+        right = Thrift().choose(layer, offer)
+        drawn = torch.randint(-1, 8, right.shape, generator=self.generator)
+        return torch.where(torch.rand(right.shape, generator=self.generator) < self.share, drawn, right)
+
+    def improve(self, layer: int, offer: Offer) -> Tensor:
+        return torch.rand(offer.free[:, 0].shape, generator=self.generator) < 0.5
+
+
+def some(rung: str) -> list[Case]:
+    cases = [*half_spaces(), *switches(), *high_dimensions()]
+    return cases[:: 5 if rung == "concentration" else 16]
+
+
+@pytest.mark.parametrize("rung", ["concentration", "branching"])
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_a_hostile_chooser_proves_nothing_false(rung: str, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = some(rung)
+    monkeypatch.setattr(concentration, "CHOOSER", Hostile(share))
+    lines = violations(cases, answers(cases, rung))
+    assert [line for line in lines if "the truth is" in line] == []
+
+
+def test_a_hostile_chooser_shows_what_is_not_paid(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [case for case in switches() if "unstable" in case.name]
+    monkeypatch.setattr(concentration, "CHOOSER", Hostile(1.0))
+    assert not any("the truth is" in line for line in violations(cases, answers(cases, "concentration")))
+    monkeypatch.setattr(Offer, "log_signs", lambda self, choice: torch.full_like(self.log_sign, -torch.inf))
+    assert violations(cases, answers(cases, "concentration")) != []
+
+
+@pytest.mark.parametrize("chooser", [Thrift(), Hostile(0.3)], ids=["thrift", "hostile"])
+@pytest.mark.parametrize("law", [Sphere(0.7), Ball(0.7), Gaussian(0.15)], ids=["sphere", "ball", "gaussian"])
+def test_recorded_decisions_give_the_same_bits(chooser: Chooser, law: Noise) -> None:
+    network, x = random_dense((12, 14, 10, 3), 5), points(1, 12, 6)
+    case = Problem(Geometry(network), x, [0], law, Settings())
+    around = support(case, case.sizes, 5.0)
+    reach = 0.7 * around.radius
+    margins, event = relaxed_margins(case, around, Budget(reach, case.sizes, chooser))
+    assert torch.cat([t.flatten() for t in event.choices.values()]).unique().numel() > 1
+    again, repeated = relaxed_margins(case, around, Budget(reach, case.sizes, Recorded(event.choices, {})))
+    assert torch.equal(event.log_price, repeated.log_price)
+    assert torch.equal(margins.constant, again.constant)
+    assert torch.equal(margins.norm, again.norm)
+
+    local = localise(case, case.sizes, 4.0 * law.sigma(12) / law.size, 6.0, Thrift())
+    assert local is not None
+    assert len(local.groups) > 1
+    local = local.along(torch.eye(local.normal.shape[1], dtype=torch.float64)[:, :1], 1.0)
+    boxes = Boxes(torch.tensor([[-0.1], [0.1]]).double(), torch.tensor([[0.1], [math.inf]]).double())
+    heights = torch.full((2, 2, local.units), 2.0 * local.sigma / law.size, dtype=torch.float64)
+    found = evaluate(local, boxes, heights, chooser)
+    same = evaluate(local, boxes, heights, Recorded(found.units.choices, found.units.improved))
+    assert torch.equal(found.log_bound, same.log_bound)
+    assert torch.equal(found.units.low, same.units.low)
+    assert torch.equal(found.units.high, same.units.high)
+
+
+def test_each_choice_has_its_ends_and_its_price() -> None:
+    offer = Offer(*(torch.tensor([[[a], [b]]]).double() for a, b in ((-4, -3), (-2, -1), (-7, -8), (-5, -6))))
+    known = {  # low, high, the logarithms of what was paid
+        POSITIVE: (0.0, 3.0, {-7.0}), NEGATIVE: (-4.0, 0.0, {-8.0}), BELOW: (-2.0, 3.0, {-5.0}),
+        ABOVE: (-4.0, 1.0, {-6.0}), BOTH: (-2.0, 1.0, {-5.0, -6.0}), 0: (-4.0, 3.0, set()), 9: (-4.0, 3.0, set()),
+    }  # fmt: skip
+    for choice, (low, high, prices) in known.items():
+        chosen = torch.tensor([[choice]])
+        paid = torch.cat([offer.log_signs(chosen), offer.log_halves(chosen)]).flatten().tolist()
+        assert [t.item() for t in offer.ends(chosen)] == [low, high]
+        assert {log for log in paid if log > -math.inf} == prices
