@@ -201,8 +201,9 @@ def test_the_cost_is_not_below_the_multiplications_done(name: str, monkeypatch: 
 
 @pytest.mark.parametrize("groups", [1, 3])
 def test_a_margin_reads_what_two_outputs_read(groups: int) -> None:
-    """Outputs that each see pixels of their own: the distance to x_i = x_j is |x_i - x_j| / sqrt(2), never farther."""
-    kernel = torch.ones(3, 1, 1, 1, dtype=torch.float64) if groups == 3 else torch.eye(3).double().reshape(3, 3, 1, 1)
+    """Outputs that each see one pixel: the distance to x_i = x_j is |x_i - x_j| / sqrt(2), never farther."""
+    kernel = torch.ones(3, 1, 1, 1) if groups == 3 else torch.eye(3).reshape(3, 3, 1, 1)
+    kernel = kernel.double()
     one = Convolution(kernel, None, (3, 1, 1), stride=(1, 1), padding=[(0, 0)] * 2, dilation=(1, 1), groups=groups)
     network = graph(
         (3, 1, 1), "argmax", (one, (0,)), (Relu((3, 1, 1)), (1,)), (Diagonal((3, 1, 1), None, None), (2,))
