@@ -202,16 +202,16 @@ def test_less_memory_finds_the_same_up_to_last_digits(monkeypatch) -> None:
 
 
 def test_the_adversarial_distance_is_never_below_the_certified_radius(data) -> None:
-    """On 864 inputs of small random networks, clipped and mapped ones too, and images of real ones."""
+    """On 360 inputs of small random networks, clipped and mapped ones too, and images of real ones."""
     close = found = 0
     networks = [random_network((6, 10, 10, 3), generator(s)) for s in range(6)]
     networks += [random_network((3, 8, 1), generator(s)) for s in range(3)]
     networks += [clipped(random_network((4, 9, 3), generator(9)), -1.0, 1.0), residual(2), linear(7, 9, 3)]
     for k, network in enumerate(networks):
-        x, noise = normal(72, network.d, seed=k), Sphere(0.1)
+        x, noise = normal(30, network.d, seed=k), Sphere(0.1)
         if k % 2:
             noise = Sphere(0.1, torch.linspace(0, 2, network.d, dtype=torch.float64))
-        for rungs, rows in ((["cell"], x[8:]), (["relaxation"], x[:8])):
+        for rungs, rows in ((["cell"], x[4:]), (["relaxation"], x[:4])):
             for one in assess(network, rows, noise, rungs=rungs):
                 if one.witness is not None:
                     found += 1
@@ -224,8 +224,8 @@ def test_the_adversarial_distance_is_never_below_the_certified_radius(data) -> N
         for one in assess(network, images, Sphere(0.1), rungs=["relaxation"]):
             found += one.witness is not None
             assert one.witness is None or one.witness.distance >= one.certified_radius
-    assert found > 790
-    assert close > 100  # the test has teeth: many radii would fail it if they were a fifth larger
+    assert found > 330
+    assert close > 40  # the test has teeth: many radii would fail it if they were a fifth larger
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

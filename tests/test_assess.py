@@ -332,7 +332,7 @@ def test_out_of_time_everything_says_so_and_what_stands_is_true(net, noise) -> N
 def test_the_same_lines_in_a_batch_and_alone() -> None:
     """Whatever else is assessed, in whatever order, an input's line has the same bits; only clocks differ."""
     net = random_network((6, 16, 12, 4), torch.Generator().manual_seed(2))
-    x, settings = points(7, 6, 8), Settings(samples=300, boxes=20)
+    x, settings = points(4, 6, 8), Settings(samples=300, boxes=20)
 
     def facts(one) -> dict:
         line = one.to_dict()
@@ -341,9 +341,9 @@ def test_the_same_lines_in_a_batch_and_alone() -> None:
         return line
 
     together = [facts(one) for one in assess(net, x, Sphere(0.5), settings=settings)]
-    order = [5, 2, 6]
+    order = [3, 0, 2]
     some = assess(net, x[order], Sphere(0.5), index=order, settings=settings)
-    alone = [facts(one) for i in range(7) for one in assess(net, x[i], Sphere(0.5), index=[i], settings=settings)]
+    alone = [facts(one) for i in range(4) for one in assess(net, x[i], Sphere(0.5), index=[i], settings=settings)]
     assert together == alone
     assert [together[i] for i in order] == [facts(one) for one in some]
 
@@ -354,20 +354,20 @@ def test_the_radius_is_at_least_every_eps_with_p_zero_proved(noise) -> None:
     nets = {**NETWORKS, "residual": residual(4, 3, 6), "clipped": clipped(residual(4, 3, 6), -3.0, 3.0)}
     reached = 0
     for name, net in nets.items():
-        for x in points(4, net.d, 9):
+        for x in points(2, net.d, 9):
             (plain,) = assess(net, x, noise(1.0), rungs=["cell"], settings=Settings(search=False))
             if not plain.distance:
                 continue
-            for factor in (1.0, 1.2, 1.6, 2.5, 5.0):
+            for factor in (1.0, 1.5, 4.0):
                 eps = factor * plain.distance
-                (one,) = assess(net, x, noise(eps), settings=Settings(samples=200, boxes=10))
+                (one,) = assess(net, x, noise(eps), settings=dataclasses.replace(FAST, search=False))
                 if any(bound.certain for bound in one.bounds):
                     assert one.certified_radius is None or one.certified_radius >= eps, name
                     reached += factor > 1.0 and net.hidden_units > 0
                 if one.certified_radius is not None:
                     near = surroundings(one, x, torch.zeros(1, net.d), 71)
                     assert (net.predict(near) == one.predicted).all()
-    assert reached > 20  # the rungs did reach beyond the cell
+    assert reached > 5  # the rungs did reach beyond the cell
 
 
 def test_a_radius_belongs_to_the_input_space_not_to_mapped_noise() -> None:

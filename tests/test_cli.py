@@ -362,7 +362,11 @@ def test_interrupt_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None
             yield one
 
     monkeypatch.setattr(front_door, "assess_each", interrupted)
-    status, out, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json --out res")
+    status, out, err = run(
+        capsys,
+        monkeypatch,
+        "assess net.onnx in.npz --eps 1 --json --no-search --rungs cell,relaxation,sampling --out res",
+    )
     assert status == 130
     assert len(out.splitlines()) == 2
     assert (here / "res" / "assessments.jsonl").read_text() == out
@@ -371,12 +375,18 @@ def test_interrupt_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None
     )
     monkeypatch.undo()
     monkeypatch.chdir(here)
-    status, whole, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json --out res")
+    status, whole, err = run(
+        capsys,
+        monkeypatch,
+        "assess net.onnx in.npz --eps 1 --json --no-search --rungs cell,relaxation,sampling --out res",
+    )
     assert status == 0
     assert "2 of 7 inputs are finished" in err
     assert whole.splitlines()[:2] == out.splitlines(), "finished lines are kept as they are"
     assert (here / "res" / "assessments.jsonl").read_text() == whole
-    fresh = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json")[1]
+    fresh = run(
+        capsys, monkeypatch, "assess net.onnx in.npz --eps 1 --json --no-search --rungs cell,relaxation,sampling"
+    )[1]
     assert [same(line) for line in whole.splitlines()] == [same(line) for line in fresh.splitlines()]
 
 

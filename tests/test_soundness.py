@@ -606,6 +606,7 @@ def with_less(kind: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
 def near_sighted(patch: pytest.MonkeyPatch) -> None:
     """No mutant: a good event that is missed more often than the truth happens, and no other rung to lean on."""
     patch.setattr(branching, "_GOALS", (-30.0,))
+    patch.setattr(branching, "_DECADES", 0)
     patch.setattr(branching, "_ROOM", -16.0)
     patch.setattr(branching, "concentration_bound", lambda problem, sizes: torch.zeros_like(sizes))
 

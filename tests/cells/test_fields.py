@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from calotte.cells.fields import receptive_fields
-from calotte.network.affine import Affine, Dense, Diagonal, Reshape, Shape, Sum
+from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Reshape, Shape, Sum
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node
 from calotte.network.rearrange import Concatenation, Select
+from calotte.network.reduction import AxisSum
 
 
 def ones(*shape: int) -> torch.Tensor:
@@ -85,6 +86,9 @@ CASES = {
     "rows of a matrix": ([(Dense(ones(2, 5), leading=(4, 6)), (1,))], True),
     "flat, dense": ([(Reshape(IMAGE, (120,)), (1,)), (Dense(ones(3, 120)), (2,))], True),
     "cut anew": ([(Reshape(IMAGE, (8, 15)), (1,)), (Dense(ones(2, 15), leading=(8,)), (2,))], True),
+    "summed over an axis": ([(AxisSum(IMAGE, (1,)), (1,))], True),
+    "summed over two": ([(AxisSum(IMAGE, (1, 2)), (1,))], True),
+    "with inexact coefficients": ([(Inexact(convolution(IMAGE, 3, (3, 3), 2, (1, 1)), 2), (1,))], True),
     "unknown": ([(Reshape(IMAGE, (120,)), (1,)), (Reversal(120), (2,))], False),
 }
 

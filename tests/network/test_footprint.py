@@ -52,7 +52,7 @@ def held(net: Network, batch: int) -> int:
 
     def living() -> int:
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects()
-                    if isinstance(t, torch.Tensor)}  # fmt: skip
+                    if type(t) is torch.Tensor and t.device.type == "cpu"}  # fmt: skip
         return sum(storages.values()) // 8
 
     before = living()

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from calotte.network.affine import Affine, Dense, Diagonal, Reshape, Shape, Sum
+from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Reshape, Shape, Sum
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.graph import Network
 from calotte.network.rearrange import Concatenation, Select
+from calotte.network.reduction import AxisSum
 
 __all__ = ["Fields", "grid", "receptive_fields"]
 
@@ -77,6 +78,10 @@ def receptive_fields(network: Network) -> dict[int, Fields]:
 def _union(op: Affine, parts: list[Tensor]) -> Tensor:
     """Entrywise maxima, (2, axes, *output shape), over the entries that each entry of the output reads."""
     match op:
+        case Inexact():
+            return _union(op.op, parts)
+        case AxisSum():
+            return _full(parts[0], op.input_shapes[0]).amax([axis + 1 for axis in op.axes], keepdim=True)
         case Diagonal():
             return parts[0]
         case Sum():

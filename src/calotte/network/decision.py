@@ -83,13 +83,13 @@ class Decision:
     def margins(self, answers: Tensor, z: Tensor) -> Tensor:
         """Margins (n, comparisons) of answers (n,) at outputs (n, K), each rounded once: as `comparison` says.
 
-        Without an answer (-1) they are those of the first class: one of them at least is not finite.
+        NaN where there is no answer (-1).
         """
         if self.rule == "sign":
             return torch.where(answers[:, None] == 1, z, -z)
-        answers = answers.clamp_min(0)
-        lead = z.gather(1, answers[:, None]) - z.gather(1, self.rivals(answers))
-        return lead if self.rule == "argmax" else -lead
+        kept = answers.clamp_min(0)
+        lead = z.gather(1, kept[:, None]) - z.gather(1, self.rivals(kept))
+        return torch.where(answers[:, None] < 0, torch.nan, lead if self.rule == "argmax" else -lead)
 
     def margin_errors(self, answers: Tensor, errors: Tensor) -> Tensor:
         """Errors (n, comparisons) of the margins of answers (n,) where outputs have `errors` (n, K), rounded once."""
