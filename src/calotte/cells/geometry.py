@@ -264,7 +264,7 @@ class Geometry:
 
     @cached_property
     def widths(self) -> dict[int, tuple[int, ...]]:
-        """Of the widest field of each node; of all fields of the last one, for margins read two; S mixes all inputs."""
+        """Of the widest field of each node, for the last one of all its units together: margins read two of them."""
         if self.noise_map is not None and self.noise_map.ndim == 2:
             return dict.fromkeys(range(len(self.network.nodes)), (self.m,))
         last = len(self.network.nodes) - 1
