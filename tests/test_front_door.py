@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -51,6 +52,24 @@ def test_a_scikit_learn_classifier() -> None:
     mlp = sklearn.MLPClassifier((6,), max_iter=30, random_state=0).fit(x, (x[:, 0] > 0).astype(int))
     (one,) = calotte.assess(mlp, x[:1], calotte.Sphere(1e-6), settings=FAST)
     assert one.predicted == mlp.predict(x[:1])[0]
+
+
+def test_the_readme_runs(tmp_path, monkeypatch, capsys) -> None:
+    """Its Python, word for word, with a module, inputs, a file and a classifier of the kind that it speaks of."""
+    sklearn = pytest.importorskip("sklearn.neural_network")
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+    x = torch.rand(2, 1, 28, 28)
+    mlp = sklearn.MLPClassifier((3,), max_iter=2).fit(points(20, 784, 1).numpy(), [0, 1] * 10)
+    monkeypatch.chdir(tmp_path)
+    torch.onnx.export(net.eval(), (x[:1],), "model.onnx", dynamo=True, verbose=False)
+    capsys.readouterr()
+    scope = {"module": net, "x": x, "mlp": mlp}
+    exec(code.replace("random_network((784, 256, 256, 10)", "random_network((784, 8, 10)"), scope)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.startswith(f"input {i // 2}, answer") for i, line in enumerate(lines)] == [True, False] * 2
 
 
 @pytest.mark.parametrize(

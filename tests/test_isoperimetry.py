@@ -131,7 +131,7 @@ def with_dimension(patch: pytest.MonkeyPatch) -> None:
 
 def without_confidence(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(isoperimetry, "clopper_pearson", lambda k, n, c: math.log(max(k, 0.01) / n))
-    patch.setattr(isoperimetry, "bound_of_draws", lambda k, n, samples, c: math.log(max(k, 0.01) / n))
+    patch.setattr(isoperimetry, "bound_of_draws", lambda k, n, *_: math.log(max(k, 0.01) / n))
 
 
 def without_the_good_event(patch: pytest.MonkeyPatch) -> None:

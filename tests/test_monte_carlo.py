@@ -297,13 +297,14 @@ def test_a_bound_stopped_by_the_clock_holds_though_wrong_draws_take_longer() -> 
     broken = {"ours": 0, "fixed": 0}
     for row in (np.random.default_rng(1).random((runs, samples)) < p).cumsum(1):
         # the time comes where the count looks best
-        stops = [(bound_of_draws(int(k), n, samples, confidence), clopper_pearson(int(k), n, confidence))
-                 for n, k in enumerate(row, 1) if n % 10 == 0 and n < samples]  # fmt: skip
+        stops = [(bound_of_draws(int(k), n, samples, confidence, True), clopper_pearson(int(k), n, confidence))
+                 for n, k in enumerate(row, 1) if n % 10 == 0]  # fmt: skip
         broken["ours"] += min(ours for ours, _ in stops) < math.log(p)
         broken["fixed"] += min(fixed for _, fixed in stops) < math.log(p)
     assert broken["ours"] <= runs * (1 - confidence) + 4 * math.sqrt(runs * 0.16)
     assert broken["fixed"] > runs * (1 - confidence) + 4 * math.sqrt(runs * 0.16)
-    assert bound_of_draws(3, 100, 100, 0.9) == clopper_pearson(3, 100, 0.9)
+    assert bound_of_draws(3, 100, 100, 0.9, False) == clopper_pearson(3, 100, 0.9)
+    assert clopper_pearson(3, 100, 0.9) < bound_of_draws(3, 100, 100, 0.9, True) == clopper_pearson(3, 100, 0.91)
 
 
 def test_what_a_sampled_bound_says() -> None:

@@ -197,3 +197,19 @@ def test_the_cost_is_not_below_the_multiplications_done(name: str, monkeypatch: 
         monkeypatch.setattr(kind, f, counted)
     geometry.distances(randn(1, network.d))
     assert sum(done) <= said
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_margin_reads_what_two_outputs_read(groups: int) -> None:
+    """Outputs that each see one pixel: the distance to x_i = x_j is |x_i - x_j| / sqrt(2), never farther."""
+    kernel = torch.ones(3, 1, 1, 1) if groups == 3 else torch.eye(3).reshape(3, 3, 1, 1)
+    kernel = kernel.double()
+    one = Convolution(kernel, None, (3, 1, 1), stride=(1, 1), padding=[(0, 0)] * 2, dilation=(1, 1), groups=groups)
+    network = graph(
+        (3, 1, 1), "argmax", (one, (0,)), (Relu((3, 1, 1)), (1,)), (Diagonal((3, 1, 1), None, None), (2,))
+    )
+    x = torch.tensor([[5.0, 4.0, 3.5]], dtype=torch.float64)
+    margins = Geometry(network).distances(x)
+    expected = torch.tensor([1.0, 1.5], dtype=torch.float64) / math.sqrt(2.0)
+    torch.testing.assert_close(margins.nearest[0, 3:], expected)
+    assert bool((margins.lower[0, 3:] <= expected).all())

@@ -44,6 +44,12 @@ class Fields:
         extents = (self.high - self.low + 1.0).flatten(1).amax(1).clamp_min(1.0)
         return tuple(int(extent) for extent in extents.tolist())
 
+    @property
+    def joint(self) -> Fields:
+        """The one box that holds them all: the field of functions that read several of the units."""
+        axes = len(self.low)
+        return Fields(self.low.flatten(1).amin(1).reshape(axes, 1), self.high.flatten(1).amax(1).reshape(axes, 1))
+
 
 def grid(network: Network) -> Shape:
     """The shape in which the first layers see the input: its own, or that of the reshape which it starts with."""

@@ -264,10 +264,11 @@ class Geometry:
 
     @cached_property
     def widths(self) -> dict[int, tuple[int, ...]]:
-        """Of the widest field of each node; a matrix S mixes all inputs."""
+        """Of the widest field of each node, for the last one of all its units together: margins read two of them."""
         if self.noise_map is not None and self.noise_map.ndim == 2:
             return dict.fromkeys(range(len(self.network.nodes)), (self.m,))
-        return {i: fields.widths for i, fields in self.fields.items()}
+        last = len(self.network.nodes) - 1
+        return {i: (fields.joint if i == last else fields).widths for i, fields in self.fields.items()}
 
     @cached_property
     def plan(self) -> Plan:

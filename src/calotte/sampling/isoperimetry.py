@@ -192,7 +192,8 @@ class Isoperimetry(Rung):
         if choice is not None:
             rest = Draws(problem, 0, Stream.ISOPERIMETRY).noise(estimating)
             drawn, missed = far_from_errors(choice, rest, problem.deadline)
-            log_missed = bound_of_draws(missed, drawn, estimating, settings.confidence)
+            limited = math.isfinite(problem.deadline.limit)
+            log_missed = bound_of_draws(missed, drawn, estimating, settings.confidence, limited)
             errors = log_far(problem.noise, problem.m, log_missed, choice.distance)
             log_p = total(errors, choice.local.log_missed)
         if drawn < estimating:
