@@ -1,0 +1,37 @@
+"""Settings: what makes no sense is refused when they are made."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from calotte.errors import InvalidInput
+from calotte.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 0}, "samples"),
+        ({"samples": 1e4}, "samples must be a whole number, came 10000.0"),
+        ({"samples": True}, "samples must be a whole number"),
+        ({"boxes": 0}, "boxes"),
+        ({"confidence": 1.0}, "confidence"),
+        ({"confidence": 0.0}, "confidence"),
+        ({"confidence": math.nan}, "confidence"),
+        ({"confidence": "0.9"}, "confidence must be a number"),
+        ({"seed": -1}, "seed"),
+        ({"time_limit": 0.0}, "time limit"),
+        ({"time_limit": math.nan}, "time limit"),
+        ({"memory_limit": -1.0}, "memory limit"),
+        ({"memory_limit": math.nan}, "memory limit"),
+        ({"memory_limit": math.inf}, "memory limit"),
+        ({"delta": 1.0}, "delta"),
+        ({"delta": math.nan}, "delta"),
+        ({"device": "tpu"}, "device"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_at_once(options: dict, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        Settings(**options)
