@@ -113,7 +113,7 @@ class Problem:
         if math.isinf(self.deadline.limit) and cost.seconds > _LONGEST:
             return OutOfTime(f"the distances would take {cost}; to have them tried, set a time limit")
         if cost.seconds > _PATIENCE * self.deadline.left:
-            return OutOfTime(f"the distances would take {cost}, the time limit is {self.deadline.limit:g} s")
+            return OutOfTime(f"time limit of {self.deadline.limit:g} s too short: the distances would take {cost}")
         try:
             found = self.geometry.distances(self.x, self.deadline)
         except OutOfTime as late:
