@@ -13,6 +13,7 @@ import torch
 from zoo import dense, points, random_dense, residual, tensor
 
 from calotte.assess import RUNGS, assess, assess_each, select_rungs
+from calotte.bound import Bound, Rung
 from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
 from calotte.models.onnx import load
@@ -341,6 +342,20 @@ def test_the_radius_is_at_least_every_eps_with_p_zero_proved(noise) -> None:
                     near = surroundings(one, x, torch.zeros(1, net.d), 71)
                     assert (net.predict(near) == one.predicted).all()
     assert reached > 5  # the rungs did reach beyond the cell
+
+
+def test_what_samples_say_is_no_radius(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sampled bound may be 0, with confidence: it certifies nothing."""
+
+    class Lucky(Rung):
+        def bound(self, problem) -> list[Bound]:
+            return [Bound(self.name, "confidence", -math.inf, confidence=0.999)]
+
+    monkeypatch.setitem(RUNGS, "isoperimetry", Lucky("isoperimetry", "", ""))
+    net, x = NETWORKS["d > n"], points(1, 20, 5)
+    (one,) = assess(net, x, Sphere(50.0), rungs=["cell", "isoperimetry"], settings=Settings(search=False))
+    assert one.bounds[1].certain
+    assert one.certified_radius == one.distance < 50.0
 
 
 def test_a_radius_belongs_to_the_input_space_not_to_mapped_noise() -> None:

@@ -13,16 +13,16 @@ from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.settings import Settings
 
-__all__ = ["check_index", "check_kinds", "check_labels", "check_outputs"]
+__all__ = ["check_answer", "check_index", "check_kinds", "check_labels"]
 
 
-def check_outputs(network: Network, x: Tensor, index: int) -> None:
-    """Refuse an input (d,) at which the network has no answer.
+def check_answer(predicted: Tensor, index: int) -> None:
+    """Refuse an input at which the network has no answer: `predicted` (1,) is -1.
 
     Raises:
         InvalidInput: outputs there overflow.
     """
-    if not bool(network.forward(x[None]).isfinite().all()):
+    if predicted.item() < 0:
         raise InvalidInput(
             f"input {index}: the network's outputs there are not finite numbers (weights or inputs too large for "
             "float64): rescale them, or leave the input out with --index"

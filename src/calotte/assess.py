@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from calotte.adversary import RESTARTS, Adversary, Witness
-from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
+from calotte.arguments import check_answer, check_index, check_kinds, check_labels
 from calotte.assessment import Assessment
 from calotte.bound import Bound, Rung
 from calotte.cells.geometry import Geometry
@@ -171,7 +171,7 @@ class _Work:
         self.problem = Problem(
             assessor.mapped, x[None], [index], assessor.noise, assessor.settings, deadline=self.deadline
         )
-        check_outputs(assessor.network, x, index)
+        check_answer(self.problem.predicted, index)
 
     def _next(self, step: str, share: float = 0.5) -> Problem:
         """The problem, for one more step and its share of the time that is left."""
@@ -194,7 +194,8 @@ class _Work:
         self._bound("isoperimetry", named, bounds)
         self._bound("branching", named, bounds, share=1.0)
         for bound in bounds.values():  # p = 0 is proved for all noise up to this norm, not just of it
-            if bound.certain and self._isotropic and radius < own.noise.size:
+            proved = bound.guarantee == "proved" and bound.certain
+            if proved and self._isotropic and radius < own.noise.size:
                 radius, certifier = own.noise.size, f"rung '{bound.rung}'"
         ordered = tuple(bounds[rung.name] for rung in own.rungs)
         check_radius(problem, 0, witness, radius, certifier)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import Module
 
-from calotte.arguments import check_index, check_kinds, check_labels, check_outputs
+from calotte.arguments import check_answer, check_index, check_kinds, check_labels
 from calotte.assess import Watch, affordable, select_rungs, sha256
 from calotte.bound import ProvedRung
 from calotte.cells.distances import Distances
@@ -168,7 +168,7 @@ class _Planner:
         network, noise = self.network, self.noise
         deadline = Deadline.after(self.settings.time_limit)
         problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline)
-        check_outputs(network, x, index)
+        check_answer(problem.predicted, index)
         found: dict[str, Reported] = {}
         skipped: dict[str, str] = {}
         cut_short: dict[str, str] = {}
