@@ -23,7 +23,6 @@ from data import DATA
 from tightness import NETWORKS, Directions, inputs
 
 from calotte import Settings, Sphere, load, plan
-from calotte.adversary import margins
 from calotte.cells.geometry import Geometry
 from calotte.problem import Problem
 from calotte.sampling.isoperimetry import ISOPERIMETRY, log_far
@@ -59,7 +58,7 @@ class ByNorms:
         """Whether log p <= log DELTA follows at this size."""
         problem = Problem(self.geometry, self.x, [0], Sphere(eps), Settings(seed=1))
         outputs = torch.cat(list(itertools.islice(sampled_outputs(problem, 0), math.ceil(SAMPLES / 1024))))
-        far = (margins(self.decision, outputs, self.answer.expand(len(outputs))) / self.constants).amin(1)
+        far = (self.decision.margins(self.answer.expand(len(outputs)), outputs) / self.constants).amin(1)
         choosing, rest = far[:512].sort().values, far[512:SAMPLES]
 
         def log_p(tau: float) -> float:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from calotte.adversary import Adversary, Witness, margins, nearest_misclassified
+from calotte.adversary import Adversary, Witness, nearest_misclassified
 from calotte.adversary.witness import certainly_wrong
 from calotte.assess import assess
 from calotte.cells.geometry import Geometry
@@ -365,7 +365,7 @@ def test_predicates_on_numbers_that_are_not_finite(rule: str, bad: float) -> Non
         assert decision.decide(broken).tolist() == [-1]
         assert not certainly_wrong(decision, Enclosure(broken, torch.zeros_like(z)), y)
         assert not certainly_wrong(decision, Enclosure(z, broken.abs() - z), y)
-        assert not margins(decision, broken, y).isfinite().all()
+        assert not decision.margins(y, broken).isfinite().all()
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e150, 1e-150])

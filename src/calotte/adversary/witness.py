@@ -19,7 +19,7 @@ from calotte.network.footprint import pass_size
 from calotte.network.graph import Network
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 
-__all__ = ["Witness", "certainly_wrong", "distances_up", "margins", "nearest_witness"]
+__all__ = ["Witness", "certainly_wrong", "distances_up", "nearest_witness"]
 
 _PUSHES = (
     0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 3e-8, 1e-7, 2e-7, 4e-7, 1e-6, 2e-6, 4e-6, 1e-5, 3e-5,
@@ -45,20 +45,9 @@ class Witness:
     original: int | None = None
 
 
-def margins(decision: Decision, z: Tensor, y: Tensor) -> Tensor:
-    """Margins (B, comparisons) by which outputs z (B, K) give the answers y (B,): negative where another wins."""
-    if decision.rule == "sign":
-        return torch.where(y == 1, 1.0, -1.0).to(z.dtype)[:, None] * z
-    gaps = z.gather(1, y[:, None]) - z.gather(1, decision.rivals(y))
-    return gaps if decision.rule == "argmax" else -gaps
-
-
 def certainly_wrong(decision: Decision, z: Enclosure, y: Tensor) -> Tensor:
     """Where enclosed outputs z (B, K), all of them finite, certainly do not give the answers y (B,): bool (B,)."""
-    error = z.error
-    if decision.rule != "sign":
-        error = error.gather(1, y[:, None]) + error.gather(1, decision.rivals(y))
-    gaps = margins(decision, z.value, y)
+    error, gaps = decision.margin_errors(y, z.error), decision.margins(y, z.value)
     wrong = (gaps + (error + 4 * UNIT_ROUNDOFF * gaps.abs()) * (1.0 + gamma(4)) < 0).any(1)
     return wrong & z.value.isfinite().all(1) & z.error.isfinite().all(1)
 

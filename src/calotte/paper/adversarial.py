@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from calotte.adversary import Witness, margins, nearest_misclassified
+from calotte.adversary import Witness, nearest_misclassified
 from calotte.cells.geometry import Geometry
 from calotte.ladder import PROVED_RUNGS
 from calotte.noise import Sphere
@@ -151,7 +151,7 @@ def measure_balls(subject: Subject, seed: int) -> Balls:
             relaxed_radius(problem, distances.rho, steps=6),
         ),
         log_bound=log_bound.to(torch.float64),
-        margin=margins(network.decision, network.forward(x), distances.predicted).amin(1),
+        margin=network.decision.margins(distances.predicted, network.forward(x)).amin(1),
         output_distance=distances.nearest[:, -network.decision.comparisons :].amin(1),
     )
 
