@@ -52,10 +52,11 @@ class Store:
         run: SHA-256 of that, which stands in every line; None in memory.
     """
 
-    def __init__(self, database: sqlite3.Connection, path: Path | None, text: str) -> None:
-        self._database, self.path, self.text = database, path, text
+    def __init__(
+        self, database: sqlite3.Connection, path: Path | None, text: str, lock: sqlite3.Connection | None = None
+    ) -> None:
+        self._database, self.path, self.text, self._lock = database, path, text, lock
         self.run = None if path is None else hashlib.sha256(text.encode()).hexdigest()
-        self._lock: sqlite3.Connection | None = None
 
     @staticmethod
     def in_memory() -> Store:
@@ -83,7 +84,7 @@ class Store:
                 "away"
             )
         here = json.loads(json.dumps(description, allow_nan=False))
-        lock = _locked(folder)
+        store, lock = None, _locked(folder)
         try:
             with _speaking_of(path):
                 database = sqlite3.connect(path, isolation_level=None)
@@ -91,23 +92,21 @@ class Store:
                 if text is None:
                     text = json.dumps(description, indent=1, allow_nan=False) + "\n"
                     _make(database, text)
-                said = differences(json.loads(text), here)
-                if said is not None:
-                    database.close()
-                    raise InvalidInput(
-                        f"{folder} holds another run ({said}): name another folder, or move its {NAME} away to start "
-                        "anew"
-                    )
+            store = Store(database, path, text, lock)
+            said = differences(store.description, here)
+            if said is not None:
+                raise InvalidInput(
+                    f"{folder} holds another run ({said}): name another folder, or move its {NAME} away to start anew"
+                )
+            store.check()
+            with _speaking_of(path):
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("PRAGMA synchronous = FULL")
-                store = Store(database, path, text)
                 database.execute("DELETE FROM outcomes WHERE failure = 'lost'")
-            store.check()
+            write_whole(folder / "run.json", lambda part: part.write_text(text, encoding="utf-8"))
         except BaseException:
-            lock.close()
+            lock.close() if store is None else store.close()
             raise
-        store._lock = lock
-        write_whole(folder / "run.json", lambda part: part.write_text(text, encoding="utf-8"))
         return store
 
     @staticmethod
@@ -147,7 +146,8 @@ class Store:
     @property
     def description(self) -> dict[str, Any]:
         """What the results depend on; see `describe`."""
-        found: dict[str, Any] = json.loads(self.text)
+        with _speaking_of(self.path):
+            found: dict[str, Any] = json.loads(self.text)
         return found
 
     def put(self, outcome: Outcome) -> None:
