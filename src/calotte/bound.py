@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -108,7 +107,11 @@ class Bound:
 
 @dataclass(frozen=True)
 class Rung(ABC):
-    """One way to bound p."""
+    """One way to bound p.
+
+    Attributes:
+        name: of the rung; proves: what it says of p; source: where that comes from.
+    """
 
     name: str
     proves: str
@@ -121,25 +124,32 @@ class Rung(ABC):
 
 @dataclass(frozen=True)
 class ProvedRung(Rung):
-    """A rung whose bound is a theorem.
+    """A rung whose bound is a theorem. What it may choose are fields of its class, with defaults.
 
     Attributes:
-        log_bound: (problem, sizes) -> (B,) upper bounds on log p where input i meets the problem's noise at
-            eps (sigma) `sizes[i]`.
         monotone: whether a larger eps never gives a smaller bound.
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
-        most_units: hidden units behind the first layer up to which it is tried on graphs that are no chain of dense
-            layers.
         one_by_one: whether it takes the inputs of a batch one after the other.
         searches: whether it tries for smaller bounds until the time is up.
+        most_units: hidden units behind the first layer up to which it is tried on graphs that are no chain of dense
+            layers.
     """
 
-    log_bound: Callable[[Problem, Tensor], Tensor]
-    monotone: bool = False
-    needs_plane: bool = False
+    monotone: ClassVar[bool] = False
+    needs_plane: ClassVar[bool] = False
+    one_by_one: ClassVar[bool] = False
+    searches: ClassVar[bool] = False
     most_units: float = math.inf
-    one_by_one: bool = False
-    searches: bool = False
+
+    @abstractmethod
+    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+        """Upper bounds (B,) on log p where input i meets the problem's noise at eps (sigma) `sizes[i]`, rounded up.
+
+        At most 0; -inf where p = 0 is proved.
+
+        Raises:
+            OutOfTime: the problem's deadline passed before anything was found.
+        """
 
     def refuses(self, problem: Problem) -> str | None:
         """Why the rung does not apply, or None."""
