@@ -130,12 +130,12 @@ def assess(
     from functools import partial
 
     from calotte.assess import Assessor
+    from calotte.assessment import Assessment
     from calotte.campaign.cluster import on_ray
     from calotte.campaign.outcome import Job
     from calotte.campaign.workers import here, in_processes
     from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
     from calotte.cli.running import finish, open_store, results, run_through, tasks_of
-    from calotte.report.reading import read_assessment
     from calotte.report.tables import assessment_table, by_risk
     from calotte.report.words import remarks, summary
     from calotte.sampling.sequential import least_samples
@@ -163,7 +163,7 @@ def assess(
             when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
             say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
         run_through(Job(assessor.assess, store.run), tasks, data.index, store, "assessments.jsonl", as_json, do)
-        found = [read_assessment(line) for line in results(store, data.index)]
+        found = [Assessment.from_dict(line) for line in results(store, data.index)]
         place = {one.index: i for i, one in enumerate(found)}
         for one in by_risk(found)[:_SHOWN]:  # the others' points may be more than memory holds
             found[place[one.index]] = replace(one, witness=store.witness(one.index))

@@ -62,8 +62,7 @@ def plan(
     from calotte.campaign.workers import here
     from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
     from calotte.cli.running import finish, open_store, results, run_through, tasks_of
-    from calotte.plan import Planner
-    from calotte.report.reading import read_plan
+    from calotte.plan import Plan, Planner
     from calotte.report.tables import plan_table
     from calotte.report.words import plan_remarks
     from calotte.terminal import output as console_for
@@ -78,7 +77,7 @@ def plan(
     with open_store(context, network) as store:
         notices(network, data)
         run_through(Job(planner.plan, store.run), tasks, data.index, store, "plans.jsonl", as_json, here)
-        found = [read_plan(line) for line in results(store, data.index)]
+        found = [Plan.from_dict(line) for line in results(store, data.index)]
         console = console_for(as_json)
         if found:
             print_table(console, lambda width: plan_table(found, width=width), wide)
