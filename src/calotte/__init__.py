@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from calotte.bound import Bound
     from calotte.cells.cell import Cell
     from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
+    from calotte.ladder import propose
     from calotte.models.onnx import from_onnx, load
     from calotte.models.sklearn import from_sklearn
     from calotte.models.torch import from_torch
     from calotte.network import Network, clipped, random_network
     from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
     from calotte.plan import Plan, plan
+    from calotte.proofs.proof import Proof
+    from calotte.proofs.prove import prove
     from calotte.settings import Settings
     from calotte.shallow import ShallowHeaviside
 
@@ -37,6 +40,7 @@ __all__ = [
     "InvalidModel",
     "Network",
     "Plan",
+    "Proof",
     "Settings",
     "ShallowHeaviside",
     "SourceMismatch",
@@ -53,6 +57,8 @@ __all__ = [
     "make_noise",
     "noise_map",
     "plan",
+    "propose",
+    "prove",
     "random_network",
 ]
 
@@ -62,12 +68,15 @@ _HOMES = {
     "bound": ("Bound",),
     "cells.cell": ("Cell",),
     "errors": ("CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"),
+    "ladder": ("propose",),
     "models.onnx": ("from_onnx", "load"),
     "models.sklearn": ("from_sklearn",),
     "models.torch": ("from_torch",),
     "network": ("Network", "clipped", "random_network"),
     "noise": ("Ball", "Gaussian", "Sphere", "make_noise", "noise_map"),
     "plan": ("Plan", "plan"),
+    "proofs.proof": ("Proof",),
+    "proofs.prove": ("prove",),
     "settings": ("Settings",),
     "shallow": ("ShallowHeaviside",),
 }
