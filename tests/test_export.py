@@ -6,41 +6,57 @@ import csv
 import json
 import math
 import re
+import shutil
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pyarrow import parquet
 from rich.console import Console
-from shell import run
+from shell import called, run, save_model
 
 from calotte.campaign.compare import Pair, comparison_table, moved, tens
 from calotte.campaign.export import escaped, power
 from calotte.campaign.outcome import Job
 from calotte.campaign.store import Store
+from calotte.plan import Planner
 
 ASSESS = "assess net.onnx in.npz --rungs theorem,cell,relaxation,sampling --samples 300 --clip -9 9"
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a campaign `res`, whose input 4 was lost."""
+    folder = tmp_path_factory.mktemp("finished")
+    rng = np.random.default_rng(0)
+    np.savez(folder / "in.npz", x=rng.standard_normal((7, 6)), y=rng.integers(0, 3, 7))
+    save_model(folder / "net.onnx")
+    process = called(f"{ASSESS} --eps 0.2 --estimates splitting --index 0:4 --out res", folder)
+    assert process.returncode == 0, process.stderr
+    with Store.to_read(folder / "res") as store:
+        description = store.description
+    with Store.in_folder(folder / "res", description) as store:
+        store.put(Job(Planner.plan, store.run).failed(4, "lost", "killed, twice"))
+    return folder
+
+
 @pytest.fixture
-def kept(here: Path, capsys, monkeypatch) -> list[dict[str, object]]:  # type: ignore[no-untyped-def]
-    """Lines of a campaign in `res`, whose input 4 was lost."""
-    run(capsys, monkeypatch, f"{ASSESS} --eps 0.2 --estimates splitting --index 0:4 --out res")
-    with Store.to_read(here / "res") as store:
-        description, lines = store.description, [json.loads(line) for line in store.lines(range(4))]
-    with Store.in_folder(here / "res", description) as store:
-        store.put(Job(lambda *_: None, store.run).failed(4, "lost", "killed, twice"))  # type: ignore[arg-type, return-value]
-    return lines
+def kept(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The results of that campaign, in a copy of the folder."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return [json.loads(line) for line in (tmp_path / "res" / "assessments.jsonl").open()]
 
 
-def test_csv_and_parquet_hold_the_lines(here: Path, kept, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_csv_and_parquet_hold_the_lines(tmp_path: Path, kept, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     for name in ("a.csv", "a.parquet"):
         assert run(capsys, monkeypatch, f"export res {name}") == (0, f"wrote 5 inputs to {name}\n", "")
-    said, *text = (here / "a.csv").read_text().splitlines()
+    said, *text = (tmp_path / "a.csv").read_text().splitlines()
     rows = list(csv.DictReader(text))
-    table = parquet.read_table(here / "a.parquet")
+    table = parquet.read_table(tmp_path / "a.parquet")
     assert [row["index"] for row in rows] == list("01234")
     assert said == f"# {table.schema.metadata[b'claim'].decode()}"
     assert all(word in said for word in ("sphere noise of eps 0.2", "proved for theorem, cell, relaxation", "0.999"))
@@ -58,9 +74,9 @@ def test_csv_and_parquet_hold_the_lines(here: Path, kept, capsys, monkeypatch) -
             assert math.exp(log) <= typed[f"{name}.probability"] <= math.exp(log) * (1 + 1e-14)
 
 
-def test_the_table_for_latex_rounds_up_and_down(here: Path, kept, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_table_for_latex_rounds_up_and_down(tmp_path: Path, kept, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     assert run(capsys, monkeypatch, "export res a.tex")[0] == 0
-    text = (here / "a.tex").read_text()
+    text = (tmp_path / "a.tex").read_text()
     assert text.count("{") == text.count("}")
     assert text.index("\\caption{Upper bounds") < text.index("\\toprule")
     found = re.findall(r"^(\d+) & (\d+) & (.*) \\\\$", text, re.M)
@@ -89,7 +105,7 @@ def value(cell: str) -> Fraction:
     return Fraction(match[1]) * Fraction(10) ** int(match[2] or 0)
 
 
-def test_what_cannot_be_exported_is_said(here: Path, kept, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_be_exported_is_said(tmp_path: Path, kept, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     run(capsys, monkeypatch, "plan net.onnx in.npz --delta 0.1 --rungs cell --out plans")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     for line, said in (
@@ -103,7 +119,7 @@ def test_what_cannot_be_exported_is_said(here: Path, kept, capsys, monkeypatch) 
         status, out, err = run(capsys, monkeypatch, line)
         assert (status, out, err.count("\n")) == (2, "", 1), line
         assert said in err
-    assert not [path for path in here.iterdir() if path.stem == "a"]
+    assert not [path for path in tmp_path.iterdir() if path.stem == "a"]
 
 
 def test_text_cannot_act_on_latex() -> None:
@@ -115,14 +131,14 @@ def test_text_cannot_act_on_latex() -> None:
     ]  # fmt: skip
 
 
-def test_two_sizes_of_noise_side_by_side(here: Path, kept, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_two_sizes_of_noise_side_by_side(tmp_path: Path, kept, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """Each bound is taken from the right line, and larger noise lowers none of them."""
     run(capsys, monkeypatch, f"{ASSESS.replace('theorem,', '')} --eps 0.3 --index 1:7 --out more")
     status, out, err = run(capsys, monkeypatch, "compare res more --json")
     assert status == 0
     found = [json.loads(line) for line in out.splitlines()]
     assert [pair["index"] for pair in found] == [1, 2, 3]
-    more = {line["index"]: line for line in map(json.loads, (here / "more" / "assessments.jsonl").open())}
+    more = {line["index"]: line for line in map(json.loads, (tmp_path / "more" / "assessments.jsonl").open())}
     for pair in found:
         lines = kept[pair["index"]], more[pair["index"]]
         assert pair["predicted"] == [line["predicted"] for line in lines]
@@ -136,8 +152,8 @@ def test_two_sizes_of_noise_side_by_side(here: Path, kept, capsys, monkeypatch) 
             assert log == next(b for b in line["bounds"] if b["rung"] == line["best"])["log_misclassification"]
     assert "options.eps was 0.2, is 0.3" in err
     assert "3 inputs with results in both, of 5 and 6; 0 are answered differently" in err
-    x = np.load(here / "in.npz")["x"]
-    np.save(here / "other.npy", x + 1)
+    x = np.load(tmp_path / "in.npz")["x"]
+    np.save(tmp_path / "other.npy", x + 1)
     run(capsys, monkeypatch, f"{ASSESS.replace('in.npz', 'other.npy')} --eps 0.2 --out other")
     status, out, err = run(capsys, monkeypatch, "compare res other")
     assert (status, out) == (2, "")

@@ -28,8 +28,8 @@ def export(store: Store, path: Path) -> int:
     """Write the results, and the inputs that have none, to a file whose suffix says how.
 
     A row holds what `record` says of an Assessment, and each bound as a probability too, rounded up. The LaTeX table
-    holds what the terminal shows, riskiest first; it needs the packages longtable and booktabs. The claim is a comment
-    at the head of a CSV file, `claim` in the metadata of a Parquet file, the caption of a table.
+    holds what the terminal shows, riskiest first; it needs the packages longtable and booktabs. The claim is the
+    comment at the head of a CSV file, `claim` in the metadata of a Parquet file, the caption of a table.
 
     Returns:
         How many inputs are in it.
