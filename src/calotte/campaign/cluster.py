@@ -53,7 +53,7 @@ def on_ray(job: Job, tasks: Iterable[Task], watch: Watch, address: str) -> Itera
         rest = iter(tasks)
         while True:
             while len(flying) < most and (task := next(rest, None)) is not None:
-                watch(task.index, f"{len(flying) + 1} tasks on Ray")
+                watch(task.index, f"{len(flying) + 1} on Ray")
                 flying[worker.remote([packed], task)] = task
             if not flying:
                 return

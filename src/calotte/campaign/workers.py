@@ -72,7 +72,7 @@ def in_processes(job: Job, tasks: Iterable[Task], watch: Watch, count: int) -> I
                     worker.end()
                     continue
                 worker.task = waiting.popleft()
-                watch(worker.task.index, f"{len(workers)} workers")
+                watch(worker.task.index, f"{len(workers)} at work")
                 worker.give(pickle.dumps(worker.task))
     finally:
         for worker in workers:
