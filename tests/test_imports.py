@@ -13,7 +13,7 @@ ORDER = [
     "errors", "rounding", "printing", "deadline", "settings", "streams", "sphere",
     "network", "models", "noise", "cells", "theorems", "shallow", "adversary",
     "problem", "proofs", "bound", "searches", "ladder", "sampling", "assessment", "arguments", "assess", "plan",
-    "paper", "inputs", "report", "terminal", "cli", "__main__",
+    "paper", "inputs", "plot", "report", "terminal", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem != "__init__")
 
