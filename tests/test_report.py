@@ -27,9 +27,9 @@ from calotte.network.graph import Network
 from calotte.network.random import random_network
 from calotte.noise import Sphere
 from calotte.plan import Plan, plan
-from calotte.printing import lower_text, number, probability_text
 from calotte.plot import COLOURS, risk
 from calotte.plot.plane import clip
+from calotte.printing import lower_text, number, probability_text
 from calotte.report.pictures import cell_picture, risk_picture, riskiest_picture
 from calotte.report.tables import SHORT, assessment_table, cell_table, plan_table
 from calotte.report.words import plan_remarks, remarks, summary

@@ -15,6 +15,7 @@ from calotte.cli.assess import assess
 from calotte.cli.cell import cell
 from calotte.cli.paper import paper
 from calotte.cli.plan import plan
+from calotte.cli.report import report
 from calotte.cli.theory import theory
 from calotte.errors import CalotteError, CannotWrite, Contradiction, Interrupted
 from calotte.printing import plain
@@ -30,6 +31,7 @@ for command, example in (
     (cell, "calotte cell model.onnx inputs.npz --index 3 --out cell.png"),
     (theory, "calotte theory --rho 0.5 --d 784 --N 521 --delta 1e-6"),
     (paper, "calotte paper --out paper"),
+    (report, "calotte report results"),
 ):
     app.command(epilog=f"Example: {example}")(command)
 

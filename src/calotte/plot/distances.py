@@ -23,7 +23,9 @@ _NAMES = {
 
 
 def scatter(
-    assessments: Sequence[Assessment], x: Literal["distance", "radius", "witness"] = "distance", axes: Axes | None = None
+    assessments: Sequence[Assessment],
+    x: Literal["distance", "radius", "witness"] = "distance",
+    axes: Axes | None = None,
 ) -> Axes:
     """A dot for each input: a distance, and the best proved bound on p; crosses are answered wrongly to begin with.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calotte.assessment import Assessment, by_risk
 from calotte.printing import probability_text
 
-__all__ = ["as_images", "riskiest"]
+__all__ = ["as_images", "image_shape", "riskiest"]
 
 
 def riskiest(
@@ -55,16 +55,29 @@ def riskiest(
 
 def as_images(x: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Inputs as images (B, height, width[, 3]) scaled to [0, 1], or None where they do not look like any."""
-    size = x[0].size
-    side = math.isqrt(size)
-    images: NDArray[np.float64]
-    if side * side == size and side >= 8:
-        images = x.reshape(len(x), side, side)
-    elif size % 3 == 0 and math.isqrt(size // 3) ** 2 * 3 == size and size >= 192:
-        side = math.isqrt(size // 3)
-        last = x.ndim == 4 and x.shape[-1] == 3
-        images = x.reshape(len(x), side, side, 3) if last else x.reshape(len(x), 3, side, side).transpose(0, 2, 3, 1)
-    else:
+    shape = image_shape(x.shape[1:])
+    if shape is None:
         return None
+    images = x.reshape(len(x), *shape)
+    if len(shape) == 3:
+        images = images if shape[2] == 3 else images.transpose(0, 2, 3, 1)
     low, high = images.min(), images.max()
     return (images - low) / (high - low) if high > low else images * 0.0
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape of an image for inputs of a shape: (height, width), (3, height, width) or (height, width, 3).
+
+    Numbers in one axis are taken for a square of at least 8 x 8 where they make one. None where it is no image.
+    """
+    axes = tuple(size for size in shape if size > 1)
+    if len(axes) == 2 and min(axes) >= 4:
+        return axes
+    if len(axes) == 3 and 3 in (axes[0], axes[2]) and sorted(axes)[1] >= 4:
+        return axes
+    if len(axes) == 1:
+        for channels in (1, 3):
+            side = math.isqrt(axes[0] // channels)
+            if side >= 8 and side * side * channels == axes[0]:
+                return (side, side) if channels == 1 else (3, side, side)
+    return None

@@ -115,7 +115,7 @@ def _value(one: Assessment, what: Spread) -> float:
 def _floor(logs: Sample, delta: float | None) -> float:
     """Where an axis of log10 p ends: at the smallest number, or where smaller ones no longer matter."""
     deepest = _DEEPEST if delta is None else min(_DEEPEST, 2.0 * math.log10(delta))
-    return 1.05 * max(min(logs[np.isfinite(logs)].min(initial=-3.0), -3.0), deepest)
+    return 1.05 * max(float(logs[np.isfinite(logs)].min(initial=-3.0)), deepest)
 
 
 def _curve(

@@ -31,6 +31,7 @@ FOUND, MUTED, GRID = "#e69f00", "#666666", "#e6e6e6"
 
 Sample = NDArray[np.float64]
 _WORDS = {0: "1", -1: "1 in 10", -2: "1 in 100", -3: "1 in 1,000", -6: "1 in a million", -9: "1 in a billion"}
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def new_axes(axes: Axes | None, width: float = 8.0, height: float = 4.5) -> Axes:
@@ -45,7 +46,7 @@ def new_axes(axes: Axes | None, width: float = 8.0, height: float = 4.5) -> Axes
 
 def odds(log: float) -> str:
     """A power of ten as odds: 'one in a million' where there is a word for it."""
-    return _WORDS.get(round(log), f"1 in $10^{{{-log:.0f}}}$")
+    return _WORDS.get(round(log), "1 in 10" + f"{-log:.0f}".translate(_RAISED))
 
 
 def probability_axis(axis: Axis) -> None:

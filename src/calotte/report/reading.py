@@ -1,22 +1,81 @@
-"""Reading lines of results back: what `to_dict` wrote, as the dataclass that it came from."""
+"""Reading results back: what `to_dict` wrote, as the dataclass that it came from; and a folder of them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from calotte.adversary import Witness
 from calotte.assessment import Assessment
 from calotte.bound import Bound
+from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
 from calotte.plan import Plan
+from calotte.report.witnesses import load_witnesses
 from calotte.sampling.estimate import Estimate
 
-__all__ = ["read_assessment", "read_plan"]
+__all__ = ["Kept", "read_assessment", "read_folder", "read_plan"]
 
 Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a folder of `assess --out` holds.
+
+    Attributes:
+        folder: where; about: what `run.json` says; run: its SHA-256.
+        assessments: of the inputs that have one, in the order of the file.
+        failures: number of the input -> why it has none.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+    run: str
+    assessments: tuple[Assessment, ...]
+    failures: Mapping[int, str]
+
+
+def read_folder(folder: Path) -> Kept:
+    """Read what `assess --out` left.
+
+    Raises:
+        InvalidInput: it left nothing there, or the files are damaged or of different runs.
+    """
+    about, lines = folder / "run.json", folder / "assessments.jsonl"
+    for path in (about, lines):
+        if not path.is_file():
+            plans = "; it holds plans, reports are on assessments" if (folder / "plans.jsonl").exists() else ""
+            raise InvalidInput(f"{folder} holds no {path.name}: name the folder of an assess --out DIR{plans}")
+    text = about.read_bytes()
+    run = hashlib.sha256(text).hexdigest()
+    try:
+        described = json.loads(text)
+        described["options"], described["model"]["sha256"], described["versions"]
+        witnesses = load_witnesses(folder) if (folder / "witnesses.npz").exists() else {}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InvalidInput(f"{folder}: run.json or witnesses.npz is damaged ({error}): run assess again") from None
+    found, failures = [], {}
+    with lines.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                entry = json.loads(line)
+                if entry["run"] != run:
+                    raise ValueError("it belongs to another run.json")
+                if "failed" in entry:
+                    failures[int(entry["index"])] = f"{entry['failed']}: {entry['reason']}"
+                else:
+                    found.append(read_assessment(entry, witnesses.get(entry["index"])))
+            except (ValueError, KeyError, TypeError) as error:
+                raise InvalidInput(f"{lines}: line {number} is damaged ({error}): run assess again") from None
+    if not found:
+        raise InvalidInput(f"{lines} holds no assessment yet")
+    return Kept(folder, described, run, tuple(found), failures)
 
 
 def read_assessment(line: Line, witness: Witness | None = None) -> Assessment:
