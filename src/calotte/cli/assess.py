@@ -110,10 +110,10 @@ def assess(
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
 
     from calotte.assess import assess_each
+    from calotte.assessment import Assessment
     from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
     from calotte.cli.running import open_folder, run_through
     from calotte.report.files import save_evidence
-    from calotte.report.reading import read_assessment
     from calotte.report.tables import assessment_table
     from calotte.report.witnesses import load_witnesses, save_witness
     from calotte.report.words import remarks, summary
@@ -156,7 +156,7 @@ def assess(
 
     try:
         found = run_through(
-            start, data, folder, as_json, lambda line: read_assessment(line, witnesses.get(line["index"])), keep
+            start, data, folder, as_json, lambda line: Assessment.from_dict(line, witnesses.get(line["index"])), keep
         )
     except Contradiction as error:
         raise Contradiction(

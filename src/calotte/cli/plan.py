@@ -68,8 +68,7 @@ def plan(
     """Find the largest noise under which each proved rung keeps the misclassification probability below --delta."""
     from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
     from calotte.cli.running import open_folder, run_through
-    from calotte.plan import plan_each
-    from calotte.report.reading import read_plan
+    from calotte.plan import Plan, plan_each
     from calotte.report.tables import plan_table
     from calotte.report.words import plan_remarks
     from calotte.terminal import output as console_for
@@ -96,7 +95,7 @@ def plan(
     folder = open_folder(context, network, "plans.jsonl")
     notices(network, data)
     found = run_through(
-        start, data, folder, as_json, read_plan, lambda one: replace(one, run=folder.run) if folder else one
+        start, data, folder, as_json, Plan.from_dict, lambda one: replace(one, run=folder.run) if folder else one
     )
     console = console_for(as_json)
     print_table(console, lambda width: plan_table(found, width=width), wide)

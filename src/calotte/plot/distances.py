@@ -62,5 +62,5 @@ def scatter(
 
 def _distance(one: Assessment, x: str) -> float | None:
     if x == "witness":
-        return None if one.witness is None else one.witness.distance
+        return one.adversarial_distance
     return one.distance if x == "distance" else one.certified_radius

@@ -48,7 +48,7 @@ def radii(assessments: Sequence[Assessment], axes: Axes | None = None) -> Axes:
     axes = new_axes(axes)
     total = len(assessments)
     proved = np.array([math.inf if one.certified_radius is None else one.certified_radius for one in assessments])
-    found = np.array([one.witness.distance for one in assessments if one.witness is not None])
+    found = np.array([one.adversarial_distance for one in assessments if one.adversarial_distance is not None])
     finite = np.concatenate([proved[np.isfinite(proved)], found])
     end = 1.05 * finite.max(initial=0.0) or 1.0
     _curve(axes, proved, total, (0.0, end), COLOURS["branching"], "-", "certified radius (nothing nearer)")

@@ -80,9 +80,10 @@ def _distance(one: Assessment) -> Cell:
 
 
 def _found(one: Assessment) -> Cell:
-    if one.witness is None:
+    if one.adversarial_distance is None:
         return "-", None
-    return f"{number(one.witness.distance, 'up')} → {one.witness.answer}", _key(one.witness.distance)
+    answer = "" if one.witness is None else f" → {one.witness.answer}"
+    return number(one.adversarial_distance, "up") + answer, _key(one.adversarial_distance)
 
 
 def _moved(one: Assessment, originals: Originals) -> Cell:
