@@ -290,7 +290,13 @@ def test_a_table_of_features_names_those_that_move_most(
 
 
 def test_inputs_without_a_result_are_named(kept: Kept) -> None:
-    html = page([replace(kept, failures={7: "contradiction: <i>never</i>"})], 0.01)
+    failures = kept.folder / "failures.jsonl"
+    failed = {"index": 7, "failed": "contradiction", "reason": "<i>never</i>", "run": kept.run}
+    failures.write_text(json.dumps(failed) + "\n")
+    try:
+        html = page([read_folder(kept.folder)], 0.01)
+    finally:
+        failures.unlink()
     assert "input 7 has no result: contradiction: &lt;i&gt;never&lt;/i&gt;" in html
     assert "inputs without a result" in html
 
@@ -388,9 +394,6 @@ def test_in_a_browser_the_table_sorts_and_filters(kept: Kept, html: str, tmp_pat
         wide = window.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         assert wide
         assert window.get_log("browser") == []
-        window.set_window_size(390, 800)
-        window.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True},
-        )
+        phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
         assert window.execute_script("return document.documentElement.scrollWidth") <= 390, "tables scroll in place"

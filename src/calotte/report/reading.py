@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,19 +52,26 @@ def read_folder(folder: Path) -> Kept:
         witnesses = load_witnesses(folder) if (folder / "witnesses.npz").exists() else {}
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InvalidInput(f"{folder}: run.json or witnesses.npz is damaged ({error}): run assess again") from None
-    found, failures = [], {}
-    with lines.open(encoding="utf-8") as file:
+    found = [Assessment.from_dict(entry, witnesses.get(entry["index"])) for entry in _entries(lines, run)]
+    failed = folder / "failures.jsonl"
+    failures = {
+        int(entry["index"]): f"{entry.get('failed')}: {entry.get('reason')}"
+        for entry in (_entries(failed, run) if failed.exists() else ())
+    }
+    if not found:
+        raise InvalidInput(f"{lines} holds no assessment")
+    return Kept(folder, described, run, tuple(found), failures)
+
+
+def _entries(path: Path, run: str) -> Iterator[dict[str, Any]]:
+    """The objects of a file of lines, each seen to be of this run."""
+    with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
                 entry = json.loads(line)
-                if entry["run"] != run:
-                    raise ValueError("it belongs to another run.json")
-                if "failed" in entry:
-                    failures[int(entry["index"])] = f"{entry['failed']}: {entry['reason']}"
-                else:
-                    found.append(Assessment.from_dict(entry, witnesses.get(entry["index"])))
-            except (ValueError, KeyError, TypeError, InvalidInput) as error:
-                raise InvalidInput(f"{lines}: line {number} is damaged ({error}): run assess again") from None
-    if not found:
-        raise InvalidInput(f"{lines} holds no assessment yet")
-    return Kept(folder, described, run, tuple(found), failures)
+                fits = entry["run"] == run and isinstance(entry["index"], int)
+            except (ValueError, KeyError, TypeError):
+                fits = False
+            if not fits:
+                raise InvalidInput(f"{path}: line {number} is damaged or of another run: run assess again")
+            yield entry
