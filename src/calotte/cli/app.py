@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from calotte.cli.assess import assess
+from calotte.cli.campaigns import compare, export
 from calotte.cli.cell import cell
 from calotte.cli.paper import paper
 from calotte.cli.plan import plan
@@ -32,6 +33,8 @@ for command, example in (
     (theory, "calotte theory --rho 0.5 --d 784 --N 521 --delta 1e-6"),
     (paper, "calotte paper --out paper"),
     (report, "calotte report results"),
+    (export, "calotte export results results.csv"),
+    (compare, "calotte compare results other-results"),
 ):
     app.command(epilog=f"Example: {example}")(command)
 
