@@ -19,7 +19,7 @@ _MOST_UNITS = 6000
 
 def _theorem(problem: Problem, sizes: Tensor) -> Tensor:
     heights = quotient_down(problem.distances.rho, sizes)
-    return theorem_bound(problem.noise, heights, problem.m, problem.network.units)
+    return theorem_bound(problem.noise, heights, problem.m, problem.units)
 
 
 def _cell(problem: Problem, sizes: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline, OutOfTime
 from calotte.ladder import PROVED_RUNGS
 from calotte.models.opened import as_network, split_batch
+from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise
 from calotte.problem import Problem
@@ -114,6 +115,7 @@ def plan_each(
     noise: Noise,
     delta: float,
     *,
+    event: OutputEvent | str = "change",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -127,7 +129,8 @@ def plan_each(
     network = as_network(network, inputs)
     check_kinds(network, noise, settings)
     check_delta(delta)
-    planner = _Planner(network, noise, delta, select_rungs(rungs, PROVED_RUNGS), settings, run)
+    asked = as_event(event, network)
+    planner = _Planner(network, noise, delta, asked, select_rungs(rungs, PROVED_RUNGS), settings, run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -153,11 +156,12 @@ class _Planner:
         network: Network,
         noise: Noise,
         delta: float,
+        event: OutputEvent,
         rungs: list[ProvedRung],
         settings: Settings,
         run: str | None,
     ) -> None:
-        self.network, self.noise, self.delta, self.rungs = network, noise, delta, rungs
+        self.network, self.noise, self.delta, self.event, self.rungs = network, noise, delta, event, rungs
         self.settings, self.run = settings, run
         self.m = noise.dimension(network.d)
         self.mapped = Geometry(network, noise.map, settings.memory_limit)
@@ -167,7 +171,7 @@ class _Planner:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
         network, noise = self.network, self.noise
         deadline = Deadline.after(self.settings.time_limit)
-        problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline)
+        problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline, event=self.event)
         check_answer(problem.predicted, index)
         found: dict[str, Reported] = {}
         skipped: dict[str, str] = {}
@@ -197,7 +201,7 @@ class _Planner:
             noise=noise.kind,
             delta=self.delta,
             input_dimension=network.d,
-            units=network.units,
+            units=problem.units,
             distance=distance,
             largest_eps={name: one.eps for name, one in found.items()},
             largest_sigma={name: one.sigma for name, one in found.items()},
@@ -206,6 +210,7 @@ class _Planner:
             model_sha256=network.sha256,
             skipped=skipped,
             cut_short=cut_short,
+            event=self.event.name,
             decision=network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
             map_sha256=None if noise.map is None else sha256(noise.map),
@@ -218,7 +223,7 @@ class _Planner:
         if "distances" not in problem.known:
             return None
         if self.plain is not self.mapped:
-            problem = Problem(self.plain, problem.x, problem.index, self.noise, self.settings, deadline=deadline)
+            problem = problem.seen_by(self.plain, deadline)
         try:
             rho = problem.distances.rho.item()
         except OutOfTime:
@@ -257,6 +262,7 @@ def plan(
     noise: Noise,
     delta: float,
     *,
+    event: OutputEvent | str = "change",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -267,7 +273,8 @@ def plan(
     Args:
         network, inputs, labels, index, settings: as for `assess`.
         noise: its kind and map; its size is ignored.
-        delta: misclassification probability allowed, 0 < delta < 1.
+        delta: probability of the event allowed, 0 < delta < 1.
+        event: as for `assess`.
         rungs: names of proved rungs; None for all.
 
     Returns:
@@ -276,7 +283,8 @@ def plan(
     Raises:
         InvalidInput: anything that does not make sense, before anything is computed.
     """
-    return list(plan_each(network, inputs, noise, delta, labels=labels, index=index, rungs=rungs, settings=settings))
+    options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
+    return list(plan_each(network, inputs, noise, delta, **options))
 
 
 def _largest_size(rung: ProvedRung, problem: Problem, start: float, measured: bool) -> float:
