@@ -200,7 +200,7 @@ class Geometry:
                 norms[layer][b] = row_norms(rows)
             if chain.final_relu:
                 rows = rows * layers[-1][b, :, None]
-            output_norms[b] = row_norms((margins.rows[b] @ rows).t(), 0)
+            output_norms[b] = row_norms(rows.t() @ margins.rows[b].t(), 0)
         feeders = [network.nodes[i].inputs[0] for i in network.relus]
         shaped = {
             i: norm.reshape(batch, *network.shape(i))

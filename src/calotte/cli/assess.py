@@ -16,6 +16,7 @@ from calotte.cli.options import (
     Decision_,
     DeviceName,
     Eps,
+    Event_,
     Index,
     InputFile,
     Json,
@@ -56,6 +57,7 @@ def assess(
     noise: Noise_ = NoiseName.sphere,
     map: Map = None,
     clip: Clip = None,
+    event: Event_ = "change",
     index: Index = None,
     layout: Layout_ = None,
     decision: Decision_ = None,
@@ -110,7 +112,7 @@ def assess(
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
 
     from calotte.assess import assess_each
-    from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
+    from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
     from calotte.cli.running import open_folder, run_through
     from calotte.report.files import save_evidence
     from calotte.report.reading import read_assessment
@@ -124,13 +126,14 @@ def assess(
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
     settings = replace(settings, delta=delta, search=search, device=device.value)
     network, data = open_both(model, inputs, decision, output, layout, index, clip)
-    the_noise = open_noise(noise.value, network, eps, sigma, map)
+    the_noise, the_event = open_noise(noise.value, network, eps, sigma, map), open_event(event)
 
     def start(part: Inputs, watch: Watch | None = None) -> Iterator[Assessment]:
         return assess_each(
             network,
             part.x,
             the_noise,
+            event=the_event,
             labels=part.labels,
             index=part.index,
             rungs=split_names(rungs),

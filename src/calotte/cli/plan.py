@@ -13,6 +13,7 @@ from calotte.cli.options import (
     OUTPUT,
     Clip,
     Decision_,
+    Event_,
     Index,
     InputFile,
     Json,
@@ -47,6 +48,7 @@ def plan(
     noise: Noise_ = NoiseName.sphere,
     map: Map = None,
     clip: Clip = None,
+    event: Event_ = "change",
     index: Index = None,
     layout: Layout_ = None,
     decision: Decision_ = None,
@@ -66,7 +68,7 @@ def plan(
     ] = None,
 ) -> None:
     """Find the largest noise under which each proved rung keeps the misclassification probability below --delta."""
-    from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
+    from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
     from calotte.cli.running import open_folder, run_through
     from calotte.plan import plan_each
     from calotte.report.reading import read_plan
@@ -77,7 +79,7 @@ def plan(
 
     settings = make_settings(1, 0.5, 0, time_limit, memory_limit)
     network, data = open_both(model, inputs, decision, output, layout, index, clip)
-    the_noise = open_noise(noise.value, network, 1.0, None, map)
+    the_noise, the_event = open_noise(noise.value, network, 1.0, None, map), open_event(event)
 
     def start(part: Inputs, watch: Watch | None = None) -> Iterator[Plan]:
         return plan_each(
@@ -85,6 +87,7 @@ def plan(
             part.x,
             the_noise,
             delta,
+            event=the_event,
             labels=part.labels,
             index=part.index,
             rungs=split_names(rungs),

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import typer
 
+from calotte.cli.opening import event_file
 from calotte.errors import Interrupted
 from calotte.inputs import Inputs
 from calotte.network.graph import Network
@@ -37,7 +38,7 @@ def open_folder(context: typer.Context, network: Network, name: str) -> RunFolde
         return None
     options = {key: _value(given[key]) for key in sorted(given) if key not in _NO_OPTIONS}
     command = shlex.join(["calotte", *sys.argv[1:]])
-    files = {"inputs": given["inputs"], "map": given.get("map")}
+    files = {"inputs": given["inputs"], "map": given.get("map"), "event": event_file(given["event"])}
     return RunFolder(given["out"], name, describe(command, network, files, {"command": context.info_name} | options))
 
 

@@ -149,11 +149,11 @@ class Margins:
         return torch.where(reached > 0, total.clamp_min(NORM_SLACK), total)
 
     def occurs(self, z: Tensor) -> Tensor:
-        """Where the event occurs at outputs z (n, K), taken at their word: bool (n,). Where one is no number it does."""
+        """Where the event occurs at outputs z (n, K), taken at their word: bool (n,); where one is no number too."""
         forms = self.of(z)
         return self.cases.occurring((forms < 0) | ((forms == 0) & ~self.ties)) | ~z.isfinite().all(1)
 
     def certainly_occurs(self, z: Tensor, error: Tensor) -> Tensor:
-        """Where it certainly occurs at outputs z (n, K) with `error` (n, K): bool (n,); not where one is no number."""
+        """Where it certainly occurs at outputs z (n, K) with `error` (n, K), all finite: bool (n,)."""
         known = z.isfinite().all(1) & error.isfinite().all(1)
         return self.cases.occurring(self.of(z) + self.errors(z, error) < 0) & known
