@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from calotte.assessment import Assessment
+from calotte.assessment import Assessment, by_risk
 from calotte.bound import Bound
 from calotte.campaign.store import Store
 from calotte.errors import InvalidInput
 from calotte.frame import record
 from calotte.printing import lower_text, number, plain, probability_text
 from calotte.report.files import write_whole
-from calotte.report.tables import by_risk
 
 __all__ = ["SUFFIXES", "claim", "export"]
 

@@ -16,6 +16,7 @@ from calotte.cli.campaigns import compare, export
 from calotte.cli.cell import cell
 from calotte.cli.paper import paper
 from calotte.cli.plan import plan
+from calotte.cli.report import report
 from calotte.cli.theory import theory
 from calotte.errors import CalotteError, CannotWrite, Failed, Interrupted
 from calotte.printing import plain
@@ -33,6 +34,7 @@ for command, example in (
     (paper, "calotte paper --out paper"),
     (export, "calotte export results results.csv"),
     (compare, "calotte compare results other-results"),
+    (report, "calotte report results"),
 ):
     app.command(epilog=f"Example: {example}")(command)
 
