@@ -28,6 +28,7 @@ from calotte.models.opened import as_network, split_batch
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.problem import Problem
+from calotte.result import Results
 from calotte.sampling.alore import ALORE
 from calotte.sampling.contradiction import check_radius, check_samples
 from calotte.sampling.estimate import Estimate, Estimator
@@ -345,4 +346,4 @@ def assess(
         Contradiction: two results cannot both be true: a defect of calotte.
     """
     options: dict[str, Any] = {"labels": labels, "index": index, "rungs": rungs, "estimates": estimates}
-    return list(assess_each(network, inputs, noise, **options, settings=settings))
+    return Results(assess_each(network, inputs, noise, **options, settings=settings))
