@@ -32,9 +32,9 @@ for command, example in (
     (cell, "calotte cell model.onnx inputs.npz --index 3 --out cell.png"),
     (theory, "calotte theory --rho 0.5 --d 784 --N 521 --delta 1e-6"),
     (paper, "calotte paper --out paper"),
-    (report, "calotte report results"),
     (export, "calotte export results results.csv"),
     (compare, "calotte compare results other-results"),
+    (report, "calotte report results"),
 ):
     app.command(epilog=f"Example: {example}")(command)
 
