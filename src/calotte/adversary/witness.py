@@ -20,7 +20,7 @@ from calotte.network.decision import Decision
 from calotte.network.enclosure import Enclosure, outputs
 from calotte.network.footprint import pass_size
 from calotte.network.graph import Network
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
+from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma, raised
 
 __all__ = ["Witness", "certainly_wrong", "distances_up", "nearest_witness"]
 
@@ -71,7 +71,7 @@ class Witness:
 def certainly_wrong(decision: Decision, z: Enclosure, y: Tensor) -> Tensor:
     """Where enclosed outputs z (B, K), all of them finite, certainly do not give the answers y (B,): bool (B,)."""
     error, gaps = decision.margin_errors(y, z.error), decision.margins(y, z.value)
-    wrong = (gaps + (error + 4 * UNIT_ROUNDOFF * gaps.abs()) * (1.0 + gamma(4)) < 0).any(1)
+    wrong = (gaps + raised(error + 4 * UNIT_ROUNDOFF * gaps.abs(), 4) < 0).any(1)
     return wrong & z.value.isfinite().all(1) & z.error.isfinite().all(1)
 
 

@@ -19,7 +19,7 @@ from calotte.network.affine import Dense
 from calotte.network.chain import Chain, RowSpace, chain_of, row_space
 from calotte.network.enclosure import Enclosure, evaluate, normal_errors
 from calotte.network.graph import Network, Relu
-from calotte.rounding import NORM_SLACK, gamma
+from calotte.rounding import NORM_SLACK, dot_error, gamma, norm_up, raised
 
 __all__ = ["Geometry"]
 
@@ -59,9 +59,9 @@ class Geometry:
         if self.noise_map.ndim == 1:
             norms = self.noise_map.abs()
         else:
-            norms = self.noise_map.norm(dim=1) * (1.0 + gamma(self.m + 4))
+            norms = norm_up(self.noise_map, 1)
             norms = torch.where((self.noise_map != 0).any(1), norms.clamp_min(NORM_SLACK), norms)
-        return Enclosure(norms, norms * gamma(self.network.d + 4))
+        return Enclosure(norms, dot_error(norms, self.network.d + 4))
 
     @cached_property
     def space(self) -> RowSpace:
@@ -72,8 +72,8 @@ class Geometry:
             spread = weight.abs() @ self.coordinates.value
             # ||S' e|| <= ||S|| ||e||: a diagonal S has its largest entry for norm, any S at most its Frobenius norm
             sizes = self.coordinates.value
-            size = sizes.max() if self.noise_map.ndim == 1 else sizes.norm() * (1.0 + gamma(self.network.d + 4))
-            errors = errors * size * (1.0 + gamma(4)) + spread * gamma(2 * self.network.d + 8)
+            size = sizes.max() if self.noise_map.ndim == 1 else norm_up(sizes, 0)
+            errors = raised(errors * size, 4) + dot_error(spread, 2 * self.network.d + 8)
             reached = ((weight != 0) & (sizes > 0)).any(1)  # spread may underflow
             errors = torch.where(reached, errors.clamp_min(NORM_SLACK), errors)
         return row_space(self.mapped(weight), errors)
@@ -156,13 +156,13 @@ class Geometry:
             )
             begin = end
         z, decision = inside[-1], network.decision
-        doubt = decision.margin_errors(predicted, (z.error + gamma(2) * z.value.abs())[:count])
+        doubt = decision.margin_errors(predicted, (z.error + dot_error(z.value.abs(), 2))[:count])
         row_errors = errors[-1].expand(len(x), -1)[:count]  # without ReLUs all inputs share their normals
         nearest[:, begin:], lower[:, begin:] = signed_distances(
             decision.margins(predicted, z.value[:count]),
-            doubt * (1.0 + gamma(8)),
+            raised(doubt, 8),
             output_norms,
-            decision.margin_errors(predicted, row_errors) * (1.0 + gamma(8)),
+            raised(decision.margin_errors(predicted, row_errors), 8),
             accuracy,
         )
         lower[predicted < 0] = -torch.inf  # no answer: nothing is known
