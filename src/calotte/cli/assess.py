@@ -130,13 +130,13 @@ def assess(
     from functools import partial
 
     from calotte.assess import Assessor
-    from calotte.assessment import Assessment
+    from calotte.assessment import Assessment, by_risk
     from calotte.campaign.cluster import on_ray
     from calotte.campaign.outcome import Job
     from calotte.campaign.workers import here, in_processes
     from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
     from calotte.cli.running import finish, open_store, results, run_through, tasks_of
-    from calotte.report.tables import assessment_table, by_risk
+    from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
     from calotte.sampling.sequential import least_samples
     from calotte.terminal import output as console_for
