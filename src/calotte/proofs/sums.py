@@ -1,0 +1,164 @@
+"""Sums of first-layer activations: bounds on E exp(-lambda F), F = c + b.u + sum_j g_j relu(z_j), rounded up.
+
+Under a Gaussian with deviation sigma, for slopes alpha_j in [0, 1] and a = b + sum_j g_j alpha_j a_j,
+
+    log E exp(-lambda F) <= -lambda (c + sum_j g_j alpha_j zeta_j) + lambda^2 sigma^2 ||a||^2 / 2
+                            + sum_j log E exp(-p_j lambda g_j e_j(z_j')) / p_j,
+
+e_j(z) = relu(z) - alpha_j z, z_j' being z_j with its mean zeta_j moved by -lambda sigma^2 a.a_j, and p verified
+exponents (`exponents`). Sphere and ball meet the Gaussian whose mean norm is theirs: `GaussianLaw`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotte.noise import Ball, Gaussian, Noise
+from calotte.proofs.exponents import Exponents, Group
+from calotte.proofs.first import FirstLayer
+from calotte.proofs.moments import log_moment
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
+from calotte.sphere import mean_norm
+
+__all__ = ["GaussianLaw", "Sums", "Tilt", "gaussian_law", "levels", "log_moments"]
+
+_FAR = 0.01  # a unit further than its hundredfold deviation from 0 is given a larger one: logarithms stay accurate
+_MEAN_ERROR = 1e-13  # relative, of `mean_norm`
+
+
+@dataclass(frozen=True)
+class GaussianLaw:
+    """A Gaussian g that stands in for the noise u: E exp(-lambda F(u)) <= E exp(-lambda F~(g)).
+
+    With t = ||g|| / eps independent of u = g / t and E t = 1, Jensen's inequality gives E_t exp(-lambda F~(t u)) >=
+    exp(-lambda E_t F~(t u)), so that F~ may be any function with E_t F~(t u) <= F(u). Where g_j <= 0 that is relu
+    itself, convex along rays; where g_j > 0 it is relu less |zeta_j| E (t - 1)^+.
+
+    Attributes:
+        low, high: bounds on its standard deviation.
+        lost: an upper bound on E (t - 1)^+; 0 where the noise is that Gaussian.
+    """
+
+    low: float
+    high: float
+    lost: float
+
+
+def gaussian_law(noise: Noise, size: float, m: int) -> GaussianLaw:
+    """The Gaussian for a noise of some size in R^m.
+
+    E ||g||^2 = sigma^2 m and (E ||g||)^2 >= sigma^2 (m - 1/2) (Watson, 1959), so that Var t <= 1 / (2 m - 1), and
+    E (t - 1)^+ = E |t - 1| / 2 is at most half of its root. A ball is the projection of a sphere of R^(m+2).
+    """
+    if isinstance(noise, Gaussian):
+        return GaussianLaw(size, size, 0.0)
+    dimension = m + 2 if isinstance(noise, Ball) else m
+    sigma = size / mean_norm(dimension)
+    lost = 0.5 / math.sqrt(2 * dimension - 1) * (1.0 + gamma(8))
+    return GaussianLaw(sigma * (1.0 - _MEAN_ERROR), sigma * (1.0 + _MEAN_ERROR), lost)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """R forms c + b.u + sum_j g_j relu(z_j) around one input.
+
+    Attributes:
+        first: the units; group: those that each form reads, None for all.
+        value, error: (n,) of all units at x, enclosed.
+        constant: (R,) c, rounded down.
+        weight: (R, n) g, exact.
+        linear: (R, k) b, within `linear_error` (R,) in the Euclidean norm; None for zero.
+    """
+
+    first: FirstLayer
+    value: Tensor
+    error: Tensor
+    constant: Tensor
+    weight: Tensor
+    linear: Tensor | None = None
+    linear_error: Tensor | None = None
+    group: Group | None = None
+
+    def of_units(self, values: Tensor) -> Tensor:
+        """Values (n,) of all units as they are met in the forms: (1, n) or (R, n)."""
+        return values[None] if self.group is None else values[self.group.index]
+
+    def products(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """As `FirstLayer.products`."""
+        if self.group is None:
+            return self.first.products(weights, self.linear)
+        inner = (self.group.gram @ weights[:, :, None])[:, :, 0]
+        return inner, (inner * weights).sum(1)
+
+
+@dataclass(frozen=True)
+class Tilt:
+    """What is proposed: slopes (R, n) in [0, 1] and rates (R,) > 0, not trusted, and exponents, verified."""
+
+    slope: Tensor
+    rate: Tensor
+    exponents: Exponents
+
+
+def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
+    """Upper bounds (R,) on log E exp(-rate F), and so on log P(F <= 0); inf where what is proposed is no good."""
+    if tilt.exponents.first is not sums.first or tilt.exponents.group is not sums.group:
+        return torch.full_like(sums.constant, torch.inf)
+    power = tilt.exponents.power.expand(sums.weight.shape)
+    first, g, slope, rate = sums.first, sums.weight, tilt.slope, tilt.rate[:, None]
+    n = g.shape[1]
+    centre, doubt = sums.of_units(sums.value), sums.of_units(sums.error)
+    longest, shortest = sums.of_units(first.longest), sums.of_units(first.shortest)
+    along = g * slope
+    weights = along * longest
+    inner, squared = sums.products(weights)
+    spread = weights.abs().sum(1) * (1.0 + gamma(n + 4))
+    if sums.linear is not None and sums.linear_error is not None:
+        spread = (spread + sums.linear.norm(dim=1) + sums.linear_error) * (1.0 + gamma(sums.linear.shape[1] + 8))
+        off = first.accuracy * spread + sums.linear_error * (1.0 + first.doubt) + NORM_SLACK
+    else:
+        off = first.accuracy * spread + NORM_SLACK
+    norm = (squared.clamp_min(0.0) + first.accuracy * spread * spread).sqrt() * (1.0 + gamma(8)) + off
+    met = along.abs() * (centre.abs() * gamma(n + 16) + doubt)
+    constant = sums.constant + (along * centre).sum(1) - met.sum(1) * (1.0 + gamma(n + 8))
+    constant = constant - gamma(8) * (sums.constant.abs() + constant.abs()) - VALUE_SLACK
+
+    moved = rate * law.high * law.high * longest
+    mean = centre - moved * inner
+    theta = -power * rate * g
+    rising = theta > 0
+    deviation = (law.high * longest * (1.0 + gamma(4))).expand(mean.shape)
+    most = torch.where(rising, torch.maximum(deviation, _FAR * mean.abs()), deviation).clamp_min(1e-100)
+    # theta is rounded too: the mean of e_j under the tilted law is below |mean| + deviation + |theta| deviation^2
+    half = doubt + moved * off[:, None] + (gamma(32) + 4.0 * _MEAN_ERROR) * (centre.abs() + moved * inner.abs())
+    half = half + gamma(16) * (mean.abs() + most + theta.abs() * most * most)
+    value = log_moment(theta, slope, mean, most)[0]
+    # a Lipschitz function of the mean; convex in z, so that deviations make it larger, where theta > 0; else
+    # log-concave, where n = (z - mean) / deviation has |E n| <= |theta| deviation and variance at most 1
+    value = value + theta.abs() * half * (1.0 + gamma(8))
+    wide = deviation - law.low * shortest * (1.0 - gamma(8))
+    value = torch.where(rising, value, value + theta.abs() * (1.0 + theta.abs() * deviation) * wide * (1.0 + gamma(8)))
+    value = value / power
+    value = value + gamma(4) * value.abs()
+    kink = rate * g * (centre.abs() + doubt) * law.lost * (1.0 + gamma(8))
+    below = torch.where(value.isnan(), 0.0, (value + kink) * torch.where(value + kink > 0, 1.0 + gamma(4), 1.0 - gamma(4)))
+    # e_j >= 0: where g_j > 0 its term may be left out
+    terms = torch.where(g > 0, below.clamp_max(0.0), torch.where(g < 0, value, 0.0))
+
+    sigma = rate[:, 0] * norm * law.high
+    linear = -rate[:, 0] * constant + 0.5 * sigma * sigma
+    size = (rate[:, 0] * constant).abs() + sigma * sigma + terms.abs().sum(1)
+    total = linear + terms.sum(1) + gamma(n + 32) * (size + 1.0)
+    sound = ((slope >= 0) & (slope <= 1) & power.isfinite()).all(1) & (rate[:, 0] > 0) & rate[:, 0].isfinite()
+    return torch.where(sound & ~total.isnan(), total, torch.inf)
+
+
+def levels(log_moment_: Tensor, rate: Tensor, log_each: Tensor) -> Tensor:
+    """Lower bounds (R,) on forms that fail with probability at most exp(log_each): P(F <= y) <= exp(rate y) E."""
+    level = (log_each - log_moment_) / rate
+    level = level - gamma(8) * ((log_each.abs() + log_moment_.abs()) / rate) - VALUE_SLACK
+    return torch.where(level.isnan(), -torch.inf, level)
