@@ -80,7 +80,7 @@ class FirstLayer:
         Args:
             weights: (R, n) w; linear: (R, k) b in the coordinates of u; None for zero.
         """
-        if self.gram is not None and linear is None:
+        if linear is None and self.gram is not None and self.units**2 <= 2 * self.rows.nnz:
             inner = weights @ self.gram
             return inner, (inner * weights).sum(1)
         total = torch.from_numpy(np.ascontiguousarray((self.rows.T @ weights.numpy().T).T))

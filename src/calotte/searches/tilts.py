@@ -18,7 +18,7 @@ __all__ = ["Tilts"]
 _STEPS = 4  # towards the best slopes
 _RATES = (0.75, 1.0, 1.3)  # times what is thought best: all are tried
 _SHARE, _CAP = 0.8, 2.0  # of the rate that a Gaussian form would want; times the rate at which e^-L is just reached
-_BUCKETS = 4.0  # exponents are found anew where the noise is larger by e^(1/4)
+_BUCKETS = 2.0  # exponents are found anew where the noise is larger by e^(1/2)
 
 
 @dataclass(frozen=True)
