@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mpmath
@@ -30,16 +30,22 @@ from calotte.settings import Settings
 MODULE = sys.modules["calotte.assess"]  # the package has a function of that name
 
 
-def mutant(log_p: float, only: int | None = None) -> ProvedRung:
+@dataclass(frozen=True)
+class Mutant(ProvedRung):
     """A rung that claims p <= exp(log_p) of every input, or of input `only`."""
 
-    def claim(problem: Problem, sizes: torch.Tensor) -> torch.Tensor:
-        logs = torch.full((len(problem.x),), log_p, dtype=torch.float64)
-        if only is not None:
-            logs[torch.tensor(problem.index) != only] = 0.0
+    log_p: float = 0.0
+    only: int | None = None
+
+    def log_bound(self, problem: Problem, sizes: torch.Tensor) -> torch.Tensor:
+        logs = torch.full((len(problem.x),), self.log_p, dtype=torch.float64)
+        if self.only is not None:
+            logs[torch.tensor(problem.index) != self.only] = 0.0
         return logs
 
-    return ProvedRung("concentration", "nothing", "nowhere", claim)
+
+def mutant(log_p: float, only: int | None = None) -> ProvedRung:
+    return Mutant("concentration", "nothing", "nowhere", log_p=log_p, only=only)
 
 
 def with_mutant(monkeypatch: pytest.MonkeyPatch, log_p: float, only: int | None = None) -> None:

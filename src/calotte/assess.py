@@ -20,6 +20,7 @@ from calotte.arguments import check_answer, check_index, check_kinds, check_labe
 from calotte.assessment import Assessment
 from calotte.bound import Bound, Rung
 from calotte.cells.geometry import Geometry
+from calotte.checks import names_of
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
@@ -64,11 +65,10 @@ def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]
     Raises:
         InvalidInput: a name that is none of them, or no name.
     """
-    if isinstance(names, str):
-        names = [names]
-    if names is None or list(names) == ["default"]:
+    names = names_of("rungs", "default" if names is None else names)
+    if names == ["default"]:
         return [rung for name, rung in known.items() if name not in _OPT_IN]
-    if list(names) == ["all"]:
+    if names == ["all"]:
         return list(known.values())
     for name in names:
         if name not in known:
@@ -85,11 +85,10 @@ def select_estimators(names: Sequence[str]) -> list[Estimator]:
     Raises:
         InvalidInput: a name that is none of them.
     """
-    if isinstance(names, str):
-        names = [names]
-    if list(names) in ([], ["none"]):
+    names = names_of("estimates", names)
+    if names in ([], ["none"]):
         return []
-    if list(names) == ["all"]:
+    if names == ["all"]:
         return list(ESTIMATORS.values())
     for name in names:
         if name not in ESTIMATORS:
@@ -217,6 +216,7 @@ class _Work:
             bounds=ordered,
             seed=own.settings.seed,
             model_sha256=own.network.sha256,
+            adversarial_distance=None if witness is None else witness.distance,
             witness=witness,
             estimates=estimates,
             decision=own.network.decision.rule,

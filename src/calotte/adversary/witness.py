@@ -7,12 +7,15 @@ so that the network, whose float64 outputs are enclosed, and the original model 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from calotte.deadline import Deadline
+from calotte.errors import InvalidInput
+from calotte.lines import Line, entries
 from calotte.network.decision import Decision
 from calotte.network.enclosure import Enclosure, outputs
 from calotte.network.footprint import pass_size
@@ -43,6 +46,26 @@ class Witness:
     distance: float
     answer: int
     original: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As an object of JSON, without loss."""
+        return {name: getattr(self, name) for name in ("distance", "answer", "original")} | {
+            "point": self.point.tolist()
+        }
+
+    @classmethod
+    def from_dict(cls, entry: Line) -> Self:
+        """What `to_dict` wrote.
+
+        Raises:
+            InvalidInput: it is no such entry.
+        """
+        found = entries(cls, entry)
+        try:
+            point = torch.tensor(found["point"], dtype=torch.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"point: expected a list of numbers ({error})") from None
+        return cls(**found | {"point": point})
 
 
 def certainly_wrong(decision: Decision, z: Enclosure, y: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from calotte.problem import Problem
 from calotte.proofs.event import Budget, margin_rows, relaxed_units
 from calotte.proofs.local import Local, consecutive
 from calotte.proofs.price import Chooser
-from calotte.proofs.support import support
+from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import gamma
 
@@ -29,7 +29,7 @@ def localise(problem: Problem, size: Tensor, height: float, t: float, chooser: C
         None where too many units are left, or the bounds overflow.
     """
     noise, network = problem.noise.resized(size.item()), problem.network
-    around = support(problem, size, t)
+    around = Support.of(problem, size, t)
     reach = torch.minimum(height * size * (1.0 + gamma(4)), around.radius)
     event = relaxed_units(problem, around, Budget(reach, size, chooser))
     relaxation, price = event.relaxation, event.log_price
