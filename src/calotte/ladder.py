@@ -14,6 +14,7 @@ from calotte.problem import Problem
 from calotte.proofs.union import cell_bound, theorem_bound
 from calotte.searches.branching import Branching
 from calotte.searches.concentration import Concentration
+from calotte.searches.moments import ExponentialMoments
 from calotte.searches.worst_case import WorstCase
 
 __all__ = ["PROVED_RUNGS", "CellUnion", "Theorem", "ladder_table"]
@@ -54,7 +55,8 @@ class CellUnion(ProvedRung):
 
 
 PROVED_RUNGS: dict[str, ProvedRung] = {
-    rung.name: rung for rung in (Theorem(), CellUnion(), WorstCase(), Concentration(), Branching())
+    rung.name: rung
+    for rung in (Theorem(), CellUnion(), WorstCase(), Concentration(), ExponentialMoments(), Branching())
 }
 
 

@@ -20,7 +20,6 @@ __all__ = [
     "log_ball_bound",
     "log_cap",
     "log_cap_angle",
-    "mean_norm",
 ]
 
 Rounding = Literal["nearest", "up", "down"]
@@ -154,15 +153,6 @@ def log_ball_bound(s: Value, d: int, *, rounding: Rounding = "nearest") -> Value
         return np.where(x == 0, 0.0, _directed(-0.5 * d * x * x, rounding))
 
     return _elementwise(bound, s, "s", "[0, 1)", 0.0, math.nextafter(1.0, 0.0))
-
-
-def mean_norm(d: int) -> float:
-    """E ||g|| for a standard normal g in R^d, 1 <= d <= MAX_DIMENSION: sqrt(2) Gamma((d+1)/2) / Gamma(d/2).
-
-    Within 1e-13 of it, relatively.
-    """
-    d = _checked(d, "nearest")
-    return math.sqrt(2 / math.pi) if d == 1 else math.exp(-_constants(d).log_tail) / math.sqrt(2 * math.pi)
 
 
 class _Constants(NamedTuple):

@@ -119,4 +119,5 @@ def positive(matrix: Tensor, off: Tensor | float) -> Tensor:
     shift = (torch.as_tensor(off, dtype=torch.float64) + 2.0 * gamma(n + 2) * trace) * (1.0 + gamma(8))
     shifted = matrix - shift[..., None, None] * torch.eye(n, dtype=torch.float64)
     factor, failed = torch.linalg.cholesky_ex(shifted)
-    return (failed == 0) & torch.isfinite(factor.flatten(-2).sum(-1))
+    sound: Tensor = (failed == 0) & torch.isfinite(factor.flatten(-2).sum(-1))
+    return sound

@@ -69,7 +69,7 @@ class FirstLayer:
     def accuracy(self) -> float:
         """What sums of inner products of directions are off, in the sum of the absolute values of coefficients.
 
-        Of a.a_j / longest_j, and of ||a||^2 / s, where a = sum_i w_i a_i / longest_i is as computed and s = sum_i |w_i|.
+        Of a.a_j / longest_j and of ||a||^2 / s, for a = sum_i w_i a_i / longest_i and s = sum_i |w_i|.
         """
         n, k = self.rows.shape
         return (4.0 * gamma(n + k + 64) + 4.0 * self.doubt) * (1.0 + 4.0 * self.doubt)
@@ -135,25 +135,18 @@ def affine_rows(geometry: Geometry, node: int, deadline: Deadline) -> tuple[spar
         if i in needed:
             needed.update(network.nodes[i].inputs)
     terms = sum(op.terms for i in needed if isinstance(op := network.nodes[i].op, Affine)) + 1
-    exact = geometry.noise_map is None and sum(
-        1 for i in needed if isinstance(op := network.nodes[i].op, Affine) and op.terms
-    ) <= 1
     size = math.prod(network.shape(node))
-    squares, reached = torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.bool)
+    squares = torch.zeros(size, dtype=torch.float64)
     found = []
     for block in moved_inputs(geometry, max(1, _BLOCK // max(size, network.d))):
         deadline.check("in the directions of the first layer")
-        columns = linear_part(network, node, needed, block, lambda op: op).flatten(1)
-        # one map alone multiplies by 1: the sums of absolute values are those of the entries
-        most = columns if exact else linear_part(network, node, needed, block.abs(), lambda op: op.absolute).flatten(1)
+        found.append(sparse.csr_matrix(linear_part(network, node, needed, block, lambda op: op).flatten(1).numpy()))
+        most = linear_part(network, node, needed, block.abs(), lambda op: op.absolute).flatten(1)
         squares += (most * most).sum(0)
-        if not exact:  # what is read may underflow
-            block = (block != 0).to(block.dtype)
-            most = linear_part(network, node, needed, block, lambda op: op.support).flatten(1)
-        reached |= (most != 0).any(0)
-        found.append(sparse.csr_matrix(columns.numpy()))
     rows = sparse.vstack(found, format="csc").T.tocsr()
     errors = squares.sqrt() * (gamma(2 * terms + 16) * (1.0 + gamma(geometry.m + 16)))
+    moved = (geometry.coordinates.value > 0).to(torch.float64)[None]
+    reached = linear_part(network, node, needed, moved, lambda op: op.support).flatten() > 0  # squares may underflow
     return rows, torch.where(reached, errors + NORM_SLACK, errors)
 
 

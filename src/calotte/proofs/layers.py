@@ -1,4 +1,4 @@
-"""Layers behind the first by exponential moments: bounds on their units and margins, first-layer units kept as they are.
+"""Layers behind the first by exponential moments: bounds on their units and margins, the first kept as it is.
 
 A unit behind the first layer is pulled back, through lines where it passes other ReLUs, to a sum of first-layer
 activations (`sums`), of which Chernoff's inequality bounds the tails. What is used of these bounds is priced as on
@@ -14,13 +14,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from calotte.cells.products import row_norms
 from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.event import margin_rows
 from calotte.proofs.exponents import group_of
 from calotte.proofs.first import FirstLayer
+from calotte.proofs.gaussian import GaussianLaw
 from calotte.proofs.price import Chooser, Offer
-from calotte.proofs.sums import GaussianLaw, Sums, Tilt, levels, log_moments
+from calotte.proofs.sums import Sums, Tilt, levels, log_moments
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import VALUE_SLACK, gamma
@@ -56,17 +58,19 @@ class Layers:
         kept = {i: torch.ones(network.shape(i), dtype=torch.bool) for i in first.relus}
         form = self.relaxation.forms(node, rows, kept)
         count = rows.shape[1]
-        empty = [torch.zeros(count, math.prod(network.shape(i)), dtype=torch.float64) for i in first.relus]
-        found = [form.activations[i][0] if i in form.activations else zero for i, zero in zip(first.relus, empty, strict=True)]
+        found = [torch.zeros(count, 0, dtype=torch.float64)]
+        for i in first.relus:
+            none = torch.zeros(1, count, math.prod(network.shape(i)), dtype=torch.float64)
+            found.append(form.activations.get(i, none)[0])
         constant = form.constant[0] - form.error[0]
         constant = constant - gamma(4) * (form.constant[0].abs() + form.error[0]) - VALUE_SLACK
-        weight, linear = torch.cat([torch.zeros(count, 0, dtype=torch.float64), *found], 1), form.normal[0]
-        if not linear.any():
-            return Sums(first, self.value, self.error, constant, weight)
-        if first.units and not first.plain:  # other coordinates than those of the first layer's rows
-            constant = torch.full_like(constant, -torch.inf)
-        off = form.normal_error[0] + form.accuracy * linear.norm(dim=1)
-        return Sums(first, self.value, self.error, constant, weight, linear, off * (1.0 + gamma(8)))
+        linear: Tensor | None = form.normal[0]
+        off = (form.normal_error[0] + form.accuracy * row_norms(form.normal[0])) * (1.0 + gamma(8))
+        if first.units and not first.plain and bool(form.normal.any()):
+            constant = torch.full_like(constant, -torch.inf)  # in other coordinates than the first layer's rows
+        if not form.normal.any():
+            linear = None
+        return Sums(first, self.value, self.error, constant, torch.cat(found, 1), linear, off)
 
     def range(self, sums: Sums) -> Tensor:
         """Lower bounds (R,) on forms over all noise that is considered."""
@@ -75,9 +79,7 @@ class Layers:
         g = sums.weight
         lowest = g.clamp_min(0.0) @ low + g.clamp_max(0.0) @ high
         doubt = gamma(g.shape[1] + 16) * (g.abs() @ (high + self.value.abs() + reach))
-        if sums.linear is not None and sums.linear_error is not None:
-            norm = sums.linear.norm(dim=1) * (1.0 + gamma(sums.linear.shape[1] + 8)) + sums.linear_error
-            doubt = doubt + self.around.radius * norm * (1.0 + gamma(8))
+        doubt = doubt + self.around.radius * sums.linear_norm * (1.0 + gamma(8))
         total = sums.constant + lowest - doubt
         total = total - gamma(8) * (sums.constant.abs() + lowest.abs() + doubt)
         return torch.where(total.isnan(), -torch.inf, total)
@@ -99,7 +101,7 @@ class Layers:
         if not torch.equal(group.index, index):
             return sums
         weight = sums.weight.gather(1, index)
-        return Sums(self.first, self.value, self.error, sums.constant, weight, group=group)
+        return Sums(self.first, self.value, self.error, sums.constant, weight, None, sums.linear_error, group)
 
     def relus_before(self, node: int) -> set[int]:
         """The ReLU nodes that a node depends on."""
@@ -179,8 +181,10 @@ def log_bound(
     relaxation = Relaxation(problem.geometry, problem.x, around.radius)
     at_x = [relaxation.at_x[network.nodes[i].inputs[0]] for i in first.relus]
     none = torch.zeros(0, dtype=torch.float64)
-    value, error = (torch.cat([none, *(t.flatten() for t in part)]) for part in (
-        [here.value for here in at_x], [here.error for here in at_x]))
+    value, error = (
+        torch.cat([none, *(t.flatten() for t in part)])
+        for part in ([here.value for here in at_x], [here.error for here in at_x])
+    )
     layers = Layers(problem, first, around, law, relaxation, value, error)
     prices = [torch.full((1,), around.log_missed, dtype=torch.float64)]
     for i in range(len(network.nodes)):

@@ -6,60 +6,26 @@ Under a Gaussian with deviation sigma, for slopes alpha_j in [0, 1] and a = b + 
                             + sum_j log E exp(-p_j lambda g_j e_j(z_j')) / p_j,
 
 e_j(z) = relu(z) - alpha_j z, z_j' being z_j with its mean zeta_j moved by -lambda sigma^2 a.a_j, and p verified
-exponents (`exponents`). Sphere and ball meet the Gaussian whose mean norm is theirs: `GaussianLaw`.
+exponents (`exponents`). A Gaussian stands in for sphere and ball (`gaussian`).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from calotte.noise import Ball, Gaussian, Noise
+from calotte.cells.products import row_norms
 from calotte.proofs.exponents import Exponents, Group
 from calotte.proofs.first import FirstLayer
+from calotte.proofs.gaussian import MEAN_ERROR, GaussianLaw
 from calotte.proofs.moments import log_moment
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
-from calotte.sphere import mean_norm
 
-__all__ = ["GaussianLaw", "Sums", "Tilt", "gaussian_law", "levels", "log_moments"]
+__all__ = ["Sums", "Tilt", "levels", "log_moments"]
 
 _FAR = 0.01  # a unit further than its hundredfold deviation from 0 is given a larger one: logarithms stay accurate
-_MEAN_ERROR = 1e-13  # relative, of `mean_norm`
-
-
-@dataclass(frozen=True)
-class GaussianLaw:
-    """A Gaussian g that stands in for the noise u: E exp(-lambda F(u)) <= E exp(-lambda F~(g)).
-
-    With t = ||g|| / eps independent of u = g / t and E t = 1, Jensen's inequality gives E_t exp(-lambda F~(t u)) >=
-    exp(-lambda E_t F~(t u)), so that F~ may be any function with E_t F~(t u) <= F(u). Where g_j <= 0 that is relu
-    itself, convex along rays; where g_j > 0 it is relu less |zeta_j| E (t - 1)^+.
-
-    Attributes:
-        low, high: bounds on its standard deviation.
-        lost: an upper bound on E (t - 1)^+; 0 where the noise is that Gaussian.
-    """
-
-    low: float
-    high: float
-    lost: float
-
-
-def gaussian_law(noise: Noise, size: float, m: int) -> GaussianLaw:
-    """The Gaussian for a noise of some size in R^m.
-
-    E ||g||^2 = sigma^2 m and (E ||g||)^2 >= sigma^2 (m - 1/2) (Watson, 1959), so that Var t <= 1 / (2 m - 1), and
-    E (t - 1)^+ = E |t - 1| / 2 is at most half of its root. A ball is the projection of a sphere of R^(m+2).
-    """
-    if isinstance(noise, Gaussian):
-        return GaussianLaw(size, size, 0.0)
-    dimension = m + 2 if isinstance(noise, Ball) else m
-    sigma = size / mean_norm(dimension)
-    lost = 0.5 / math.sqrt(2 * dimension - 1) * (1.0 + gamma(8))
-    return GaussianLaw(sigma * (1.0 - _MEAN_ERROR), sigma * (1.0 + _MEAN_ERROR), lost)
 
 
 @dataclass(frozen=True)
@@ -79,9 +45,16 @@ class Sums:
     error: Tensor
     constant: Tensor
     weight: Tensor
-    linear: Tensor | None = None
-    linear_error: Tensor | None = None
+    linear: Tensor | None
+    linear_error: Tensor
     group: Group | None = None
+
+    @property
+    def linear_norm(self) -> Tensor:
+        """Upper bounds (R,) on ||b||."""
+        if self.linear is None:
+            return self.linear_error
+        return (row_norms(self.linear) + self.linear_error) * (1.0 + gamma(self.linear.shape[1] + 8))
 
     def of_units(self, values: Tensor) -> Tensor:
         """Values (n,) of all units as they are met in the forms: (1, n) or (R, n)."""
@@ -117,11 +90,8 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
     weights = along * longest
     inner, squared = sums.products(weights)
     spread = weights.abs().sum(1) * (1.0 + gamma(n + 4))
-    if sums.linear is not None and sums.linear_error is not None:
-        spread = (spread + sums.linear.norm(dim=1) + sums.linear_error) * (1.0 + gamma(sums.linear.shape[1] + 8))
-        off = first.accuracy * spread + sums.linear_error * (1.0 + first.doubt) + NORM_SLACK
-    else:
-        off = first.accuracy * spread + NORM_SLACK
+    spread = (spread + sums.linear_norm) * (1.0 + gamma(4))
+    off = first.accuracy * spread + sums.linear_error * (1.0 + first.doubt) + NORM_SLACK
     norm = (squared.clamp_min(0.0) + first.accuracy * spread * spread).sqrt() * (1.0 + gamma(8)) + off
     met = along.abs() * (centre.abs() * gamma(n + 16) + doubt)
     constant = sums.constant + (along * centre).sum(1) - met.sum(1) * (1.0 + gamma(n + 8))
@@ -134,20 +104,20 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
     deviation = (law.high * longest * (1.0 + gamma(4))).expand(mean.shape)
     most = torch.where(rising, torch.maximum(deviation, _FAR * mean.abs()), deviation).clamp_min(1e-100)
     # theta is rounded too: the mean of e_j under the tilted law is below |mean| + deviation + |theta| deviation^2
-    half = doubt + moved * off[:, None] + (gamma(32) + 4.0 * _MEAN_ERROR) * (centre.abs() + moved * inner.abs())
+    half = doubt + moved * off[:, None] + (gamma(32) + 8.0 * MEAN_ERROR) * (centre.abs() + moved * inner.abs())
     half = half + gamma(16) * (mean.abs() + most + theta.abs() * most * most)
     value = log_moment(theta, slope, mean, most)[0]
     # a Lipschitz function of the mean; convex in z, so that deviations make it larger, where theta > 0; else
     # log-concave, where n = (z - mean) / deviation has |E n| <= |theta| deviation and variance at most 1
     value = value + theta.abs() * half * (1.0 + gamma(8))
-    wide = deviation - law.low * shortest * (1.0 - gamma(8))
-    value = torch.where(rising, value, value + theta.abs() * (1.0 + theta.abs() * deviation) * wide * (1.0 + gamma(8)))
+    wide = (deviation - law.low * shortest * (1.0 - gamma(8))) * (1.0 + gamma(8))
+    value = torch.where(rising, value, value + theta.abs() * (1.0 + theta.abs() * deviation) * wide)
     value = value / power
     value = value + gamma(4) * value.abs()
     kink = rate * g * (centre.abs() + doubt) * law.lost * (1.0 + gamma(8))
-    below = torch.where(value.isnan(), 0.0, (value + kink) * torch.where(value + kink > 0, 1.0 + gamma(4), 1.0 - gamma(4)))
     # e_j >= 0: where g_j > 0 its term may be left out
-    terms = torch.where(g > 0, below.clamp_max(0.0), torch.where(g < 0, value, 0.0))
+    below = torch.where(value.isnan(), 0.0, (value + kink + gamma(4) * (value.abs() + kink)).clamp_max(0.0))
+    terms = torch.where(g > 0, below, torch.where(g < 0, value, 0.0))
 
     sigma = rate[:, 0] * norm * law.high
     linear = -rate[:, 0] * constant + 0.5 * sigma * sigma

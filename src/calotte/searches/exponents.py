@@ -19,6 +19,8 @@ _ROOM = 1e-4  # above the least multiple that will do, as computed
 
 def exponents(first: FirstLayer, importance: Tensor) -> Exponents | None:
     """Exponents with about the least sum of importance_j p_j, importance (n,); None where none were verified."""
+    if not first.units:
+        return verified(first, importance)
     power = least(lambda v: first.products(v[0].t(), None)[0].t()[None], importance[None])[0]
     root = power.rsqrt().numpy()
 
@@ -63,4 +65,5 @@ def least(product: Callable[[Tensor], Tensor], importance: Tensor) -> Tensor:
     v = torch.randn(count, n, _RANK, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for _ in range(_STEPS):
         v = product(length * v / v.norm(dim=2, keepdim=True).clamp_min(1e-300))
-    return (v.norm(dim=2) / length[:, :, 0]).clamp_min(1e-12)
+    power: Tensor = (v.norm(dim=2) / length[:, :, 0]).clamp_min(1e-12)
+    return power

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from calotte.problem import Problem
 from calotte.proofs.exponents import Exponents
-from calotte.proofs.sums import GaussianLaw, Sums, Tilt
+from calotte.proofs.gaussian import GaussianLaw
+from calotte.proofs.sums import Sums, Tilt
 from calotte.searches.exponents import exponents, exponents_each
 
 __all__ = ["Tilts"]
@@ -33,6 +34,7 @@ class Tilts:
     wanted: float
 
     def __call__(self, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
+        self.problem.deadline.check("in the search for slopes")
         centre, deviation = sums.of_units(sums.value), law.high * sums.of_units(sums.first.longest)
         deviation = deviation.clamp_min(1e-150)
         slope = torch.special.ndtr(centre / deviation).expand(sums.weight.shape)
