@@ -33,7 +33,7 @@ from zoo import (
     tensor,
 )
 
-from calotte import ladder, noise, sphere
+from calotte import noise, sphere
 from calotte.assess import RUNGS, assess
 from calotte.bound import Bound, ProvedRung
 from calotte.cells.distances import Distances
@@ -44,7 +44,7 @@ from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, _Bounded
 from calotte.problem import Problem
-from calotte.proofs import evaluate, event
+from calotte.proofs import evaluate, event, prove
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.boxes import Boxes
 from calotte.proofs.evaluate import Units
@@ -492,12 +492,12 @@ def without_outputs(network: Network, found: Distances) -> Tensor:
 
 
 def one_unit_less(patch: pytest.MonkeyPatch) -> None:
-    right = ladder.theorem_bound
+    right = prove.theorem_bound
 
     def wrong(law: Noise, heights: Tensor, m: int, units: int) -> Tensor:
         return right(law, heights, m, units - 1) if units > 1 else torch.full_like(heights, -math.inf)
 
-    patch.setattr(ladder, "theorem_bound", wrong)
+    patch.setattr(prove, "theorem_bound", wrong)
 
 
 def twice_the_exponent(patch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from calotte.cells.cell import Cell
     from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
     from calotte.frame import to_frame
+    from calotte.ladder import propose
     from calotte.models.onnx import from_onnx, load
     from calotte.models.sklearn import from_sklearn
     from calotte.models.torch import from_torch
     from calotte.network import Network, clipped, random_network
     from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
     from calotte.plan import Plan, largest_noise, plan
+    from calotte.proofs.proof import Proof
+    from calotte.proofs.prove import prove
     from calotte.settings import Settings
     from calotte.shallow import ShallowHeaviside
 
@@ -38,6 +41,7 @@ __all__ = [
     "InvalidModel",
     "Network",
     "Plan",
+    "Proof",
     "Settings",
     "ShallowHeaviside",
     "SourceMismatch",
@@ -55,6 +59,8 @@ __all__ = [
     "make_noise",
     "noise_map",
     "plan",
+    "propose",
+    "prove",
     "random_network",
     "to_frame",
 ]
@@ -66,12 +72,15 @@ _HOMES = {
     "cells.cell": ("Cell",),
     "errors": ("CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"),
     "frame": ("to_frame",),
+    "ladder": ("propose",),
     "models.onnx": ("from_onnx", "load"),
     "models.sklearn": ("from_sklearn",),
     "models.torch": ("from_torch",),
     "network": ("Network", "clipped", "random_network"),
     "noise": ("Ball", "Gaussian", "Sphere", "make_noise", "noise_map"),
     "plan": ("Plan", "largest_noise", "plan"),
+    "proofs.proof": ("Proof",),
+    "proofs.prove": ("prove",),
     "settings": ("Settings",),
     "shallow": ("ShallowHeaviside",),
 }

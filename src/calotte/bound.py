@@ -14,6 +14,7 @@ from calotte.deadline import OutOfTime
 from calotte.lines import Line, check_line, entries, log_of
 from calotte.printing import probability_text
 from calotte.problem import Problem
+from calotte.proofs.proof import Proof
 
 __all__ = ["Bound", "Decided", "Guarantee", "ProvedRung", "Rung"]
 
@@ -150,6 +151,16 @@ class ProvedRung(Rung):
         Raises:
             OutOfTime: the problem's deadline passed before anything was found.
         """
+
+    def propose(self, problem: Problem) -> Proof | None:
+        """The Proof of the bound for a problem of one input: `prove` makes the same bits of it.
+
+        None where the rung cannot write down yet what it does.
+
+        Raises:
+            OutOfTime: as `log_bound`.
+        """
+        return None
 
     def refuses(self, problem: Problem) -> str | None:
         """Why the rung does not apply, or None."""

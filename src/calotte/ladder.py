@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from calotte.bound import ProvedRung
-from calotte.noise import quotient_down
+from calotte.cells.geometry import Geometry
+from calotte.errors import InvalidInput
+from calotte.network.graph import Network
+from calotte.noise import Noise
 from calotte.problem import Problem
-from calotte.proofs.union import cell_bound, theorem_bound
+from calotte.proofs.proof import OverCell, Proof
+from calotte.proofs.prove import over_cell
 from calotte.searches.branching import Branching
 from calotte.searches.concentration import Concentration
 from calotte.searches.moments import ExponentialMoments
 from calotte.searches.worst_case import WorstCase
+from calotte.settings import Settings
 
-__all__ = ["PROVED_RUNGS", "CellUnion", "Theorem", "ladder_table"]
+__all__ = ["PROVED_RUNGS", "CellUnion", "Theorem", "ladder_table", "propose"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,10 @@ class Theorem(ProvedRung):
     source: str = "Kůrková, arXiv:2602.18674, Theorem 4.2"
 
     def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        heights = quotient_down(problem.distances.rho, sizes)
-        return theorem_bound(problem.noise, heights, problem.m, problem.network.units)
+        return over_cell(problem, sizes, exact=False)
+
+    def propose(self, problem: Problem) -> Proof:
+        return OverCell(exact=False)
 
 
 @dataclass(frozen=True)
@@ -47,17 +54,49 @@ class CellUnion(ProvedRung):
     source: str = "Theorem 4.1 with exact caps in place of Ball's bound (3)"
 
     def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        logs = cell_bound(problem.noise, quotient_down(problem.distances.lower, sizes[:, None]), problem.m)
-        if problem.m == 1 and problem.noise.kind != "gaussian":
-            return logs
-        # never above rung `theorem` in real arithmetic: rounding must not turn that round
-        return torch.minimum(logs, Theorem().log_bound(problem, sizes))
+        return over_cell(problem, sizes, exact=True)
+
+    def propose(self, problem: Problem) -> Proof:
+        return OverCell(exact=True)
 
 
 PROVED_RUNGS: dict[str, ProvedRung] = {
     rung.name: rung
     for rung in (Theorem(), CellUnion(), WorstCase(), Concentration(), ExponentialMoments(), Branching())
 }
+
+
+def propose(
+    network: Network,
+    x: ArrayLike | Tensor,
+    noise: Noise,
+    rung: str = "concentration",
+    settings: Settings | None = None,
+) -> Proof:
+    """The decisions behind what a proved rung says of one input: `calotte.prove` makes the same bound of them.
+
+    Args:
+        network: the network; x: one input, (d,) or of the network's input shape.
+        noise: the noise; rung: its name; settings: budgets.
+
+    Raises:
+        InvalidInput: no such rung, it does not apply or its proofs cannot be written down yet, or several inputs.
+        OutOfTime: the time limit passed before anything was found.
+    """
+    if rung not in PROVED_RUNGS:
+        raise InvalidInput(f"rung '{rung}': choose from {', '.join(PROVED_RUNGS)}")
+    rows = network.inputs(x)
+    if len(rows) != 1:
+        raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
+    settings = settings or Settings()
+    problem = Problem(Geometry(network, noise.map, settings.memory_limit), rows, [0], noise, settings)
+    reason = PROVED_RUNGS[rung].refuses(problem)
+    if reason is not None:
+        raise InvalidInput(f"rung '{rung}': {reason}")
+    proof = PROVED_RUNGS[rung].propose(problem)
+    if proof is None:
+        raise InvalidInput(f"rung '{rung}': its proofs cannot be written down yet")
+    return proof
 
 
 def ladder_table() -> str:

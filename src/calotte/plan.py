@@ -31,7 +31,7 @@ from calotte.rounding import down
 from calotte.settings import Settings, check_delta
 from calotte.theorems import log_target
 
-__all__ = ["Plan", "largest_noise", "plan", "plan_each"]
+__all__ = ["Plan", "Planner", "largest_noise", "plan", "plan_each"]
 
 _STEPS = {True: 50, False: 12}  # of bisection of log eps, for rungs that are monotone in eps and others
 # where a rung takes the inputs one by one, the search is on the logarithm of eps
@@ -100,11 +100,9 @@ def plan_each(
     watch: Watch | None = None,
 ) -> Iterator[Plan]:
     """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
-    settings = settings or Settings()
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
-    check_kinds(network, noise, settings)
-    planner = _Planner(network, noise, check_delta(delta), select_rungs(rungs, PROVED_RUNGS), settings, run)
+    planner = Planner(network, noise, delta, rungs=rungs, settings=settings, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -122,25 +120,37 @@ class Reported:
     sigma: float | None
 
 
-class _Planner:
-    """What turns one input into a Plan."""
+class Planner:
+    """A network, a noise, a probability, rungs and effort: what turns one input into a Plan.
+
+    Args:
+        network, noise, delta, rungs, settings: as for `plan`.
+        run: of the lines, sha256 of what describes the whole run.
+
+    Raises:
+        InvalidInput: anything that does not make sense.
+    """
 
     def __init__(
         self,
         network: Network,
         noise: Noise,
         delta: float,
-        rungs: list[ProvedRung],
-        settings: Settings,
-        run: str | None,
+        *,
+        rungs: Sequence[str] | None = None,
+        settings: Settings | None = None,
+        run: str | None = None,
     ) -> None:
-        self.network, self.noise, self.delta, self.rungs = network, noise, delta, rungs
+        settings = settings or Settings()
+        check_kinds(network, noise, settings)
+        self.network, self.noise, self.delta = network, noise, check_delta(delta)
+        self.rungs = select_rungs(rungs, PROVED_RUNGS)
         self.settings, self.run = settings, run
         self.m = noise.dimension(network.d)
         self.mapped = Geometry(network, noise.map, settings.memory_limit)
         self.plain = self.mapped if noise.map is None else Geometry(network, None, settings.memory_limit)
 
-    def plan(self, x: Tensor, index: int, label: int | None, watch: Watch | None) -> Plan:
+    def plan(self, x: Tensor, index: int, label: int | None = None, watch: Watch | None = None) -> Plan:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
         network, noise = self.network, self.noise
         deadline = Deadline.after(self.settings.time_limit)

@@ -16,7 +16,7 @@ from calotte.cli.cell import cell
 from calotte.cli.paper import paper
 from calotte.cli.plan import plan
 from calotte.cli.theory import theory
-from calotte.errors import CalotteError, CannotWrite, Contradiction, Interrupted
+from calotte.errors import CalotteError, CannotWrite, Failed, Interrupted
 from calotte.printing import plain
 
 __all__ = ["app", "main"]
@@ -67,8 +67,8 @@ def main() -> None:
         fail(str(error), 2)
     except CalotteError as error:
         fail(str(error), 2)
-    except Contradiction as error:
-        fail(f"contradiction, a defect of calotte: {error}", 1)
+    except Failed as error:
+        fail(str(error), error.status)
     except typer.TyperException as error:
         fail(f"{error.format_message()} (see calotte --help)", 2)
     except Interrupted as stop:

@@ -29,5 +29,6 @@ class Support:
         Inequalities, Theorem 5.6).
         """
         if math.isinf(problem.noise.radius):
-            return Support(sizes * (math.sqrt(problem.m) + t) * (1.0 + gamma(8)), -0.5 * t * t)
+            # never zero: where the logarithm overflows, a huge negative number is an upper bound
+            return Support(sizes * (math.sqrt(problem.m) + t) * (1.0 + gamma(8)), max(-0.5 * t * t, -1e300))
         return Support(sizes, -math.inf)

@@ -24,10 +24,10 @@ from torch import Tensor
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
 from calotte.problem import Problem
-from calotte.proofs.event import Budget, paid_for, relaxed_margins
+from calotte.proofs.event import OnGoodEvent, on_good_event
 from calotte.proofs.price import Chooser
-from calotte.proofs.support import Support
-from calotte.rounding import gamma
+from calotte.proofs.proof import Proof
+from calotte.searches.proposal import Proposal
 from calotte.searches.thrift import Thrift
 from calotte.searches.worst_case import MOST_UNITS, WorstCase
 
@@ -58,54 +58,52 @@ class Concentration(ProvedRung):
     room: float = 0.5
 
     def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        """The smallest bounds over the budgets tried; one that is wanted of the problem says what it may cost."""
-        key = (self, problem.target, problem.enough, *sizes.tolist())
-        return problem.once(key, lambda: self._log_bound(problem, sizes))
+        return self.proposal(problem, sizes).log_bound
 
-    def _log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+    def propose(self, problem: Problem) -> Proof:
+        return self.proposal(problem, problem.sizes).proofs[0]
+
+    def proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
+        """The Proofs with the smallest bounds over the budgets tried; one that is wanted says what it may cost."""
+        key = (self, problem.target, problem.enough, *sizes.tolist())
+        return problem.once(key, lambda: self._proposal(problem, sizes))
+
+    def _proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
         if not math.isinf(problem.target):
             return self._aimed(problem, sizes)
-        best = self.worst_case.log_bound(problem, sizes)
-        low = torch.full_like(best, math.log(0.5))  # of log(-log budget)
-        high = torch.full_like(best, math.log(0.5 * self.tail**2))
+        best = self.worst_case.proposal(problem, sizes)
+        low = torch.full_like(best.log_bound, math.log(0.5))  # of log(-log budget)
+        high = torch.full_like(low, math.log(0.5 * self.tail**2))
         for _ in range(self.steps):
-            if problem.deadline.passed or (best <= problem.enough).all():
+            if problem.deadline.passed or (best.log_bound <= problem.enough).all():
                 break
             middle = (low + high) / 2
             try:
-                found, price, margins = self._on_event(problem, sizes, -middle.exp(), self.tail)
+                found, event = self._on_event(problem, sizes, -middle.exp(), self.tail)
             except OutOfTime:
                 break
-            best, wanting = torch.minimum(best, found), margins > price
+            best, wanting = best.better(found), event.log_margins > event.log_price
             low, high = torch.where(wanting, low, middle), torch.where(wanting, middle, high)
         return best
 
-    def _aimed(self, problem: Problem, sizes: Tensor) -> Tensor:
+    def _aimed(self, problem: Problem, sizes: Tensor) -> Proposal:
         """The same in one pass where that takes log p to the target."""
         target = problem.target
-        t = math.sqrt(2.0 * (self.room - target))
+        tail = math.sqrt(2.0 * (self.room - target))
         log_budget = torch.full((len(problem.x),), target, dtype=torch.float64)  # if all half-spaces were used
-        best, price, _ = self._on_event(problem, sizes, log_budget, t)
-        if (best > target).any():
-            unused = torch.where(price.isfinite(), target - price, 0.0)
-            better, *_ = self._on_event(problem, sizes, (log_budget + unused - self.room).clamp_max(0.0), t)
-            best = torch.minimum(torch.minimum(best, better), self.worst_case.log_bound(problem, sizes))
+        best, event = self._on_event(problem, sizes, log_budget, tail)
+        if (best.log_bound > target).any():
+            unused = torch.where(event.log_price.isfinite(), target - event.log_price, 0.0)
+            log_budget = (log_budget + unused - self.room).clamp_max(0.0)
+            best = best.better(self._on_event(problem, sizes, log_budget, tail)[0])
+            best = best.better(self.worst_case.proposal(problem, sizes))
         return best
 
     def _on_event(
-        self, problem: Problem, sizes: Tensor, log_budget: Tensor, t: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The bound (B,) with a good event that fails with probability exp(log_budget) (B,) at most.
-
-        Returns:
-            also what the good event costs, and what the margins do: the two parts of the bound.
-        """
-        noise, m = problem.noise, problem.m
-        around = Support.of(problem, sizes, t)
+        self, problem: Problem, sizes: Tensor, log_budget: Tensor, tail: float
+    ) -> tuple[Proposal, OnGoodEvent]:
+        """Bounds with a good event that fails with probability exp(log_budget) (B,) at most."""
         log_each = log_budget - math.log(max(1, 2 * problem.network.hidden_units))
-        s = noise.standard_quantile(log_each, m, rounding="up")
-        reach = torch.minimum(s * sizes * (1.0 + gamma(4)), around.radius)
-        margins, event = relaxed_margins(problem, around, Budget(reach, sizes, self.chooser))
-        price = event.log_price
-        missed = torch.full_like(price, around.log_missed)
-        return paid_for(problem, margins, sizes, [price, missed]), price, paid_for(problem, margins, sizes, [])
+        heights = problem.noise.standard_quantile(log_each, problem.m, rounding="up").clamp_min(0.0)
+        found = on_good_event(problem, sizes, tail, heights, self.chooser)
+        return Proposal.on_event(tail, heights, found), found

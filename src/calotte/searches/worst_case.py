@@ -10,8 +10,9 @@ from torch import Tensor
 
 from calotte.bound import ProvedRung
 from calotte.problem import Problem
-from calotte.proofs.event import paid_for, relaxed_margins
-from calotte.proofs.support import Support
+from calotte.proofs.event import on_good_event
+from calotte.proofs.proof import Proof
+from calotte.searches.proposal import Proposal
 
 __all__ = ["MOST_UNITS", "WorstCase"]
 
@@ -37,12 +38,19 @@ class WorstCase(ProvedRung):
     tails: tuple[float, ...] = (6.0, 12.0)
 
     def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        return problem.once((self, *sizes.tolist()), lambda: self._log_bound(problem, sizes))
+        return self.proposal(problem, sizes).log_bound
 
-    def _log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        best = torch.zeros(len(problem.x), dtype=torch.float64)
-        for t in self.tails if math.isinf(problem.noise.radius) else (0.0,):
-            around = Support.of(problem, sizes, t)
-            margins, _ = relaxed_margins(problem, around)
-            best = torch.minimum(best, paid_for(problem, margins, sizes, [torch.full_like(best, around.log_missed)]))
+    def propose(self, problem: Problem) -> Proof:
+        return self.proposal(problem, problem.sizes).proofs[0]
+
+    def proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
+        """The Proofs with the smallest bounds, for noise of these sizes (B,)."""
+        return problem.once((self, *sizes.tolist()), lambda: self._proposal(problem, sizes))
+
+    def _proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
+        best, heights = None, torch.full_like(sizes, torch.inf)
+        for tail in self.tails if math.isinf(problem.noise.radius) else self.tails[:1]:
+            found = Proposal.on_event(tail, heights, on_good_event(problem, sizes, tail, heights, None))
+            best = found if best is None else best.better(found)
+        assert best is not None
         return best
