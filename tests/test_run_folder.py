@@ -25,9 +25,7 @@ import torch
 from shell import called, forked, limited, run, same, save_model, stored
 
 import calotte
-from calotte.noise import Sphere
 from calotte.report.files import write_whole
-from calotte.report.reading import read_assessment, read_plan
 
 ASSESS = "assess net.onnx in.npz --eps 0.2 --rungs theorem,cell,sampling --samples 300"
 
@@ -292,15 +290,3 @@ def test_json_goes_to_standard_output_beside_a_bar_on_a_terminal(here: Path) -> 
     assert [json.loads(line)["index"] for line in out.splitlines()] == list(range(7))
     assert b"7/7" in seen or b"6/7" in seen, "a bar was drawn"
     assert b'"index"' not in seen
-
-
-def test_lines_are_read_back_as_they_were(here: Path) -> None:
-    network, x = calotte.load(here / "net.onnx"), np.load(here / "in.npz")["x"]
-    settings = calotte.Settings(samples=200)
-    for eps in (1e-3, 0.3):
-        for one in calotte.assess(network, x, Sphere(eps), estimates=["splitting", "alore"], settings=settings):
-            read = read_assessment(json.loads(json.dumps(one.to_dict())), one.witness)
-            assert read.to_dict() == one.to_dict()
-            assert [bound.certain for bound in read.bounds] == [bound.certain for bound in one.bounds]
-    for plan in calotte.plan(network, x[:2], Sphere(1.0), 1e-3, rungs=["theorem", "cell"]):
-        assert read_plan(json.loads(json.dumps(plan.to_dict()))) == plan

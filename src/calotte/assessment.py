@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from calotte.printing import lower_text
 from calotte.result import Result
 from calotte.sampling.estimate import Estimate
 
-__all__ = ["Assessment"]
+__all__ = ["Assessment", "by_risk"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,3 +93,14 @@ class Assessment(Result):
             found[name] = tuple(kind.from_dict(entry) for entry in found.get(name, []))
         kept = found.get("witness")
         return cls(**found | {"witness": witness if kept is None else Witness.from_dict(kept)})
+
+
+def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
+    """Riskiest first: by the best proved bound, then what sampling says, then the certified radius."""
+
+    def key(one: Assessment) -> tuple[float, float, float]:
+        sampled = max((b.log_misclassification for b in one.bounds if b.guarantee == "confidence"), default=0.0)
+        proved = one.best.log_misclassification if one.best else 0.0
+        return -proved, -sampled, float("inf") if one.certified_radius is None else one.certified_radius
+
+    return sorted(assessments, key=key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
 from calotte.lines import Line, entries
 from calotte.models.opened import as_network, split_batch
+from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.problem import Problem
@@ -41,6 +43,7 @@ _STEEPNESS = 20.0  # of log p over log eps, until two bounds tell
 _TELLING = 2.5  # how far above the target a bound tells where it is reached
 _CLOSE, _MOST_BETWEEN = 0.015, 12  # where it stops: distance of the ends, evaluations between them
 _MOST_BACK, _BACK = 12, 0.002  # steps back where `assess`, not told what to aim at, proves less; the first of them
+_SEARCHING = 0.8  # of the time that is left: the rest is for proving again what the search has found
 _LARGEST = 1e300
 
 
@@ -92,6 +95,7 @@ def plan_each(
     noise: Noise,
     delta: float,
     *,
+    event: OutputEvent | str = "change",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -102,7 +106,7 @@ def plan_each(
     """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
-    planner = Planner(network, noise, delta, rungs=rungs, settings=settings, run=run)
+    planner = Planner(network, noise, delta, event=event, rungs=rungs, settings=settings, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -124,7 +128,7 @@ class Planner:
     """A network, a noise, a probability, rungs and effort: what turns one input into a Plan.
 
     Args:
-        network, noise, delta, rungs, settings: as for `plan`.
+        network, noise, delta, event, rungs, settings: as for `plan`.
         run: of the lines, sha256 of what describes the whole run.
 
     Raises:
@@ -137,6 +141,7 @@ class Planner:
         noise: Noise,
         delta: float,
         *,
+        event: OutputEvent | str = "change",
         rungs: Sequence[str] | None = None,
         settings: Settings | None = None,
         run: str | None = None,
@@ -144,7 +149,7 @@ class Planner:
         settings = settings or Settings()
         check_kinds(network, noise, settings)
         self.network, self.noise, self.delta = network, noise, check_delta(delta)
-        self.rungs = select_rungs(rungs, PROVED_RUNGS)
+        self.event, self.rungs = as_event(event, network), select_rungs(rungs, PROVED_RUNGS)
         self.settings, self.run = settings, run
         self.m = noise.dimension(network.d)
         self.mapped = Geometry(network, noise.map, settings.memory_limit)
@@ -154,7 +159,7 @@ class Planner:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
         network, noise = self.network, self.noise
         deadline = Deadline.after(self.settings.time_limit)
-        problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline)
+        problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline, event=self.event)
         check_answer(problem.predicted, index)
         found: dict[str, Reported] = {}
         skipped: dict[str, str] = {}
@@ -167,13 +172,13 @@ class Planner:
             if reason is None:
                 try:
                     reached = max((one.size for one in found.values()), default=0.0)
-                    found[rung.name] = self._largest(rung, problem.within(part), reached)
+                    found[rung.name], cut = self._largest(rung, problem.within(part), reached)
+                    if cut:
+                        cut_short[rung.name] = f"time limit of {deadline.limit:g} s reached"
                 except OutOfTime as late:
                     reason = str(late)
             if reason is not None:
                 skipped[rung.name] = reason
-            elif part.passed:
-                cut_short[rung.name] = f"time limit of {deadline.limit:g} s reached"
         clipping, distance = network.clipping, self._distance(problem, deadline)
         lower = problem.known.get("distances")
         certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all())
@@ -184,7 +189,7 @@ class Planner:
             noise=noise.kind,
             delta=self.delta,
             input_dimension=network.d,
-            units=network.units,
+            units=problem.units,
             distance=distance,
             largest_eps={name: one.eps for name, one in found.items()},
             largest_sigma={name: one.sigma for name, one in found.items()},
@@ -193,6 +198,7 @@ class Planner:
             model_sha256=network.sha256,
             skipped=skipped,
             cut_short=cut_short,
+            event=self.event.name,
             decision=network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
             map_sha256=None if noise.map is None else sha256(noise.map),
@@ -205,19 +211,24 @@ class Planner:
         if "distances" not in problem.known:
             return None
         if self.plain is not self.mapped:
-            problem = Problem(self.plain, problem.x, problem.index, self.noise, self.settings, deadline=deadline)
+            problem = problem.seen_by(self.plain, deadline)
         try:
             rho = problem.distances.rho.item()
         except OutOfTime:
             return None
         return None if math.isinf(rho) else rho
 
-    def _largest(self, rung: ProvedRung, problem: Problem, start: float) -> Reported:
-        """The largest size found at which the rung proves p <= delta, as `assess` will at the numbers reported."""
+    def _largest(self, rung: ProvedRung, problem: Problem, start: float) -> tuple[Reported, bool]:
+        """The largest size found at which the rung proves p <= delta, as `assess` will at the numbers reported.
+
+        And whether the time ended the search for a larger one.
+        """
         target = log_target(self.delta)
-        size = _largest_size(rung, problem.aimed(target, target), start, affordable(problem.geometry))
+        searched = problem.aimed(target, target).within(problem.deadline.part(_SEARCHING))
+        size = _largest_size(rung, searched, start, affordable(problem.geometry))
+        cut = searched.deadline.passed
         if math.isinf(size):
-            return Reported(size, None, None)
+            return Reported(size, None, None), False
         plainly = problem.aimed(-math.inf, target)
         for i in range(_MOST_BACK):
             if size == 0.0:
@@ -225,9 +236,9 @@ class Planner:
             found = self._reported(size)
             above = rung.log_bound(plainly, torch.tensor([found.size], dtype=torch.float64)).item() - target
             if above <= 0:
-                return found
+                return found, cut
             size *= math.exp(-max(_BACK * 2.0**i, min(above / _STEEPNESS, 1.0)))
-        return Reported(0.0, 0.0, 0.0)
+        return Reported(0.0, 0.0, 0.0), cut
 
     def _reported(self, size: float) -> Reported:
         """A size as eps and sigma, rounded down, and the size that `make_noise` makes of that eps."""
@@ -244,6 +255,7 @@ def plan(
     noise: Noise,
     delta: float,
     *,
+    event: OutputEvent | str = "change",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -254,7 +266,8 @@ def plan(
     Args:
         network, inputs, labels, index, settings: as for `assess`.
         noise: its kind and map; its size is ignored.
-        delta: misclassification probability allowed, 0 < delta < 1.
+        delta: probability of the event allowed, 0 < delta < 1.
+        event: as for `assess`.
         rungs: names of proved rungs; None for all.
 
     Returns:
@@ -263,7 +276,8 @@ def plan(
     Raises:
         InvalidInput: anything that does not make sense, before anything is computed.
     """
-    return list(plan_each(network, inputs, noise, delta, labels=labels, index=index, rungs=rungs, settings=settings))
+    options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
+    return list(plan_each(network, inputs, noise, delta, **options))
 
 
 def largest_noise(
@@ -313,7 +327,8 @@ def _largest_size(rung: ProvedRung, problem: Problem, start: float, measured: bo
     """
     rho = math.nan
     if rung.monotone or measured:
-        rho = problem.distances.rho.item()
+        with contextlib.nullcontext() if rung.monotone else contextlib.suppress(OutOfTime):
+            rho = problem.distances.rho.item()
     if rho == math.inf:
         return rho
 

@@ -52,11 +52,11 @@ class Layers:
     value: Tensor
     error: Tensor
 
-    def sums(self, node: int, rows: Tensor) -> Sums:
-        """Forms below rows . (values of node), rows (1, R, *shape), as sums of first-layer activations."""
+    def sums(self, node: int, rows: Tensor, constants: Tensor | None = None) -> Sums:
+        """Sums of first-layer activations below rows . (values of node) + constants, (1, R, *shape) and (1, R)."""
         network, first = self.problem.network, self.first
         kept = {i: torch.ones(network.shape(i), dtype=torch.bool) for i in first.relus}
-        form = self.relaxation.forms(node, rows, kept)
+        form = self.relaxation.forms(node, rows, kept, constants)
         count = rows.shape[1]
         found = [torch.zeros(count, 0, dtype=torch.float64)]
         for i in first.relus:
@@ -70,7 +70,8 @@ class Layers:
             constant = torch.full_like(constant, -torch.inf)  # in other coordinates than the first layer's rows
         if not form.normal.any():
             linear = None
-        return Sums(first, self.value, self.error, constant, torch.cat(found, 1), linear, off)
+        direct = self.relus_before(node) <= set(first.relus)
+        return Sums(first, self.value, self.error, constant, torch.cat(found, 1), linear, off, direct=direct)
 
     def range(self, sums: Sums) -> Tensor:
         """Lower bounds (R,) on forms over all noise that is considered."""
@@ -90,9 +91,8 @@ class Layers:
         For nodes that no other ReLUs stand before: what they read is the same for all inputs.
         """
         widest = int((sums.weight != 0).sum(1).max())
-        apart = sums.linear is not None or any(i not in self.first.relus for i in self.relus_before(node))
         few = 0 < widest < min(self.first.units, _WIDEST) and len(sums.weight) * float(widest) ** 2 <= _MOST
-        if apart or not few:
+        if sums.linear is not None or not sums.direct or not few:
             return sums
         index = (sums.weight != 0).to(torch.int8).topk(widest, dim=1).indices.sort(1).values
         group = self.problem.geometry.once(
@@ -194,9 +194,8 @@ def log_bound(
             layers.bound_first(i)
         elif i in network.relus:
             prices.append(layers.bound_units(i, propose, chooser, log_each))
-    node, rows = margin_rows(problem)
-    sums = layers.sums(node, rows)
+    sums = layers.sums(*margin_rows(problem))
     certain = layers.range(sums) > 0
     terms = torch.where(certain, -torch.inf, layers.best(sums, propose, None)[1])
     price = log_sum_up(torch.cat(prices))
-    return log_sum_up(torch.cat([terms, price[None]])), price
+    return log_sum_up(torch.cat([problem.margins.cases.kept_logs(terms), price[None]])), price

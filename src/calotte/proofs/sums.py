@@ -38,6 +38,7 @@ class Sums:
         constant: (R,) c, rounded down.
         weight: (R, n) g, exact.
         linear: (R, k) b, within `linear_error` (R,) in the Euclidean norm; None for zero.
+        direct: whether g are the network's own weights, no line of another ReLU in between.
     """
 
     first: FirstLayer
@@ -48,6 +49,7 @@ class Sums:
     linear: Tensor | None
     linear_error: Tensor
     group: Group | None = None
+    direct: bool = True
 
     @property
     def linear_norm(self) -> Tensor:

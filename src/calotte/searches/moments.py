@@ -79,10 +79,10 @@ class ExponentialMoments(ProvedRung):
         first = geometry.once("first layer", lambda: first_layer(geometry, problem.deadline))
         if first is None:
             return 0.0
-        goals = (problem.target,) if math.isfinite(problem.target) else self.goals
-        if math.isfinite(problem.enough):
-            goals = tuple(sorted({*(goal for goal in goals if goal > problem.enough), problem.enough}, reverse=True))
-        for goal in goals:
+        goals = [problem.target] if math.isfinite(problem.target) else list(self.goals)
+        last = math.isfinite(problem.target)
+        while goals and not best <= problem.enough:
+            goal = goals.pop(0)
             try:
                 for found in self._aimed_at(problem, first, size, goal):
                     best = min(best, found)
@@ -92,8 +92,8 @@ class ExponentialMoments(ProvedRung):
                 if math.isinf(best):
                     raise
                 break
-            if not best <= goal:
-                break
+            if not best <= goal:  # once more, between what was found and what was missed
+                goals, last = [] if last else [(min(best, 0.0) + goal) / 2], True
         return min(best, 0.0)
 
     def _aimed_at(self, problem: Problem, first: FirstLayer, size: Tensor, goal: float) -> Iterator[float]:

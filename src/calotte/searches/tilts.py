@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,53 +16,69 @@ from calotte.searches.exponents import exponents, exponents_each
 
 __all__ = ["Tilts"]
 
-_STEPS = 4  # towards the best slopes
-_RATES = (0.75, 1.0, 1.3)  # times what is thought best: all are tried
-_SHARE, _CAP = 0.8, 2.0  # of the rate that a Gaussian form would want; times the rate at which e^-L is just reached
-_BUCKETS = 2.0  # exponents are found anew where the noise is larger by e^(1/2)
-
 
 @dataclass(frozen=True)
 class Tilts:
-    """A proposer for one input.
+    """A proposer for one evaluation of one input: what it says depends on nothing that was asked in another.
 
     Attributes:
-        problem: whose exponents are kept from call to call; wanted: the logarithm of the bound aimed at.
+        problem: for which exponents are kept, found anew where the noise is larger by e^(1/buckets).
+        wanted: the logarithm of the bound aimed at.
+        steps: towards the best slopes; rates: times what is thought best, all are tried.
+        share: of the rate that a Gaussian form would want; cap: times the rate at which the bound wanted is reached.
+        seen: sums of squares of the weights by which layers read the first one, unit by unit, as far as they are met.
     """
 
     problem: Problem
     wanted: float
+    steps: int = 4
+    rates: tuple[float, ...] = (0.75, 1.0, 1.3)
+    share: float = 0.8
+    cap: float = 2.0
+    buckets: float = 2.0
+    seen: list[Tensor] = field(default_factory=list)
 
     def __call__(self, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
         self.problem.deadline.check("in the search for slopes")
         centre, deviation = sums.of_units(sums.value), law.high * sums.of_units(sums.first.longest)
         deviation = deviation.clamp_min(1e-150)
         slope = torch.special.ndtr(centre / deviation).expand(sums.weight.shape)
-        power = self._exponents(sums, law, slope)
+        power = self._exponents(sums, law)
         if power is None:
             return []
 
         def rate(form: Guess) -> Tensor:
             if log_each is not None:
                 return math.sqrt(-2.0 * log_each) / form.variance.sqrt()
-            cap = -_CAP * self.wanted / form.mean.clamp_min(1e-290)
-            return torch.minimum(_SHARE * form.mean.clamp_min(0.0) / form.variance, cap).clamp_min(1e-290)
+            cap = -self.cap * self.wanted / form.mean.clamp_min(1e-290)
+            return torch.minimum(self.share * form.mean.clamp_min(0.0) / form.variance, cap).clamp_min(1e-290)
 
         form = guess(sums, law, slope, power.power)
-        for _ in range(_STEPS):
+        for _ in range(self.steps):
             form = guess(sums, law, towards(sums, law, form, rate(form), power.power), power.power)
-        return [Tilt(form.slope, factor * rate(form), power) for factor in _RATES]
+        return [Tilt(form.slope, factor * rate(form), power) for factor in self.rates]
 
-    def _exponents(self, sums: Sums, law: GaussianLaw, slope: Tensor) -> Exponents | None:
+    def _exponents(self, sums: Sums, law: GaussianLaw) -> Exponents | None:
         """Exponents that suit the forms; of groups they are found once for a network, else for about this noise."""
-        longest = sums.of_units(sums.first.longest)
-        if sums.group is not None:
-            group = sums.group
-            weight = (sums.weight * longest) ** 2
-            return self.problem.geometry.once(("exponents", group), lambda: exponents_each(sums.first, group, weight))
-        spread = bends(sums.value[None], law.high * longest, slope)[1] * sums.weight**2
-        share = (spread / spread.sum(1, keepdim=True).clamp_min(1e-290)).mean(0)
-        key = ("exponents", len(sums.weight), round(_BUCKETS * math.log(law.high)))
+        group, squares = sums.group, sums.weight**2
+        if group is not None:
+            self.seen.append(
+                torch.zeros(sums.first.units).double().index_add(0, group.index.flatten(), squares.flatten())
+            )
+            longest = sums.of_units(sums.first.longest)
+            return self.problem.geometry.once(
+                ("exponents", group), lambda: exponents_each(sums.first, group, squares * longest**2)
+            )
+        bucket = round(self.buckets * math.log(law.high))
+        deviation = math.exp(bucket / self.buckets) * sums.first.longest
+        spread = bends(sums.value, deviation, torch.special.ndtr(sums.value / deviation.clamp_min(1e-150)))[1]
+        if sums.direct:
+            self.seen.append(squares.sum(0))
+            spread = squares * spread
+            share = (spread / spread.sum(1, keepdim=True).clamp_min(1e-290)).mean(0)
+        else:  # lines differ with what is aimed at: what the layers before them read is taken
+            share = torch.stack(self.seen).sum(0) * spread if self.seen else spread
+        key = ("exponents", sums.direct, len(sums.weight) if sums.direct else 0, bucket)
         return self.problem.once(key, lambda: exponents(sums.first, share))
 
 
