@@ -25,6 +25,9 @@ from calotte.sampling.estimate import Event
 __all__ = ["SHORT", "assessment_table", "cell_table", "plan_table"]
 
 SHORT = {
+    "answer": "ans.",
+    "theorem": "theor.",
+    "moments": "momen.",
     "relaxation": "relax.",
     "concentration": "conc.",
     "branching": "branch.",
