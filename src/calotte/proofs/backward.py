@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -22,15 +22,34 @@ from torch import Tensor
 from calotte.cells.geometry import Geometry
 from calotte.cells.products import row_norms
 from calotte.network.affine import Affine, Dense
-from calotte.network.enclosure import Enclosure, evaluate, magnitude_pass
+from calotte.network.enclosure import Enclosure, evaluate
 from calotte.network.graph import Relu
 from calotte.proofs.dense import Layer, Lines, lines_of, through
 from calotte.proofs.forms import Form, LinearBounds
+from calotte.proofs.reach import Reach
+from calotte.proofs.windows import Rows, Whole, Windows, unit_rows
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
+_ROWS = 256  # rows that are pulled back together
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
 
 __all__ = ["Relaxation", "relaxed_lines"]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Rows that were pulled back, for one input.
+
+    Attributes:
+        rows: of the values of the node where that ends.
+        constant, error: (S, N) and a bound on the error of the whole.
+        activations: ReLU node -> (S, N, number kept) coefficients, exact.
+    """
+
+    rows: Rows
+    constant: Tensor
+    error: Tensor
+    activations: dict[int, Tensor]
 
 
 class Relaxation:
@@ -49,12 +68,10 @@ class Relaxation:
         self.inflation = 1.0 + 4.0 * gamma(widest + 16)  # sums of bounds on errors are rounded too
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
-        self.magnitude: dict[int, Tensor] = {}
-        self.products: dict[int, Tensor] = {}
         sizes = geometry.coordinates.value
         moved = (radius[:, None] * sizes * (1.0 + gamma(4))).clamp_min(VALUE_SLACK)  # the product may underflow
-        first = (x.abs() + torch.where(sizes == 0, 0.0, moved)) * (1.0 + gamma(4))
-        self.magnitude[0] = first.reshape(-1, *self.network.input_shape)
+        around = (t.reshape(-1, *self.network.input_shape) for t in (x, torch.where(sizes == 0, 0.0, moved)))
+        self.reach = Reach(self.network, *around, intervals=not self.plain)
 
     @cached_property
     def at_x(self) -> dict[int, Enclosure]:
@@ -69,17 +86,6 @@ class Relaxation:
         here = self.at_x[self.stop if self.stop in self.at_x else -1]
         return Enclosure(here.value.flatten(1), here.error.flatten(1))
 
-    def bound_magnitude(self, i: int) -> None:
-        """Bound |values| of node i, from those of the nodes that it reads."""
-        node = self.network.nodes[i]
-        if isinstance(node.op, Affine):
-            product = magnitude_pass(node.op, VALUE_SLACK, *(self.magnitude[j] for j in node.inputs))
-            self.products[i] = product
-            offset = 0.0 if node.op.offset is None else node.op.offset.abs()
-            self.magnitude[i] = (product + offset) * (1.0 + gamma(4))
-        elif isinstance(node.op, Relu):
-            self.magnitude[i] = self.magnitude[node.inputs[0]]
-
     def settle(self, relu: int, lower: Tensor, upper: Tensor, reach_lower: Tensor, reach_upper: Tensor) -> None:
         """Fix the lines of a ReLU node.
 
@@ -87,17 +93,16 @@ class Relaxation:
             relu: the node; lower, upper: (B, *shape) bounds on its pre-activations that may be used.
             reach_lower, reach_upper: bounds for all noise considered; they only limit magnitudes.
         """
-        feeder = self.network.nodes[relu].inputs[0]
-        largest = torch.minimum(self.magnitude[feeder], torch.maximum(reach_lower.abs(), reach_upper.abs()))
-        self.magnitude[feeder] = largest
-        lower, upper = torch.maximum(lower, -largest), torch.minimum(upper, largest)
-        self.lines[relu] = relaxed_lines(lower, upper)
+        largest = torch.maximum(reach_lower.abs(), reach_upper.abs())
+        lower, upper = self.reach.settle(relu, lower, upper, largest)
+        self.lines[relu] = below, above, intercept = relaxed_lines(lower, upper)
         self.intervals[relu] = (lower, upper)
-        self.magnitude[relu] = torch.minimum(largest, upper.clamp_min(0.0))
+        feeder, n = self.network.nodes[relu].inputs[0], math.prod(self.network.shape(relu))
+        self.reach.doubts[relu] = intercept * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
 
     def bounds(self, node: int, rows: Tensor) -> LinearBounds:
         """Linear functions below rows . (values of node), rows (B, R, *shape of node)."""
-        return self._enclosed(self._form(node, rows, {}))
+        return self._enclosed(self.forms(node, rows, {}))
 
     def never_negative(self, node: int, rows: Tensor) -> Tensor:
         """Where rows . (values of node) is a sum of terms that are all >= 0 for certain: bool (B, R).
@@ -121,30 +126,37 @@ class Relaxation:
 
     def unit_bounds(self, node: int, block: slice) -> LinearBounds:
         """`bounds` on units of a node, and on their negatives after them: what is one-hot is not multiplied."""
-        begin, step, batch = None, self.network.nodes[node], len(self.x)
-        signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat_interleave(block.stop - block.start)
         if node in self.first:
-            return self._first(node, block, signs)
-        if isinstance(step.op, Dense) and step.op.output_shape == step.op.weight.shape[:1]:
-            rows = signs[:, None] * step.op.weight[block].repeat(2, 1)
-            offset = step.op.offset
-            begin = (signs * (0.0 if offset is None else offset[block].repeat(2))).expand(batch, -1)
-            node = step.inputs[0]
-        else:
-            hot = torch.zeros(block.stop - block.start, math.prod(self.network.shape(node)), dtype=torch.float64)
-            hot[:, block].fill_diagonal_(1.0)
-            rows = torch.cat([hot, -hot])
-        rows = rows.reshape(1, -1, *self.network.shape(node)).expand(batch, -1, *self.network.shape(node))
-        return self._enclosed(self._form(node, rows, {}, begin, mirrored=True))
+            return self._first(node, block)
+        if not self.plain:
+            return self._units(node, block)
+        (below,), op, signs = self.network.nodes[node].inputs, self.network.nodes[node].op, both_signs(block)
+        assert isinstance(op, Dense)
+        rows = signs[:, None] * op.weight[block].repeat(2, 1)
+        constant = (signs * (0.0 if op.offset is None else op.offset[block].repeat(2))).expand(len(self.x), -1)
+        return self._enclosed(self._dense_form(below, rows.expand(len(self.x), -1, -1), {}, constant, mirrored=True))
 
-    def _first(self, node: int, block: slice, signs: Tensor) -> LinearBounds:
+    def _units(self, node: int, block: slice) -> LinearBounds:
+        """Units and their negatives; of those that keep their sign by intervals alone these are all that is said."""
+        low, high = (t.flatten(1)[:, block] for t in self.reach.between[node])
+        constant = torch.stack([low, -high], 1)
+        norm, doubt, accuracy = torch.zeros_like(constant), torch.zeros_like(constant), 0.0
+        for b, loose in enumerate(~((low >= 0) | (high <= 0))):
+            for some in loose.nonzero()[:, 0].split(_ROWS):
+                pulled = self._pull_back(b, *unit_rows(self.network, node, some + block.start), {}, mirrored=True)
+                found = self._enclosed(self._at_noise(b, pulled, whole=False))
+                constant[b][:, some], norm[b][:, some], doubt[b][:, some] = found.constant, found.norm, found.norm_error
+                accuracy = found.accuracy
+        return LinearBounds(constant.flatten(1), norm.flatten(1), doubt.flatten(1), accuracy)
+
+    def _first(self, node: int, block: slice) -> LinearBounds:
         """Units of the first layer, and their negatives, as they are."""
         norms, errors, accuracy = self.first[node]
         here = self.at_x[node]
         value, error = (t.flatten(1)[:, block].repeat(1, 2) for t in (here.value, here.error))
         norm, doubt = (t[block].repeat(2).expand(value.shape) for t in (norms, errors))
         doubt = doubt * self.inflation + NORM_SLACK
-        return self._rounded(signs * value, (error + VALUE_SLACK) * self.inflation, norm, doubt, accuracy)
+        return self._rounded(both_signs(block) * value, (error + VALUE_SLACK) * self.inflation, norm, doubt, accuracy)
 
     @cached_property
     def first(self) -> dict[int, tuple[Tensor, Tensor, float]]:
@@ -175,21 +187,16 @@ class Relaxation:
             kept: ReLU node -> bool (*shape): the units whose activations stay in the form. All others on the way
                 must be stable.
         """
-        return self._form(node, rows, kept)
-
-    def _form(
-        self,
-        node: int,
-        rows: Tensor,
-        kept: Mapping[int, Tensor],
-        constant: Tensor | None = None,
-        mirrored: bool = False,
-    ) -> Form:
-        """rows . (values of node) + constant; `mirrored`: the second half of the rows is minus the first."""
         if self.plain and node > self.stop:
-            return self._dense_form(node, rows, kept, constant, mirrored)
-        coefficients, constant, error, activations = self._pull_back(node, rows, kept, constant)
-        return replace(self._at_noise(coefficients, constant, error), activations=activations)
+            return self._dense_form(node, rows, kept, torch.zeros(rows.shape[:2]).double(), mirrored=False)
+        constant = torch.zeros(1, rows.shape[1], dtype=torch.float64)
+        each = [
+            self._at_noise(b, self._pull_back(b, node, Whole(own[None]), constant, kept, mirrored=False), whole=True)
+            for b, own in enumerate(rows)
+        ]
+        parts = (torch.cat([getattr(f, name) for f in each]) for name in ("constant", "error", "normal", "normal_error"))
+        activations = {i: torch.cat([form.activations[i] for form in each]) for i in each[0].activations}
+        return Form(*parts, each[0].accuracy, activations)
 
     @cached_property
     def plain(self) -> bool:
@@ -200,12 +207,11 @@ class Relaxation:
         return self.stop > 0 and all(single) and all(len(self.network.shape(i)) == 1 for i in nodes)
 
     def _dense_form(
-        self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constant: Tensor | None, mirrored: bool
+        self, node: int, rows: Tensor, kept: Mapping[int, Tensor], c: Tensor, mirrored: bool
     ) -> Form:
-        """`_form` for a plain chain."""
+        """Rows . (values of node) + c (B, R) for a plain chain; `mirrored`: half of the rows are minus the others."""
         batch, count = len(self.x), rows.shape[1]
         here = list(rows)
-        c = torch.zeros(batch, count, dtype=torch.float64) if constant is None else constant
         error = torch.full((batch, count), VALUE_SLACK, dtype=torch.float64)
         activations: dict[int, Tensor] = {}
         while True:
@@ -213,10 +219,9 @@ class Relaxation:
             if isinstance(op, Relu):
                 feeder = self.network.nodes[node].inputs[0]
                 below, above, intercept = self.lines[node]
-                bent = intercept * gamma(below.shape[1] + 4) + self.magnitude[feeder] * gamma(4)
                 if node in kept:
                     activations[node] = torch.stack([h[:, kept[node]] for h in here])
-                every = zip(below, above, intercept, bent, strict=True)
+                every = zip(below, above, intercept, self.reach.doubts[node], strict=True)
                 lines = [lines_of(*line, kept.get(node)) for line in every]
             else:
                 lines = [Lines.none(self.network.shape(node)[0])] * batch
@@ -228,13 +233,13 @@ class Relaxation:
             here, mirrored = [step.rows for step in steps], False
             before, c = c + bend, c + bend + moved
             error = error + doubts[:, :, 0] + gamma(4) * (before.abs() + c.abs())
-            lost = VALUE_SLACK * self.magnitude[feeder].sum(1, keepdim=True)
+            lost = VALUE_SLACK * self.reach.magnitude[feeder].sum(1, keepdim=True)
             if feeder == self.stop:
                 error = (error + lost) * self.inflation
                 normal_error = doubts[:, :, 1] * self.inflation + NORM_SLACK
                 return Form(c, error, torch.stack(here), normal_error, self.accuracy, activations)
             node = self.network.nodes[feeder].inputs[0]
-            lost = lost + VALUE_SLACK * self.magnitude[node].sum(1, keepdim=True)
+            lost = lost + VALUE_SLACK * self.reach.magnitude[node].sum(1, keepdim=True)
             error = (error + lost) * self.inflation
 
     def _layers(self, feeder: int) -> list[Layer]:
@@ -248,9 +253,8 @@ class Relaxation:
             ]
         op = self.network.nodes[feeder].op
         assert isinstance(op, Dense)
-        doubts = self.products[feeder] * gamma(op.adjoint_terms + op.terms + 2)
+        doubts = self.reach.doubts[feeder]
         offset = torch.zeros(len(op.weight), dtype=torch.float64) if op.offset is None else op.offset
-        doubts = doubts + gamma(len(op.weight) + 4) * offset.abs()
         return [Layer(op.weight, offset, doubt[:, None]) for doubt in doubts]
 
     @cached_property
@@ -267,69 +271,81 @@ class Relaxation:
         return gamma(space.rows.shape[1] + 4) + space.stretch
 
     def _pull_back(
-        self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constant: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, dict[int, Tensor]]:
-        """Coefficients of the node `stop`, the constant, its error, and coefficients of kept activations."""
-        batch, count = rows.shape[:2]
-        cotangents = {node: rows}
-        activations: dict[int, Tensor] = {}
-        constant = torch.zeros(batch, count, dtype=torch.float64) if constant is None else constant
-        error = torch.full((batch, count), VALUE_SLACK, dtype=torch.float64)
-        for i in range(node, self.stop, -1):
-            if i not in cotangents:
+        self, b: int, node: int, rows: Rows, constant: Tensor, kept: Mapping[int, Tensor], mirrored: bool
+    ) -> Pulled:
+        """Rows . (values of node) + constant (S, N), for one input, in terms of the values of the node `stop`.
+
+        Args:
+            b: the input.
+            kept: as for `forms`.
+            mirrored: whether to add a second side, minus the first.
+        """
+        magnitude, doubts = self.reach.magnitude, self.reach.doubts
+        cotangents, activations = {node: rows}, {}
+        error = torch.full_like(constant, VALUE_SLACK)
+        for i in range(node, self.stop - 1, -1):
+            step = self.network.nodes[i]
+            if mirrored and (i == self.stop or isinstance(step.op, Relu)):  # till then one side says it all
+                cotangents = {j: rows.with_entries(both(rows.entries)) for j, rows in cotangents.items()}
+                constant, error, mirrored = both(constant), torch.cat([error, error]), False
+            if i == self.stop or i not in cotangents:
                 continue
-            here, step = cotangents.pop(i), self.network.nodes[i]
+            here = cotangents.pop(i)
             if isinstance(step.op, Relu):
                 if i in kept:
-                    activations[i] = here[:, :, kept[i]]
-                    here = torch.where(kept[i], 0.0, here)
-                below_slope, above_slope, intercept = (t[:, None] for t in self.lines[i])
-                negative = here.clamp_max(0.0)
-                below: tuple[Tensor, ...] = (torch.addcmul(negative * above_slope, here.clamp_min(0.0), below_slope),)
-                constant = constant + dot(negative, intercept[:, 0])
-                n = math.prod(self.network.shape(i))
-                size = intercept[:, 0] * gamma(n + 4) + self.magnitude[step.inputs[0]] * gamma(4)
-                error = error + dot(here.abs(), size)
+                    entries = here.whole().entries
+                    activations[i] = entries[:, :, kept[i]]
+                    here = Whole(torch.where(kept[i], 0.0, entries))
+                below, above, intercept, doubt = here.at(torch.stack([*(t[b] for t in self.lines[i]), doubts[i][b]]))
+                negative = here.entries.clamp_max(0.0)
+                constant = constant + here.sums(negative, intercept)
+                error = error + here.sums(here.entries.abs(), doubt)
+                bent = torch.addcmul(negative * above, here.entries.clamp_min(0.0), below)
+                parts: tuple[Rows, ...] = (here.with_entries(bent),)
             else:
                 op = step.op
                 assert isinstance(op, Affine)
-                flat = op.adjoint(here.flatten(0, 1))
-                below = tuple(t.reshape(batch, count, *t.shape[1:]) for t in flat)
-                size = self.products[i] * gamma(op.adjoint_terms + op.terms + 2)
-                if op.offset is not None:
-                    n = math.prod(op.output_shape)
-                    offset = op.offset.expand(op.output_shape)
-                    constant = constant + dot(here, offset.expand(batch, *op.output_shape))
-                    size = size + gamma(n + 4) * offset.abs()
-                error = error + dot(here.abs(), size)
-            for j, cotangent in zip(step.inputs, below, strict=True):
+                here = here.inside()
+                doubt, *offset = here.at(torch.stack([doubts[i][b], *offsets(op)]))
+                error = error + here.sums(here.entries.abs(), doubt)
+                if offset:
+                    constant = constant + here.sums(here.entries, offset[0])
+                parts = here.through(op)
+            for j, part in zip(step.inputs, parts, strict=True):
                 if j in cotangents:
-                    cotangent = cotangents[j] + cotangent
-                    error = error + gamma(2) * dot(cotangent.abs(), self.magnitude[j])
-                cotangents[j] = cotangent
-            error = error + VALUE_SLACK * sum(self.magnitude[j].flatten(1).sum(1)[:, None] for j in step.inputs)
+                    part = cotangents[j].plus(part)
+                    error = error + gamma(2) * part.sums(part.entries.abs(), part.at(magnitude[j][b][None])[0])
+                cotangents[j] = part
+            error = error + VALUE_SLACK * sum(magnitude[j][b].sum() for j in step.inputs)
             error = (error + gamma(4) * constant.abs()) * self.inflation
         if self.stop not in cotangents:
-            cotangents[self.stop] = torch.zeros(batch, count, *self.network.shape(self.stop), dtype=torch.float64)
-        return cotangents[self.stop].flatten(2), constant, error, activations
+            shape = (*constant.shape, *self.network.shape(self.stop))
+            cotangents[self.stop] = Whole(torch.zeros(shape, dtype=torch.float64))
+        return Pulled(cotangents[self.stop].inside(), constant, error, activations)
 
-    def _at_noise(self, rows: Tensor, constant: Tensor, error: Tensor) -> Form:
-        """From coefficients (B, R, n) of the node `stop` to functions of the noise."""
-        value, doubt = self.start.value[:, :, None], self.start.error[:, :, None]
-        n = rows.shape[2]
-        magnitude = rows.abs()
-        c = constant + (rows @ value).squeeze(2)
-        error = error + (magnitude @ (doubt + gamma(n + 4) * value.abs())).squeeze(2)
-        error = (error + gamma(4) * (constant.abs() + c.abs())) * self.inflation
-        flat = rows.flatten(0, 1)
-        if self.stop:
-            normals, each, accuracy = flat @ self.geometry.space.rows, self.row_errors, self.accuracy
+    def _at_noise(self, b: int, pulled: Pulled, whole: bool) -> Form:
+        """From coefficients of the node `stop` to functions of the noise."""
+        shape, n = self.network.shape(self.stop), self.start.value.shape[1]
+        value, doubt = (t[b].reshape(shape) for t in (self.start.value, self.start.error))
+        rows, before, noise_map = pulled.rows, pulled.constant, self.geometry.noise_map
+        if whole or self.stop or (noise_map is not None and noise_map.ndim == 2):
+            rows = rows.whole()
+        each = self.row_errors if self.stop else self.geometry.coordinates.error
+        met, off, norms = rows.at(torch.stack([value, doubt + gamma(n + 4) * value.abs(), each.reshape(shape)]))
+        sizes = rows.entries.abs()
+        constant = before + rows.sums(rows.entries, met)
+        error = pulled.error + rows.sums(sizes, off)
+        error = (error + gamma(4) * (before.abs() + constant.abs())) * self.inflation
+        normal_error = rows.sums(sizes, norms) * self.inflation + NORM_SLACK
+        accuracy = self.accuracy if self.stop else gamma(n + self.geometry.m + 4)
+        normals = rows.entries
+        if isinstance(rows, Windows):  # their entries in another order: the norm is the same
+            normals = normals if noise_map is None else normals * rows.at(noise_map.reshape(1, *shape))[0]
         else:
-            normals = self.geometry.mapped(flat)
-            each = self.geometry.coordinates.error
-            accuracy = gamma(n + self.geometry.m + 4)
-        errors = (flat.abs() @ each) * self.inflation + NORM_SLACK
-        return Form(c, error, normals.reshape(*c.shape, -1), errors.reshape(c.shape), accuracy, {})
+            flat = normals.flatten(2).flatten(0, 1)
+            normals = flat @ self.geometry.space.rows if self.stop else self.geometry.mapped(flat)
+        normals = normals.reshape(*constant.shape, -1)
+        return Form(constant, error, normals, normal_error, accuracy, pulled.activations)
 
     def blocks(self, node: int, memory_limit: float) -> Iterator[slice]:
         """The units of a node in blocks for which `unit_bounds` takes no more than so many bytes."""
@@ -360,3 +376,18 @@ def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]
 def dot(rows: Tensor, values: Tensor) -> Tensor:
     """Sums (B, R) of the products of rows (B, R, ...) with values (B, ...)."""
     return (rows.flatten(2) @ values.flatten(1)[:, :, None])[:, :, 0]
+
+
+def both(t: Tensor) -> Tensor:
+    """A second side, minus the first."""
+    return torch.cat([t, -t])
+
+
+def both_signs(block: slice) -> Tensor:
+    """1 for each unit of a block, then -1 for each."""
+    return both(torch.ones(block.stop - block.start, dtype=torch.float64))
+
+
+def offsets(op: Affine) -> tuple[Tensor, ...]:
+    """The offset of a map in full size, where there is one."""
+    return () if op.offset is None else (op.offset.expand(op.output_shape),)

@@ -68,7 +68,7 @@ def relaxed_units(problem: Problem, around: Support, budget: Budget | None = Non
     choices: dict[int, Tensor] = {}
     for i, node in enumerate(network.nodes):
         if i:
-            relaxation.bound_magnitude(i)
+            relaxation.reach.bound(i)
         if i not in network.relus:
             continue
         feeder = node.inputs[0]
