@@ -30,7 +30,7 @@ from calotte.proofs.reach import Reach
 from calotte.proofs.windows import Rows, Whole, Windows, unit_rows
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
-_ROWS = 256  # rows that are pulled back together
+_ENTRIES, _FEWEST = 2**18, 16  # entries at the input, or rows, that are pulled back together: they stay in a cache
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
 
 __all__ = ["Relaxation", "relaxed_lines"]
@@ -70,8 +70,9 @@ class Relaxation:
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
         sizes = geometry.coordinates.value
         moved = (radius[:, None] * sizes * (1.0 + gamma(4))).clamp_min(VALUE_SLACK)  # the product may underflow
-        around = (t.reshape(-1, *self.network.input_shape) for t in (x, torch.where(sizes == 0, 0.0, moved)))
-        self.reach = Reach(self.network, *around, intervals=not self.plain)
+        shape = (-1, *self.network.input_shape)
+        moved = torch.where(sizes == 0, 0.0, moved).reshape(shape)
+        self.reach = Reach(self.network, x.reshape(shape), moved, intervals=not self.plain)
 
     @cached_property
     def at_x(self) -> dict[int, Enclosure]:
@@ -95,10 +96,10 @@ class Relaxation:
         """
         largest = torch.maximum(reach_lower.abs(), reach_upper.abs())
         lower, upper = self.reach.settle(relu, lower, upper, largest)
-        self.lines[relu] = below, above, intercept = relaxed_lines(lower, upper)
+        self.lines[relu] = relaxed_lines(lower, upper)
         self.intervals[relu] = (lower, upper)
         feeder, n = self.network.nodes[relu].inputs[0], math.prod(self.network.shape(relu))
-        self.reach.doubts[relu] = intercept * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
+        self.reach.doubts[relu] = self.lines[relu][2] * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
 
     def bounds(self, node: int, rows: Tensor) -> LinearBounds:
         """Linear functions below rows . (values of node), rows (B, R, *shape of node)."""
@@ -139,13 +140,16 @@ class Relaxation:
     def _units(self, node: int, block: slice) -> LinearBounds:
         """Units and their negatives; of those that keep their sign by intervals alone these are all that is said."""
         low, high = (t.flatten(1)[:, block] for t in self.reach.between[node])
+        together = max(_FEWEST, _ENTRIES // math.prod(self.geometry.widths[node]))
         constant = torch.stack([low, -high], 1)
         norm, doubt, accuracy = torch.zeros_like(constant), torch.zeros_like(constant), 0.0
         for b, loose in enumerate(~((low >= 0) | (high <= 0))):
-            for some in loose.nonzero()[:, 0].split(_ROWS):
+            units = loose.nonzero()[:, 0]
+            for some in units.split(together) if len(units) else ():
                 pulled = self._pull_back(b, *unit_rows(self.network, node, some + block.start), {}, mirrored=True)
                 found = self._enclosed(self._at_noise(b, pulled, whole=False))
-                constant[b][:, some], norm[b][:, some], doubt[b][:, some] = found.constant, found.norm, found.norm_error
+                for whole, part in ((constant, found.constant), (norm, found.norm), (doubt, found.norm_error)):
+                    whole[b][:, some] = part
                 accuracy = found.accuracy
         return LinearBounds(constant.flatten(1), norm.flatten(1), doubt.flatten(1), accuracy)
 
@@ -194,9 +198,10 @@ class Relaxation:
             self._at_noise(b, self._pull_back(b, node, Whole(own[None]), constant, kept, mirrored=False), whole=True)
             for b, own in enumerate(rows)
         ]
-        parts = (torch.cat([getattr(f, name) for f in each]) for name in ("constant", "error", "normal", "normal_error"))
+        parts = zip(*((f.constant, f.error, f.normal, f.normal_error) for f in each), strict=True)
+        constant, error, normal, normal_error = map(torch.cat, parts)
         activations = {i: torch.cat([form.activations[i] for form in each]) for i in each[0].activations}
-        return Form(*parts, each[0].accuracy, activations)
+        return Form(constant, error, normal, normal_error, each[0].accuracy, activations)
 
     @cached_property
     def plain(self) -> bool:
@@ -206,9 +211,7 @@ class Relaxation:
         single = [isinstance(b, Relu) or (isinstance(a, Relu) and isinstance(b, Dense)) for a, b in pairs]
         return self.stop > 0 and all(single) and all(len(self.network.shape(i)) == 1 for i in nodes)
 
-    def _dense_form(
-        self, node: int, rows: Tensor, kept: Mapping[int, Tensor], c: Tensor, mirrored: bool
-    ) -> Form:
+    def _dense_form(self, node: int, rows: Tensor, kept: Mapping[int, Tensor], c: Tensor, mirrored: bool) -> Form:
         """Rows . (values of node) + c (B, R) for a plain chain; `mirrored`: half of the rows are minus the others."""
         batch, count = len(self.x), rows.shape[1]
         here = list(rows)
@@ -286,7 +289,7 @@ class Relaxation:
         for i in range(node, self.stop - 1, -1):
             step = self.network.nodes[i]
             if mirrored and (i == self.stop or isinstance(step.op, Relu)):  # till then one side says it all
-                cotangents = {j: rows.with_entries(both(rows.entries)) for j, rows in cotangents.items()}
+                cotangents = {j: rows.both() for j, rows in cotangents.items()}
                 constant, error, mirrored = both(constant), torch.cat([error, error]), False
             if i == self.stop or i not in cotangents:
                 continue
@@ -301,7 +304,7 @@ class Relaxation:
                 constant = constant + here.sums(negative, intercept)
                 error = error + here.sums(here.entries.abs(), doubt)
                 bent = torch.addcmul(negative * above, here.entries.clamp_min(0.0), below)
-                parts: tuple[Rows, ...] = (here.with_entries(bent),)
+                parts: tuple[Rows, ...] = (here.times(bent),)
             else:
                 op = step.op
                 assert isinstance(op, Affine)

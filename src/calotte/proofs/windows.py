@@ -46,9 +46,13 @@ class Whole:
         """The same."""
         return self
 
-    def with_entries(self, entries: Tensor) -> Whole:
-        """Rows of the same kind."""
+    def times(self, entries: Tensor) -> Whole:
+        """The same rows with other entries, each the old one times a number that `at` gives."""
         return Whole(entries)
+
+    def both(self) -> Whole:
+        """The same with a second side, minus the first."""
+        return Whole(torch.cat([self.entries, -self.entries]))
 
     def plus(self, other: Rows) -> Whole:
         """The sums with other rows of the same node."""
@@ -68,12 +72,14 @@ class Windows:
     Attributes:
         places: (U, 2) where windows start, all of them different; which: (N,) the place of each row.
         shape: (C, H, W).
+        clean: whether entries outside of the image are known to be zero.
     """
 
     entries: Tensor
     places: Tensor
     which: Tensor
     shape: Shape
+    clean: bool = False
 
     def at(self, fields: Tensor) -> Tensor:
         """Fields (F, C, H, W) of the node on the windows, zero outside of the image: (F, N, C, h, w)."""
@@ -110,7 +116,7 @@ class Windows:
 
     def inside(self) -> Windows:
         """The same with zeros outside of the image."""
-        if not any(map(any, self.sticking_out)):
+        if self.clean or not any(map(any, self.sticking_out)):
             return self
         size = self.entries.shape[3:]
         kept = []
@@ -118,11 +124,15 @@ class Windows:
             index = self.places[:, axis, None] + torch.arange(size[axis])
             kept.append(((index >= 0) & (index < self.shape[1 + axis]))[self.which])
         outside = ~(kept[0][:, None, :, None] & kept[1][:, None, None, :])
-        return replace(self, entries=self.entries.masked_fill(outside, 0.0))
+        return replace(self, entries=self.entries.masked_fill(outside, 0.0), clean=True)
 
-    def with_entries(self, entries: Tensor) -> Windows:
-        """Rows on the same windows."""
-        return replace(self, entries=entries)
+    def times(self, entries: Tensor) -> Windows:
+        """As of `Whole`: zero outside of the image, like what `at` gives."""
+        return replace(self, entries=entries, clean=True)
+
+    def both(self) -> Windows:
+        """As of `Whole`."""
+        return replace(self, entries=torch.cat([self.entries, -self.entries]))
 
     def plus(self, other: Rows) -> Rows:
         """The sums with other rows of the same node, on windows that hold both."""
@@ -137,7 +147,7 @@ class Windows:
         for rows, start, (h, w) in zip((self, other), (-low, apart[0] - low), sizes, strict=True):
             y, x = start.tolist()
             entries[..., y : y + h, x : x + w] += rows.entries
-        return replace(self, entries=entries, places=self.places + low).fitting()
+        return replace(self, entries=entries, places=self.places + low, clean=False).fitting()
 
     def fitting(self) -> Rows:
         """Whole rows where these are no larger."""
@@ -151,7 +161,7 @@ class Windows:
                 return self.through(op.op)
             case Sum():
                 return tuple(replace(self, entries=t) for t in op.adjoint(self.entries))
-            case Diagonal() if op.weight is None or set(op.weight.shape[-2:]) <= {1}:  # one for each channel, or for all
+            case Diagonal() if op.weight is None or set(op.weight.shape[-2:]) <= {1}:  # the same everywhere
                 return (replace(self, entries=op.linear(self.entries)),)
             case Convolution() if op.rank == 2:
                 return (self._through_convolution(op),)
@@ -160,9 +170,7 @@ class Windows:
 
     def _through_convolution(self, op: Convolution) -> Rows:
         rows = self.inside()
-        entries = TRANSPOSE[2](
-            rows.entries.flatten(0, 1), op.kernel, None, op.stride, 0, 0, op.groups, op.dilation
-        )
+        entries = TRANSPOSE[2](rows.entries.flatten(0, 1), op.kernel, None, op.stride, 0, 0, op.groups, op.dilation)
         entries = entries.reshape(*rows.entries.shape[:2], *entries.shape[1:])
         return Windows(entries, moved(op, rows.places), rows.which, op.input_shapes[0]).fitting()
 
@@ -185,7 +193,9 @@ def unit_rows(network: Network, node: int, units: Tensor) -> tuple[int, Rows, Te
         hot[torch.arange(n), units] = 1.0
         return node, Whole(hot.reshape(1, n, *shape)), constant
     area = math.prod(shape[1:])
-    channel, (place, which) = units // area, (units % area).unique(return_inverse=True)
+    channel, here = units // area, units % area
+    place = here.bincount(minlength=area).nonzero()[:, 0]
+    which = torch.searchsorted(place, here)
     places = torch.stack([place // shape[2], place % shape[2]], 1)
     if isinstance(op, Convolution) and op.rank == 2 and op.groups == 1 and max(op.dilation) == 1:
         rows = Windows(op.kernel[channel][None], moved(op, places), which, op.input_shapes[0])
