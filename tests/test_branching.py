@@ -22,8 +22,8 @@ from calotte.proofs.evaluate import evaluate, restricted
 from calotte.proofs.local import Local
 from calotte.proofs.localise import localise
 from calotte.proofs.tilted import Form, Moments
-from calotte.searches.branching import axes, branching_bound
-from calotte.searches.concentration import concentration_bound
+from calotte.searches.branching import Branching, axes
+from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
 
@@ -64,7 +64,7 @@ def problem(net: Network, x: Tensor, law: Noise, boxes: int = 100) -> Problem:
 
 def bound(net: Network, x: Tensor, law: Noise, boxes: int = 100) -> float:
     case = problem(net, x, law, boxes)
-    return branching_bound(case, case.sizes).item()
+    return Branching().log_bound(case, case.sizes).item()
 
 
 def near(net: Network, law: Noise, seed: int = 9, height: float = 3.6) -> tuple[Problem, Local]:
@@ -248,7 +248,7 @@ def test_never_above_concentration_and_no_worse_with_more_boxes(law: Noise) -> N
         net = NETWORKS[name]
         x = points(1, net.d, 50)
         case = problem(net, x, law)
-        without = concentration_bound(case, case.sizes).item()
+        without = Concentration().log_bound(case, case.sizes).item()
         few, more = (bound(net, x, law, n) for n in (10, 80))
         assert more <= few <= without
         gained += more < without - 0.1

@@ -19,13 +19,14 @@ from calotte.network.affine import Dense
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.problem import Problem
+from calotte.proofs import event
 from calotte.proofs.backward import Relaxation
-from calotte.proofs.event import relaxed_margins
+from calotte.proofs.event import GoodEvent, relaxed_margins
 from calotte.proofs.forms import LinearBounds
 from calotte.proofs.support import Support
-from calotte.searches import concentration
-from calotte.searches.concentration import concentration_bound, relaxation_bound
+from calotte.searches.concentration import Concentration
 from calotte.searches.radius import relaxed_radius
+from calotte.searches.worst_case import WorstCase
 from calotte.settings import Settings
 from calotte.sphere import log_cap
 
@@ -64,8 +65,8 @@ def test_bounds_on_the_support_contain_all_samples(name: str, eps: float) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Relaxation, "settle", watched)
-        margins, event = relaxed_margins(case, Support(radius, -math.inf))
-    assert (event.log_price == -torch.inf).all()
+        margins, good = relaxed_margins(case, Support(radius, -math.inf))
+    assert (good.log_price == -torch.inf).all()
     lowest = margins.lowest(radius[:, None])
     generator = torch.Generator().manual_seed(9)
     for i in range(4):
@@ -86,7 +87,7 @@ def test_a_linear_network_has_the_exact_half_space_tail() -> None:
     distance = Geometry(network).distances(x).nearest[:, 0]
     for eps in (0.3, 1.0, 4.0):
         exact = log_cap(distance / eps, 20)
-        for bound in (relaxation_bound, concentration_bound):
+        for bound in (WorstCase().log_bound, Concentration().log_bound):
             case = problem(network, x, Sphere(eps))
             torch.testing.assert_close(bound(case, case.sizes), exact, rtol=1e-9, atol=1e-12)
     radius = relaxed_radius(problem(network, x, Sphere(1.0)), torch.ones(len(x)).double(), steps=40)
@@ -113,7 +114,7 @@ def test_concentration_is_never_above_relaxation(law: Noise) -> None:
     for network in NETWORKS.values():
         x = points(5, network.d, 14)
         case = problem(network, x, law)
-        relaxed, concentrated = relaxation_bound(case, case.sizes), concentration_bound(case, case.sizes)
+        relaxed, concentrated = WorstCase().log_bound(case, case.sizes), Concentration().log_bound(case, case.sizes)
         assert (concentrated <= relaxed).all()
         gained += int((concentrated < relaxed - 0.1).sum())
     assert gained > 5
@@ -136,18 +137,18 @@ def test_a_unit_kept_off_by_the_good_event_is_paid_for(
     network, x = bump(d, height, 1e6), torch.zeros(1, d, dtype=torch.float64)
     case = problem(network, x, law)
     exact = law.log_tail(torch.tensor([height + 1e-6], dtype=torch.float64), d)
-    bound = concentration_bound(case, case.sizes)
+    bound = Concentration().log_bound(case, case.sizes)
     assert exact[0] <= bound[0] <= exact[0] + 1.5, "sound, and within a factor of the truth"
 
-    free = concentration.relaxed_margins
+    right = event.relaxed_units
 
-    def unpaid(*arguments: object) -> tuple[object, object]:
-        margins, event = free(*arguments)  # type: ignore[arg-type]
-        return margins, replace(event, log_price=torch.full_like(event.log_price, -torch.inf))
+    def unpaid(*arguments: object) -> GoodEvent:
+        found = right(*arguments)  # type: ignore[arg-type]
+        return replace(found, log_price=torch.full_like(found.log_price, -torch.inf))
 
-    monkeypatch.setattr(concentration, "relaxed_margins", unpaid)
+    monkeypatch.setattr(event, "relaxed_units", unpaid)
     case = problem(network, x, law)
-    assert concentration_bound(case, case.sizes)[0] < exact[0], "a bound that does not pay is not noticed"
+    assert Concentration().log_bound(case, case.sizes)[0] < exact[0], "a bound that does not pay is not noticed"
 
 
 def test_a_flipped_slope_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +194,7 @@ def test_an_interval_wider_than_the_floats_proves_nothing_false() -> None:
     first = ([[1e308, 0.0], [0.0, 1.0]], [0.0, 0.0])
     network = dense(first, ([[-2e-290, 0.0]], [1e18]))  # 1e18 (1 - 2 relu(x_1))
     case = problem(network, torch.zeros(1, 2, dtype=torch.float64), Sphere(1.0))
-    for bound in (relaxation_bound, concentration_bound):
+    for bound in (WorstCase().log_bound, Concentration().log_bound):
         assert bound(case, case.sizes)[0] >= math.log(1 / 3)
 
 
@@ -202,7 +203,7 @@ def test_noise_that_underflows_is_not_taken_for_none() -> None:
     network = dense(([[1e200, 0.0], [-1e200, 0.0]], [0.0, 0.0]), ([[-2e140, -2e140]], [1.0]))
     law = Sphere(1e-170, torch.full((2,), 1e-170, dtype=torch.float64))
     case = problem(network, torch.zeros(1, 2, dtype=torch.float64), law)
-    for bound in (relaxation_bound, concentration_bound):
+    for bound in (WorstCase().log_bound, Concentration().log_bound):
         assert bound(case, case.sizes)[0] >= math.log(2 / 3)
 
 
@@ -223,7 +224,7 @@ def test_matrices_applied_to_rows_are_bounded_like_the_block_matrix_they_are() -
     flat = layers((18,), Dense(torch.block_diag(w, w, w)), Relu((12,)), Dense(torch.block_diag(v, v, v)))
     for eps in (0.3, 1.0):
         found, other = (
-            concentration_bound(p, p.sizes) for p in (problem(net, x, Sphere(eps)) for net in (rows, flat))
+            Concentration().log_bound(p, p.sizes) for p in (problem(net, x, Sphere(eps)) for net in (rows, flat))
         )
         assert torch.allclose(found, other, rtol=1e-6)
         assert (found < 0).any()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mpmath
@@ -30,16 +30,22 @@ from calotte.settings import Settings
 MODULE = sys.modules["calotte.assess"]  # the package has a function of that name
 
 
-def mutant(log_p: float, only: int | None = None) -> ProvedRung:
+@dataclass(frozen=True)
+class Mutant(ProvedRung):
     """A rung that claims p <= exp(log_p) of every input, or of input `only`."""
 
-    def claim(problem: Problem, sizes: torch.Tensor) -> torch.Tensor:
-        logs = torch.full((len(problem.x),), log_p, dtype=torch.float64)
-        if only is not None:
-            logs[torch.tensor(problem.index) != only] = 0.0
+    log_p: float = 0.0
+    only: int | None = None
+
+    def log_bound(self, problem: Problem, sizes: torch.Tensor) -> torch.Tensor:
+        logs = torch.full((len(problem.x),), self.log_p, dtype=torch.float64)
+        if self.only is not None:
+            logs[torch.tensor(problem.index) != self.only] = 0.0
         return logs
 
-    return ProvedRung("concentration", "nothing", "nowhere", claim)
+
+def mutant(log_p: float, only: int | None = None) -> ProvedRung:
+    return Mutant("concentration", "nothing", "nowhere", log_p=log_p, only=only)
 
 
 def with_mutant(monkeypatch: pytest.MonkeyPatch, log_p: float, only: int | None = None) -> None:
@@ -126,14 +132,16 @@ def test_a_witness_catches_a_false_radius(monkeypatch: pytest.MonkeyPatch) -> No
     assert int(changed) == found["answer"] != found["predicted"]
 
 
-def test_the_command_stops_with_status_1(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """Lines before it are kept, one line names both sides, and the file brings the misclassified point back."""
+def test_the_command_goes_on_and_ends_with_status_1(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """The other inputs have results, one line names both sides, and the file brings the misclassified point back."""
     with_mutant(monkeypatch, -300.0, only=2)
     line = "assess net.onnx in.npz --eps 2 --json --samples 3000 --seed 5"
     for folder, option in ((here, ""), (here / "res", " --out res")):
         status, out, err = run(capsys, monkeypatch, line + option)
         assert status == 1
-        assert [json.loads(text)["index"] for text in out.splitlines()] == [0, 1]
+        lines = [json.loads(text) for text in out.splitlines()]
+        assert [found["index"] for found in lines] == list(range(7))
+        assert [found["index"] for found in lines if found.get("failed") == "contradiction"] == [2]
         told = [text for text in err.splitlines() if text.startswith("calotte: ")]
         assert len(told) == 1
         assert all(
@@ -147,4 +155,5 @@ def test_the_command_stops_with_status_1(here: Path, capsys, monkeypatch) -> Non
             assert np.linalg.norm(saved["witness"] - saved["x"]) == pytest.approx(2.0, rel=1e-12)
             assert int(network.predict(torch.from_numpy(saved["witness"])[None])) != saved["predicted"]
             assert saved["x"] == pytest.approx(np.load(here / "in.npz")["x"][2])
-    assert [json.loads(t)["index"] for t in (here / "res" / "assessments.jsonl").read_text().splitlines()] == [0, 1]
+    for name, numbers in (("assessments.jsonl", [0, 1, 3, 4, 5, 6]), ("failures.jsonl", [2])):
+        assert [json.loads(t)["index"] for t in (here / "res" / name).read_text().splitlines()] == numbers

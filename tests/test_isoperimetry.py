@@ -26,7 +26,7 @@ from calotte.proofs.local import Local
 from calotte.proofs.localise import localise
 from calotte.sampling import isoperimetry
 from calotte.sampling.isoperimetry import ISOPERIMETRY, log_far
-from calotte.searches.concentration import concentration_bound
+from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
 
@@ -292,4 +292,4 @@ def test_far_below_concentration_on_a_real_image(data) -> None:
     x = torch.from_numpy(np.frombuffer(raw, np.uint8, 784, 16) / 255.0)
     here = problem(net, x, Sphere(0.9), samples=4000, confidence=1 - 1e-6)
     (bound,) = ISOPERIMETRY.bound(here)
-    assert bound.log_misclassification < concentration_bound(here, here.sizes).item() - 3
+    assert bound.log_misclassification < Concentration().log_bound(here, here.sizes).item() - 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -11,7 +11,9 @@ from test_soundness import Case, answers, half_spaces, high_dimensions, switches
 from torch import Tensor
 from zoo import points, random_dense
 
+from calotte.assess import RUNGS
 from calotte.cells.geometry import Geometry
+from calotte.ladder import PROVED_RUNGS
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.problem import Problem
 from calotte.proofs.boxes import Boxes
@@ -19,13 +21,13 @@ from calotte.proofs.evaluate import evaluate
 from calotte.proofs.event import Budget, relaxed_margins
 from calotte.proofs.localise import localise
 from calotte.proofs.price import ABOVE, BELOW, BOTH, NEGATIVE, POSITIVE, Chooser, Offer, Recorded
-from calotte.proofs.support import support
-from calotte.searches import concentration
+from calotte.proofs.support import Support
+from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
 
 
-@dataclass
+@dataclass(eq=False)
 class Hostile:
     """Answers anything, and numbers that mean nothing, for a share of the units."""
 
@@ -50,14 +52,14 @@ def some(rung: str) -> list[Case]:
 @pytest.mark.parametrize("share", [0.2, 1.0])
 def test_a_hostile_chooser_proves_nothing_false(rung: str, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = some(rung)
-    monkeypatch.setattr(concentration, "CHOOSER", Hostile(share))
+    monkeypatch.setitem(RUNGS, rung, replace(PROVED_RUNGS[rung], chooser=Hostile(share)))
     lines = violations(cases, answers(cases, rung))
     assert [line for line in lines if "the truth is" in line] == []
 
 
 def test_a_hostile_chooser_shows_what_is_not_paid(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [case for case in switches() if "unstable" in case.name]
-    monkeypatch.setattr(concentration, "CHOOSER", Hostile(1.0))
+    monkeypatch.setitem(RUNGS, "concentration", Concentration(chooser=Hostile(1.0)))
     assert not any("the truth is" in line for line in violations(cases, answers(cases, "concentration")))
     monkeypatch.setattr(Offer, "log_signs", lambda self, choice: torch.full_like(self.log_sign, -torch.inf))
     assert violations(cases, answers(cases, "concentration")) != []
@@ -68,7 +70,7 @@ def test_a_hostile_chooser_shows_what_is_not_paid(monkeypatch: pytest.MonkeyPatc
 def test_recorded_decisions_give_the_same_bits(chooser: Chooser, law: Noise) -> None:
     network, x = random_dense((12, 14, 10, 3), 5), points(1, 12, 6)
     case = Problem(Geometry(network), x, [0], law, Settings())
-    around = support(case, case.sizes, 5.0)
+    around = Support.of(case, case.sizes, 5.0)
     reach = 0.7 * around.radius
     margins, event = relaxed_margins(case, around, Budget(reach, case.sizes, chooser))
     assert torch.cat([t.flatten() for t in event.choices.values()]).unique().numel() > 1

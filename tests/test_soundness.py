@@ -33,9 +33,9 @@ from zoo import (
     tensor,
 )
 
-from calotte import ladder, noise, sphere
+from calotte import noise, sphere
 from calotte.assess import RUNGS, assess
-from calotte.bound import Bound
+from calotte.bound import Bound, ProvedRung
 from calotte.cells.distances import Distances
 from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline
@@ -44,7 +44,7 @@ from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, _Bounded
 from calotte.problem import Problem
-from calotte.proofs import evaluate
+from calotte.proofs import evaluate, event, prove
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.boxes import Boxes
 from calotte.proofs.evaluate import Units
@@ -54,7 +54,8 @@ from calotte.proofs.price import Offer
 from calotte.proofs.support import Support
 from calotte.proofs.tilted import Moments
 from calotte.sampling import monte_carlo
-from calotte.searches import branching, concentration
+from calotte.searches import branching
+from calotte.searches.branching import Branching
 from calotte.settings import Settings
 
 DRAWS = 60_000
@@ -491,12 +492,12 @@ def without_outputs(network: Network, found: Distances) -> Tensor:
 
 
 def one_unit_less(patch: pytest.MonkeyPatch) -> None:
-    right = ladder.theorem_bound
+    right = prove.theorem_bound
 
     def wrong(law: Noise, heights: Tensor, m: int, units: int) -> Tensor:
         return right(law, heights, m, units - 1) if units > 1 else torch.full_like(heights, -math.inf)
 
-    patch.setattr(ladder, "theorem_bound", wrong)
+    patch.setattr(prove, "theorem_bound", wrong)
 
 
 def twice_the_exponent(patch: pytest.MonkeyPatch) -> None:
@@ -545,13 +546,13 @@ def with_ends(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Call
 
 def with_used(share: float) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant that pays for some of the half-spaces of the good event only."""
-    right = concentration.relaxed_margins
+    right = event.relaxed_units
 
-    def wrong(*given: object) -> tuple[LinearBounds, GoodEvent]:
-        margins, event = right(*given)  # type: ignore[arg-type]
-        return margins, replace(event, log_price=event.log_price + (math.log(share) if share else -math.inf))
+    def wrong(*given: object) -> GoodEvent:
+        found = right(*given)  # type: ignore[arg-type]
+        return replace(found, log_price=found.log_price + (math.log(share) if share else -math.inf))
 
-    return lambda patch: patch.setattr(concentration, "relaxed_margins", wrong)
+    return lambda patch: patch.setattr(event, "relaxed_units", wrong)
 
 
 def with_cheap(name: str, factor: float) -> Callable[[pytest.MonkeyPatch], None]:
@@ -562,8 +563,8 @@ def with_cheap(name: str, factor: float) -> Callable[[pytest.MonkeyPatch], None]
 
 def with_support(change: Callable[[Support], Support]) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant that gets the noise considered wrong."""
-    right = concentration.support
-    return lambda patch: patch.setattr(concentration, "support", lambda *arguments: change(right(*arguments)))
+    right = Support.of
+    return lambda patch: patch.setattr(Support, "of", lambda *arguments: change(right(*arguments)))
 
 
 def halved(around: Support) -> Support:
@@ -593,12 +594,18 @@ def with_less(kind: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda patch: patch.setattr(kind, name, lambda *given: right(*given) - math.log(1000))
 
 
+@dataclass(frozen=True)
+class Silent(ProvedRung):
+    """A rung that says 1."""
+
+    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+        return torch.zeros_like(sizes)
+
+
 def near_sighted(patch: pytest.MonkeyPatch) -> None:
     """No mutant: a good event that is missed more often than the truth happens, and no other rung to lean on."""
-    patch.setattr(branching, "_GOALS", (-30.0,))
-    patch.setattr(branching, "_DECADES", 0)
-    patch.setattr(branching, "_ROOM", -16.0)
-    patch.setattr(branching, "concentration_bound", lambda problem, sizes: torch.zeros_like(sizes))
+    below = Silent("nothing", "nothing", "nowhere")
+    patch.setitem(RUNGS, "branching", Branching(below=below, goals=(-30.0,), decades=0, room=-16.0))
 
 
 def test_what_the_good_event_leaves_out_is_paid_for(monkeypatch: pytest.MonkeyPatch) -> None:

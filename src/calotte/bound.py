@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
 from calotte.deadline import OutOfTime
+from calotte.lines import Line, check_line, entries, log_of
 from calotte.printing import probability_text
 from calotte.problem import Problem
+from calotte.proofs.proof import Proof
 
 __all__ = ["Bound", "Decided", "Guarantee", "ProvedRung", "Rung"]
 
 Guarantee = Literal["proved", "confidence"]
 Decided = Literal["yes", "no", "undecided"]
+_SAMPLED = ("isoperimetry", "sampling")  # rungs that promise a confidence: a rung that is skipped does not say so
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,28 @@ class Bound:
             entry["cut_short"] = self.cut_short
         return entry | {"seconds": round(self.seconds, 6)}
 
+    @classmethod
+    def from_dict(cls, entry: Line) -> Self:
+        """What `to_dict` wrote.
+
+        Raises:
+            InvalidInput: it is no such entry.
+        """
+        check_line(cls, entry)
+        if "skipped" in entry and "rung" in entry:
+            guarantee: Guarantee = "confidence" if entry["rung"] in _SAMPLED else "proved"
+            return cls(entry["rung"], guarantee, 0.0, skipped=entry["skipped"])
+        log = log_of(entry, "log_misclassification", most=0.0)
+        return cls(**entries(cls, entry) | {"log_misclassification": log})
+
 
 @dataclass(frozen=True)
 class Rung(ABC):
-    """One way to bound p."""
+    """One way to bound p.
+
+    Attributes:
+        name: of the rung; proves: what it says of p; source: where that comes from.
+    """
 
     name: str
     proves: str
@@ -105,25 +125,42 @@ class Rung(ABC):
 
 @dataclass(frozen=True)
 class ProvedRung(Rung):
-    """A rung whose bound is a theorem.
+    """A rung whose bound is a theorem. What it may choose are fields of its class, with defaults.
 
     Attributes:
-        log_bound: (problem, sizes) -> (B,) upper bounds on log p where input i meets the problem's noise at
-            eps (sigma) `sizes[i]`.
         monotone: whether a larger eps never gives a smaller bound.
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
-        most_units: hidden units behind the first layer up to which it is tried on graphs that are no chain of dense
-            layers.
         one_by_one: whether it takes the inputs of a batch one after the other.
         searches: whether it tries for smaller bounds until the time is up.
+        most_units: hidden units behind the first layer up to which it is tried on graphs that are no chain of dense
+            layers.
     """
 
-    log_bound: Callable[[Problem, Tensor], Tensor]
-    monotone: bool = False
-    needs_plane: bool = False
+    monotone: ClassVar[bool] = False
+    needs_plane: ClassVar[bool] = False
+    one_by_one: ClassVar[bool] = False
+    searches: ClassVar[bool] = False
     most_units: float = math.inf
-    one_by_one: bool = False
-    searches: bool = False
+
+    @abstractmethod
+    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+        """Upper bounds (B,) on log p where input i meets the problem's noise at eps (sigma) `sizes[i]`, rounded up.
+
+        At most 0; -inf where p = 0 is proved.
+
+        Raises:
+            OutOfTime: the problem's deadline passed before anything was found.
+        """
+
+    def propose(self, problem: Problem) -> Proof | None:
+        """The Proof of the bound for a problem of one input: `prove` makes the same bits of it.
+
+        None where the rung cannot write down yet what it does.
+
+        Raises:
+            OutOfTime: as `log_bound`.
+        """
+        return None
 
     def refuses(self, problem: Problem) -> str | None:
         """Why the rung does not apply, or None."""

@@ -2,75 +2,105 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import ClassVar
+
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from calotte.bound import ProvedRung
-from calotte.noise import quotient_down
+from calotte.cells.geometry import Geometry
+from calotte.errors import InvalidInput
+from calotte.network.event import OutputEvent, as_event
+from calotte.network.graph import Network
+from calotte.noise import Noise
 from calotte.problem import Problem
-from calotte.proofs.union import cell_bound, theorem_bound
-from calotte.searches.branching import branching_bound
-from calotte.searches.concentration import concentration_bound, relaxation_bound
+from calotte.proofs.proof import OverCell, Proof
+from calotte.proofs.prove import over_cell
+from calotte.searches.branching import Branching
+from calotte.searches.concentration import Concentration
+from calotte.searches.worst_case import WorstCase
+from calotte.settings import Settings
 
-__all__ = ["PROVED_RUNGS"]
-
-_MOST_UNITS = 6000
-
-
-def _theorem(problem: Problem, sizes: Tensor) -> Tensor:
-    heights = quotient_down(problem.distances.rho, sizes)
-    return theorem_bound(problem.noise, heights, problem.m, problem.network.units)
+__all__ = ["PROVED_RUNGS", "CellUnion", "Theorem", "ladder_table", "propose"]
 
 
-def _cell(problem: Problem, sizes: Tensor) -> Tensor:
-    logs = cell_bound(problem.noise, quotient_down(problem.distances.lower, sizes[:, None]), problem.m)
-    if problem.m == 1 and problem.noise.kind != "gaussian":
-        return logs
-    # never above rung `theorem` in real arithmetic: rounding must not turn that round
-    return torch.minimum(logs, _theorem(problem, sizes))
+@dataclass(frozen=True)
+class Theorem(ProvedRung):
+    """Rung `theorem`: Kůrková's Theorem 4.2. Nothing is chosen."""
 
-
-PROVED_RUNGS = {
-    rung.name: rung
-    for rung in (
-        ProvedRung(
-            "theorem",
-            "p <= N exp(-d rho^2 / (2 eps^2)), rho the distance to the nearest of the cell's N hyperplanes",
-            "Kůrková, arXiv:2602.18674, Theorem 4.2",
-            _theorem,
-            monotone=True,
-            needs_plane=True,
-        ),
-        ProvedRung(
-            "cell",
-            "p <= sum over the cell's hyperplanes of the exact measure of the cap that each cuts off",
-            "Theorem 4.1 with exact caps in place of Ball's bound (3)",
-            _cell,
-            monotone=True,
-        ),
-        ProvedRung(
-            "relaxation",
-            "p <= the half-space tails of linear lower bounds on the margins, valid for all noise of the support",
-            "PROVEN, arXiv:1812.08329, with exact tails",
-            relaxation_bound,
-            most_units=_MOST_UNITS,
-        ),
-        ProvedRung(
-            "concentration",
-            "the same with bounds on the units that hold on a good event only, whose failure is paid for",
-            "derived in docs/ladder.md",
-            concentration_bound,
-            most_units=_MOST_UNITS,
-            searches=True,
-        ),
-        ProvedRung(
-            "branching",
-            "the sum of such bounds over boxes that cut the noise along the directions in which units move together",
-            "derived in docs/ladder.md",
-            branching_bound,
-            most_units=_MOST_UNITS,
-            one_by_one=True,
-            searches=True,
-        ),
+    monotone: ClassVar[bool] = True
+    needs_plane: ClassVar[bool] = True
+    name: str = "theorem"
+    proves: str = (
+        "p ≤ N exp(−d ρ² / (2 ε²)), ρ the distance to the nearest of the cell's N hyperplanes; p = 0 for ρ ≥ ε"
     )
+    source: str = "Kůrková, arXiv:2602.18674, Theorem 4.2"
+
+    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+        return over_cell(problem, sizes, exact=False)
+
+    def propose(self, problem: Problem) -> Proof:
+        return OverCell(exact=False)
+
+
+@dataclass(frozen=True)
+class CellUnion(ProvedRung):
+    """Rung `cell`: the union bound over the cell's hyperplanes. Nothing is chosen."""
+
+    monotone: ClassVar[bool] = True
+    name: str = "cell"
+    proves: str = "p ≤ the sum over the cell's hyperplanes of the exact measure of the cap that each cuts off"
+    source: str = "Theorem 4.1 with exact caps in place of Ball's bound (3)"
+
+    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+        return over_cell(problem, sizes, exact=True)
+
+    def propose(self, problem: Problem) -> Proof:
+        return OverCell(exact=True)
+
+
+PROVED_RUNGS: dict[str, ProvedRung] = {
+    rung.name: rung for rung in (Theorem(), CellUnion(), WorstCase(), Concentration(), Branching())
 }
+
+
+def propose(
+    network: Network,
+    x: ArrayLike | Tensor,
+    noise: Noise,
+    rung: str = "concentration",
+    settings: Settings | None = None,
+    event: OutputEvent | str = "change",
+) -> Proof:
+    """The decisions behind what a proved rung says of one input: `calotte.prove` makes the same bound of them.
+
+    Args:
+        network: the network; x: one input, (d,) or of the network's input shape.
+        noise: the noise; rung: its name; settings: budgets; event: what p is the probability of.
+
+    Raises:
+        InvalidInput: no such rung, it does not apply or its proofs cannot be written down yet, or several inputs.
+        OutOfTime: the time limit passed before anything was found.
+    """
+    if rung not in PROVED_RUNGS:
+        raise InvalidInput(f"rung '{rung}': choose from {', '.join(PROVED_RUNGS)}")
+    rows = network.inputs(x)
+    if len(rows) != 1:
+        raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
+    settings = settings or Settings()
+    geometry = Geometry(network, noise.map, settings.memory_limit)
+    problem = Problem(geometry, rows, [0], noise, settings, event=as_event(event, network))
+    reason = PROVED_RUNGS[rung].refuses(problem)
+    if reason is not None:
+        raise InvalidInput(f"rung '{rung}': {reason}")
+    proof = PROVED_RUNGS[rung].propose(problem)
+    if proof is None:
+        raise InvalidInput(f"rung '{rung}': its proofs cannot be written down yet")
+    return proof
+
+
+def ladder_table() -> str:
+    """The proved rungs as lines of a table in Markdown, as the README has them."""
+    rows = (f"| `{rung.name}` | {rung.proves} | proved | {rung.source} |" for rung in PROVED_RUNGS.values())
+    return "\n".join(rows)

@@ -101,9 +101,9 @@ class Relaxation:
         feeder, n = self.network.nodes[relu].inputs[0], math.prod(self.network.shape(relu))
         self.reach.doubts[relu] = self.lines[relu][2] * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
 
-    def bounds(self, node: int, rows: Tensor) -> LinearBounds:
-        """Linear functions below rows . (values of node), rows (B, R, *shape of node)."""
-        return self._enclosed(self.forms(node, rows, {}))
+    def bounds(self, node: int, rows: Tensor, constants: Tensor | None = None) -> LinearBounds:
+        """Linear functions below rows . (values of node) + constants, (B, R, *shape of node) and (B, R)."""
+        return self._enclosed(self.forms(node, rows, {}, constants))
 
     def never_negative(self, node: int, rows: Tensor) -> Tensor:
         """Where rows . (values of node) is a sum of terms that are all >= 0 for certain: bool (B, R).
@@ -183,21 +183,21 @@ class Relaxation:
         known = lower.isfinite() & norm.isfinite() & norm_error.isfinite()  # overflow: nothing is known
         return LinearBounds(torch.where(known, lower, -torch.inf), norm, norm_error, accuracy)
 
-    def forms(self, node: int, rows: Tensor, kept: Mapping[int, Tensor]) -> Form:
-        """rows . (values of node) as an affine function of the noise and of some units' activations, enclosed.
+    def forms(self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constants: Tensor | None = None) -> Form:
+        """rows . (values of node) + constants as an affine function of noise and some units' activations, enclosed.
 
         Args:
-            node, rows: as for `bounds`.
+            node, rows, constants: as for `bounds`.
             kept: ReLU node -> bool (*shape): the units whose activations stay in the form. All others on the way
                 must be stable.
         """
+        constants = torch.zeros(rows.shape[:2], dtype=torch.float64) if constants is None else constants
         if self.plain and node > self.stop:
-            return self._dense_form(node, rows, kept, torch.zeros(rows.shape[:2]).double(), mirrored=False)
-        constant = torch.zeros(1, rows.shape[1], dtype=torch.float64)
-        each = [
-            self._at_noise(b, self._pull_back(b, node, Whole(own[None]), constant, kept, mirrored=False), whole=True)
-            for b, own in enumerate(rows)
-        ]
+            return self._dense_form(node, rows, kept, constants, mirrored=False)
+        each = []
+        for b, own in enumerate(rows):
+            pulled = self._pull_back(b, node, Whole(own[None]), constants[b : b + 1], kept, mirrored=False)
+            each.append(self._at_noise(b, pulled, whole=True))
         parts = zip(*((f.constant, f.error, f.normal, f.normal_error) for f in each), strict=True)
         constant, error, normal, normal_error = map(torch.cat, parts)
         activations = {i: torch.cat([form.activations[i] for form in each]) for i in each[0].activations}

@@ -11,7 +11,7 @@ from torch import Tensor
 from calotte.proofs.backward import relaxed_lines
 from calotte.proofs.boxes import Boxes, log_tail_up
 from calotte.proofs.local import Local, consecutive
-from calotte.proofs.price import Chooser, Offer
+from calotte.proofs.price import Chooser, Offer, known
 from calotte.proofs.rows import Rows, lowest
 from calotte.proofs.tilted import Moments
 from calotte.proofs.union import log_sum_up
@@ -89,6 +89,7 @@ def evaluate(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Eva
     )
     parts = torch.minimum(inside, beyond)
     parts = torch.minimum(parts, log_box[:, None] + units.moments.tails(rows, units.low, units.high))
+    parts = local.cases.kept_logs(parts)
     price = units.log_price(log_box)
     log_bound = torch.minimum(log_sum_up(torch.cat([parts, price[:, None]], 1)), log_box)
     return Evaluation(log_bound, log_sum_up(parts), price, units, rows, over[3], parts.argmax(1))
@@ -126,7 +127,7 @@ def relaxed(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Unit
             improved[k] = chooser.improve(k, offer)
             box, row = improved[k].repeat(1, 2).nonzero(as_tuple=True)
             offer = by_moments(offer, box, row, *moments.levels(rows, box, row, low, high, offer.log_half.flatten(1)))
-        choices[k] = choice = chooser.choose(k, offer)
+        choices[k] = choice = known(chooser.choose(k, offer))
         price[:, :, group] = torch.maximum(offer.log_signs(choice), offer.log_halves(choice))
         low[:, group], high[:, group] = offer.ends(choice)
         lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))

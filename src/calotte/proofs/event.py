@@ -17,12 +17,12 @@ from calotte.noise import quotient_down
 from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.forms import LinearBounds
-from calotte.proofs.price import Chooser, Offer
+from calotte.proofs.price import Chooser, Offer, known
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import gamma
 
-__all__ = ["Budget", "GoodEvent", "margin_rows", "paid_for", "relaxed_margins", "relaxed_units"]
+__all__ = ["Budget", "GoodEvent", "OnGoodEvent", "margin_rows", "on_good_event", "relaxed_margins", "relaxed_units"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,22 @@ class GoodEvent:
 
     relaxation: Relaxation
     log_price: Tensor
+    choices: dict[int, Tensor]
+
+
+@dataclass(frozen=True)
+class OnGoodEvent:
+    """Bounds on a batch by the margins on a good event.
+
+    Attributes:
+        log_bound: (B,) upper bounds on log p, rounded up.
+        log_price, log_margins: (B,) its two parts: what the good event costs, and what the margins do on it.
+        choices: as of the GoodEvent.
+    """
+
+    log_bound: Tensor
+    log_price: Tensor
+    log_margins: Tensor
     choices: dict[int, Tensor]
 
 
@@ -86,7 +102,7 @@ def relaxed_units(problem: Problem, around: Support, budget: Budget | None = Non
         usable = low, high
         if budget is not None:
             offer = Offer(free, paid, log_sign, log_each[:, None].expand(-1, 2, size))
-            choices[i] = choice = budget.chooser.choose(i, offer)
+            choices[i] = choice = known(budget.chooser.choose(i, offer))
             signs.append(offer.log_signs(choice).amax(1))  # no unit pays for two
             halves = halves + offer.log_halves(choice).isfinite().sum((1, 2))[:, None]
             usable = offer.ends(choice)
@@ -111,20 +127,45 @@ def relaxed_margins(
 ) -> tuple[LinearBounds, GoodEvent]:
     """Linear lower bounds on the margins on the good event of `relaxed_units`, and that."""
     event = relaxed_units(problem, around, budget)
-    rows = margin_rows(problem)
-    kept = problem.network.decision.keeps_ties(problem.predicted) & event.relaxation.never_negative(*rows)
-    return event.relaxation.bounds(*rows).holding(kept), event
+    last, rows, constants = margin_rows(problem)
+    kept = problem.margins.ties & problem.margins.plain & event.relaxation.never_negative(last, rows)
+    return event.relaxation.bounds(last, rows, constants).holding(kept), event
 
 
-def margin_rows(problem: Problem) -> tuple[int, Tensor]:
-    """The output node, and rows (B, C, *shape) whose products with its values are the margins."""
-    network = problem.network
+def margin_rows(problem: Problem) -> tuple[int, Tensor, Tensor]:
+    """The output node, rows (B, C, *shape) and constants (B, C): products with its values, and these, are margins."""
+    network, margins = problem.network, problem.margins
     last = len(network.nodes) - 1
-    return last, network.decision.comparison(problem.predicted).reshape(len(problem.x), -1, *network.shape(last))
+    return last, margins.rows.reshape(len(problem.x), -1, *network.shape(last)), margins.constants
+
+
+def on_good_event(
+    problem: Problem, sizes: Tensor, tail: float, heights: Tensor, chooser: Chooser | None
+) -> OnGoodEvent:
+    """Bound p by linear bounds on the margins that hold on a good event, whatever is chosen.
+
+    Args:
+        sizes: (B,) of the noise; tail: of its `Support`.
+        heights: (B,) of the half-spaces that bound units, in units of the noise's size, 0 or more.
+        chooser: says what is paid for; None: nothing is, and the bounds hold over the whole support.
+    """
+    around = Support.of(problem, sizes, tail)
+    budget = None
+    if chooser is not None:
+        reach = torch.minimum(heights * sizes * (1.0 + gamma(4)), around.radius)
+        budget = Budget(reach, sizes, chooser)
+    margins, event = relaxed_margins(problem, around, budget)
+    missed = torch.full_like(event.log_price, around.log_missed)
+    paid = [missed] if chooser is None else [event.log_price, missed]
+    log_bound, log_margins = (paid_for(problem, margins, sizes, logs) for logs in (paid, []))
+    return OnGoodEvent(log_bound, event.log_price, log_margins, event.choices)
 
 
 def paid_for(problem: Problem, margins: LinearBounds, sizes: Tensor, logs: list[Tensor]) -> Tensor:
-    """log of sum_k T(c_k / (eps ||a_k||)) plus probabilities given as logarithms, rounded up, (B,)."""
-    heights = quotient_down(margins.distances(), sizes[:, None])
+    """log of sum_k T(c_k / (eps ||a_k||)) plus probabilities given as logarithms, rounded up, (B,).
+
+    Over the margins that a bound counts: the likeliest are left out where it takes several to fail.
+    """
+    heights = quotient_down(problem.margins.cases.kept(margins.distances()), sizes[:, None])
     terms = problem.noise.standard_log_tail(heights, problem.m, rounding="up")
     return log_sum_up(torch.cat([terms, *(log[:, None] for log in logs)], 1))

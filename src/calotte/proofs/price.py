@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["ABOVE", "BELOW", "BOTH", "FREE", "NEGATIVE", "POSITIVE", "Chooser", "Offer", "Recorded"]
+__all__ = ["ABOVE", "BELOW", "BOTH", "FREE", "NEGATIVE", "POSITIVE", "Chooser", "Offer", "Recorded", "known"]
 
 FREE, POSITIVE, NEGATIVE, BELOW, ABOVE, BOTH = range(6)  # nothing; a sign; the half-space of z, of -z, of both
 
@@ -51,6 +51,11 @@ class Offer:
     def log_halves(self, choice: Tensor) -> Tensor:
         """(B, 2, n) the prices of the half-spaces that are chosen."""
         return torch.where(halves(choice), self.log_half, -torch.inf)
+
+
+def known(choice: Tensor) -> Tensor:
+    """Choices as int8, numbers that mean nothing as FREE."""
+    return torch.where((choice >= FREE) & (choice <= BOTH), choice, FREE).to(torch.int8)
 
 
 def signs(choice: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from calotte.problem import Problem
 from calotte.rounding import gamma
 
-__all__ = ["Support", "support"]
+__all__ = ["Support"]
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,15 @@ class Support:
     radius: Tensor
     log_missed: float
 
+    @staticmethod
+    def of(problem: Problem, sizes: Tensor, t: float) -> Support:
+        """The support of sphere and ball, or a ball that a Gaussian leaves with probability below exp(-t^2 / 2).
 
-def support(problem: Problem, sizes: Tensor, t: float) -> Support:
-    """The support of sphere and ball, or a ball that a Gaussian leaves with probability below exp(-t^2 / 2).
-
-    ||u|| / sigma is 1-Lipschitz in a standard normal vector, with mean at most sqrt(m), so that it exceeds
-    sqrt(m) + t with probability at most exp(-t^2 / 2) (Boucheron, Lugosi, Massart, Concentration Inequalities,
-    Theorem 5.6).
-    """
-    if math.isinf(problem.noise.radius):
-        return Support(sizes * (math.sqrt(problem.m) + t) * (1.0 + gamma(8)), -0.5 * t * t)
-    return Support(sizes, -math.inf)
+        ||u|| / sigma is 1-Lipschitz in a standard normal vector, with mean at most sqrt(m), so that it exceeds
+        sqrt(m) + t with probability at most exp(-t^2 / 2), t >= 0 (Boucheron, Lugosi, Massart, Concentration
+        Inequalities, Theorem 5.6).
+        """
+        if math.isinf(problem.noise.radius):
+            # never zero: where the logarithm overflows, a huge negative number is an upper bound
+            return Support(sizes * (math.sqrt(problem.m) + t) * (1.0 + gamma(8)), max(-0.5 * t * t, -1e300))
+        return Support(sizes, -math.inf)

@@ -1,7 +1,6 @@
-"""Rungs `relaxation` and `concentration`: half-space tails of linear lower bounds on the output margins.
+"""Rung `concentration`: half-space tails of linear bounds on the margins that hold on a good event only.
 
-Relaxation bounds the pre-activations over all noise of the support. Concentration bounds them on a good event
-only: unit j is taken to satisfy a_j.r >= -s eps ||a_j|| for its lower and upper linear bounds, which each fail with
+Unit j is taken to satisfy a_j.r >= -s eps ||a_j|| for its lower and upper linear bounds, which each fail with
 probability T(s) and shrink the interval from eps ||a_j|| to s eps ||a_j||. Every half-space used is paid for once:
 
     p <= (sum of the half-spaces used) + sum_k T(c_k / (eps ||a_k||)),
@@ -16,91 +15,95 @@ answer: each of them is proved by itself.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
 from calotte.problem import Problem
-from calotte.proofs.event import Budget, paid_for, relaxed_margins
+from calotte.proofs.event import OnGoodEvent, on_good_event
 from calotte.proofs.price import Chooser
-from calotte.proofs.support import support
-from calotte.rounding import gamma
+from calotte.proofs.proof import Proof
+from calotte.searches.proposal import Proposal
 from calotte.searches.thrift import Thrift
+from calotte.searches.worst_case import MOST_UNITS, WorstCase
 
-__all__ = ["bound_on_event", "concentration_bound", "relaxation_bound"]
-
-CHOOSER: Chooser = Thrift()
-_TAILS = (6.0, 12.0, 40.0)  # Gaussian: ||u|| <= sigma (sqrt(m) + t) fails with probability below exp(-t^2 / 2)
-_STEPS = 7  # bisection steps for the failure budget of the good event
-_ROOM = 0.5  # the price of a good event lies e^-_ROOM below the bound aimed at
+__all__ = ["Concentration"]
 
 
-def relaxation_bound(problem: Problem, sizes: Tensor) -> Tensor:
-    """Rung `relaxation`: (B,) upper bounds on log p; -inf where p = 0 is proved (never for the Gaussian)."""
-    return problem.once(("relaxation", *sizes.tolist()), lambda: _relaxation_bound(problem, sizes))
+@dataclass(frozen=True)
+class Concentration(ProvedRung):
+    """Rung `concentration`.
 
-
-def _relaxation_bound(problem: Problem, sizes: Tensor) -> Tensor:
-    best = torch.zeros(len(problem.x), dtype=torch.float64)
-    for t in _TAILS[:2] if math.isinf(problem.noise.radius) else (0.0,):
-        around = support(problem, sizes, t)
-        margins, _ = relaxed_margins(problem, around)
-        best = torch.minimum(best, paid_for(problem, margins, sizes, [torch.full_like(best, around.log_missed)]))
-    return best
-
-
-def concentration_bound(problem: Problem, sizes: Tensor) -> Tensor:
-    """Rung `concentration`: (B,) upper bounds on log p, the smallest over the budgets tried.
-
-    Where the problem names a bound that is wanted, that says what the good event may cost.
+    Attributes:
+        chooser: says what each unit pays for.
+        worst_case: the rung that it is never above.
+        tail: under a Gaussian all noise of norm sigma (sqrt(m) + tail) is considered: e^-800 is left out.
+        steps: of the bisection for what the good event may cost, where no bound is aimed at.
+        room: where one is, the price of the good event lies e^-room below it.
     """
-    key = ("concentration", problem.target, problem.enough, *sizes.tolist())
-    return problem.once(key, lambda: _concentration_bound(problem, sizes))
 
+    searches: ClassVar[bool] = True
+    name: str = "concentration"
+    proves: str = "the same with bounds on the units that hold on a *good event* only, whose failure is paid for"
+    source: str = "[docs/ladder.md](docs/ladder.md)"
+    most_units: float = MOST_UNITS
+    chooser: Chooser = field(default_factory=Thrift)
+    worst_case: WorstCase = field(default_factory=WorstCase)
+    tail: float = 40.0
+    steps: int = 7
+    room: float = 0.5
 
-def _concentration_bound(problem: Problem, sizes: Tensor) -> Tensor:
-    if not math.isinf(problem.target):
-        return bound_aimed_at(problem, sizes, problem.target)
-    best = relaxation_bound(problem, sizes)
-    low = torch.full_like(best, math.log(0.5))  # of log(-log budget)
-    high = torch.full_like(best, math.log(0.5 * _TAILS[-1] ** 2))
-    for _ in range(_STEPS):
-        if problem.deadline.passed or (best <= problem.enough).all():
-            break
-        middle = (low + high) / 2
-        try:
-            found, price, margins = bound_on_event(problem, sizes, -middle.exp(), _TAILS[-1])
-        except OutOfTime:
-            break
-        best, wanting = torch.minimum(best, found), margins > price
-        low, high = torch.where(wanting, low, middle), torch.where(wanting, middle, high)
-    return best
+    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+        return self.proposal(problem, sizes).log_bound
 
+    def propose(self, problem: Problem) -> Proof:
+        return self.proposal(problem, problem.sizes).proofs[0]
 
-def bound_aimed_at(problem: Problem, sizes: Tensor, target: float) -> Tensor:
-    """As `concentration_bound`, in one pass where that takes log p to the target."""
-    t = math.sqrt(2.0 * (_ROOM - target))
-    log_budget = torch.full((len(problem.x),), target, dtype=torch.float64)  # if all half-spaces were used
-    best, price, _ = bound_on_event(problem, sizes, log_budget, t)
-    if (best > target).any():
-        unused = torch.where(price.isfinite(), target - price, 0.0)
-        better, *_ = bound_on_event(problem, sizes, (log_budget + unused - _ROOM).clamp_max(0.0), t)
-        best = torch.minimum(torch.minimum(best, better), relaxation_bound(problem, sizes))
-    return best
+    def proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
+        """The Proofs with the smallest bounds over the budgets tried; one that is wanted says what it may cost."""
+        key = (self, problem.target, problem.enough, *sizes.tolist())
+        return problem.once(key, lambda: self._proposal(problem, sizes))
 
+    def _proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
+        if not math.isinf(problem.target):
+            return self._aimed(problem, sizes)
+        best = self.worst_case.proposal(problem, sizes)
+        low = torch.full_like(best.log_bound, math.log(0.5))  # of log(-log budget)
+        high = torch.full_like(low, math.log(0.5 * self.tail**2))
+        for _ in range(self.steps):
+            if problem.deadline.passed or (best.log_bound <= problem.enough).all():
+                break
+            middle = (low + high) / 2
+            try:
+                found, event = self._on_event(problem, sizes, -middle.exp(), self.tail)
+            except OutOfTime:
+                break
+            best, wanting = best.better(found), event.log_margins > event.log_price
+            low, high = torch.where(wanting, low, middle), torch.where(wanting, middle, high)
+        return best
 
-def bound_on_event(problem: Problem, sizes: Tensor, log_budget: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The bound (B,) with a good event that fails with probability exp(log_budget) (B,) at most; t: of `support`.
+    def _aimed(self, problem: Problem, sizes: Tensor) -> Proposal:
+        """The same in one pass where that takes log p to the target."""
+        target = problem.target
+        tail = math.sqrt(2.0 * (self.room - target))
+        log_budget = torch.full((len(problem.x),), target, dtype=torch.float64)  # if all half-spaces were used
+        best, event = self._on_event(problem, sizes, log_budget, tail)
+        if (best.log_bound > target).any():
+            unused = torch.where(event.log_price.isfinite(), target - event.log_price, 0.0)
+            log_budget = (log_budget + unused - self.room).clamp_max(0.0)
+            best = best.better(self._on_event(problem, sizes, log_budget, tail)[0])
+            best = best.better(self.worst_case.proposal(problem, sizes))
+        return best
 
-    Returns:
-        also what the good event costs, and what the margins do: the two parts of the bound.
-    """
-    noise, m = problem.noise, problem.m
-    around = support(problem, sizes, t)
-    s = noise.standard_quantile(log_budget - math.log(max(1, 2 * problem.network.hidden_units)), m, rounding="up")
-    reach = torch.minimum(s * sizes * (1.0 + gamma(4)), around.radius)
-    margins, event = relaxed_margins(problem, around, Budget(reach, sizes, CHOOSER))
-    price = event.log_price
-    missed = torch.full_like(price, around.log_missed)
-    return paid_for(problem, margins, sizes, [price, missed]), price, paid_for(problem, margins, sizes, [])
+    def _on_event(
+        self, problem: Problem, sizes: Tensor, log_budget: Tensor, tail: float
+    ) -> tuple[Proposal, OnGoodEvent]:
+        """Bounds with a good event that fails with probability exp(log_budget) (B,) at most."""
+        log_each = log_budget - math.log(max(1, 2 * problem.network.hidden_units))
+        heights = problem.noise.standard_quantile(log_each, problem.m, rounding="up").clamp_min(0.0)
+        found = on_good_event(problem, sizes, tail, heights, self.chooser)
+        return Proposal.on_event(tail, heights, found), found

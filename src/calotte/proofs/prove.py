@@ -1,0 +1,77 @@
+"""Prove: from the decisions of a Proof to a true bound. Nothing is chosen here, and nothing is searched for."""
+
+from __future__ import annotations
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from calotte.cells.geometry import Geometry
+from calotte.errors import InvalidInput
+from calotte.network.event import OutputEvent, as_event
+from calotte.network.graph import Network
+from calotte.noise import Noise, quotient_down
+from calotte.problem import Problem
+from calotte.proofs.event import on_good_event
+from calotte.proofs.price import Recorded
+from calotte.proofs.proof import GoodHalfSpaces, OverCell, Proof
+from calotte.proofs.union import cell_bound, theorem_bound
+from calotte.settings import Settings
+
+__all__ = ["over_cell", "prove"]
+
+
+def prove(
+    network: Network, x: ArrayLike | Tensor, noise: Noise, proof: Proof, event: OutputEvent | str = "change"
+) -> float:
+    """An upper bound on log p, rounded up: a theorem about the network with its weights as they are.
+
+    Args:
+        network: the network; x: one input, (d,) or of the network's input shape.
+        noise: the noise.
+        proof: decisions, from whomever; event: what p is the probability of.
+
+    Returns:
+        At most 0; -inf where p = 0 is proved.
+
+    Raises:
+        InvalidInput: the Proof is for another network, or x no single input at which the network has an answer.
+    """
+    rows = network.inputs(x)
+    if len(rows) != 1:
+        raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
+    asked = as_event(event, network)
+    problem = Problem(Geometry(network, noise.map), rows, [0], noise, Settings(), event=asked)
+    if problem.predicted.item() < 0:
+        raise InvalidInput("the network's outputs at x are not finite numbers: there is no answer to prove")
+    if isinstance(proof, OverCell):
+        return over_cell(problem, problem.sizes, proof.exact).item()
+    if isinstance(proof, GoodHalfSpaces):
+        proof.fits(network)
+        choices = {i: choice[None] for i, choice in proof.choices.items()}
+        chooser = Recorded(choices, {}) if choices else None
+        heights = torch.full((1,), proof.height, dtype=torch.float64)
+        return on_good_event(problem, problem.sizes, proof.tail, heights, chooser).log_bound.item()
+    raise InvalidInput(f"expected a Proof, came {type(proof).__name__}")
+
+
+def over_cell(problem: Problem, sizes: Tensor, exact: bool) -> Tensor:
+    """Upper bounds (B,) on log p by the hyperplanes of the cells, the noise being of these sizes (B,).
+
+    Args:
+        exact: the sum of exact caps, and never more than N times Kůrková's bound on the largest; else the latter.
+
+    Raises:
+        InvalidInput: the latter on sphere or ball in one dimension, of which it says nothing.
+    """
+    plane = problem.m >= 2 or problem.noise.kind == "gaussian"
+    if not plane and not exact:
+        raise InvalidInput(f"Theorem 4.2 needs dimension d >= 2, the noise has {problem.m}")
+    logs = torch.zeros(len(problem.x), dtype=torch.float64)
+    if plane:
+        heights = quotient_down(problem.distances.rho, sizes)
+        logs = theorem_bound(problem.noise, heights, problem.m, problem.units)
+    if exact:  # never above the other in real arithmetic: rounding must not turn that round
+        caps = cell_bound(problem.noise, quotient_down(problem.distances.lower, sizes[:, None]), problem.m)
+        logs = torch.minimum(caps, logs)
+    return logs

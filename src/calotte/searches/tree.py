@@ -1,0 +1,229 @@
+"""A tree of boxes: cut where the bound is largest, along the direction that its relaxation loses most by."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from calotte.deadline import Deadline
+from calotte.proofs.boxes import Boxes
+from calotte.proofs.evaluate import evaluate
+from calotte.proofs.local import Local
+from calotte.proofs.price import Chooser
+from calotte.proofs.union import log_sum_up
+from calotte.searches.hints import Found, hinted
+
+__all__ = ["Growth", "Tree", "cut"]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How trees grow. Found on `256x2` and `256x4` by `benchmarks/tightness.py`, as the fields of `Branching`.
+
+    Attributes:
+        spread: standard deviations up to which leaves are cut along another axis, in four.
+        first: deviations more for the first layer, whose relaxation moments mostly replace.
+        uneven: exponent of a half-space's impact in its share of the budget; 1 if impacts were exact.
+        at_once: leaves that are cut together; batch: entries of the largest tensors.
+        close: of log p: leaves that much below the worst are not cut with it.
+        least: of log p, what a cut must give to be kept.
+    """
+
+    spread: float = 1.6
+    first: float = 1.2
+    uneven: float = 0.5
+    at_once: int = 6
+    batch: int = 4_000_000
+    close: float = 1.0
+    least: float = 1e-3
+
+
+def cut(box: Boxes, axis: int, local: Local, slabs: int, reach: float) -> list[Boxes]:
+    """One box in two along an axis, or in slabs up to `reach` (in units of the noise's size) where it was not cut
+    along that axis yet."""
+    a, b = box.low[0, axis].item(), box.high[0, axis].item()
+    if math.isfinite(a) or math.isfinite(b):
+        inner = [(max(a, -local.span) + min(b, local.span)) / 2]
+    else:
+        inner = [(2 * j / (slabs - 2) - 1) * reach for j in range(slabs - 1)]
+        inner = [t for t in inner if abs(t) < local.span]
+    pieces = []
+    for low, high in itertools.pairwise([a, *inner, b]):
+        ends = box.low.clone(), box.high.clone()
+        ends[0][0, axis], ends[1][0, axis] = low, high
+        pieces.append(Boxes(*ends))
+    return pieces
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """Boxes, their evaluations, and the levels (L,) that set the heights of their good events."""
+
+    boxes: Boxes
+    found: Found
+    level: Tensor
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def __getitem__(self, rows: Tensor) -> Leaves:
+        return Leaves(self.boxes[rows], pick(self.found, rows), self.level[rows])
+
+    def __add__(self, other: Leaves) -> Leaves:
+        boxes = Boxes.joined([self.boxes, other.boxes])
+        return Leaves(boxes, joined([self.found, other.found]), torch.cat([self.level, other.level]))
+
+    def best(self, boxes: int) -> Leaves:
+        """The best of the evaluations of each of so many boxes, which stand one after the other."""
+        n = len(self) // boxes
+        return self[torch.arange(boxes) * n + self.found.log_bound.reshape(boxes, n).argmin(1)]
+
+    def better(self, other: Leaves) -> Leaves:
+        """For each box the better of two evaluations."""
+        first = self.found.log_bound <= other.found.log_bound
+        return (self + other)[torch.arange(len(self)) + torch.where(first, 0, len(self))]
+
+
+def pick(found: Found, rows: Tensor) -> Found:
+    """Some rows of an evaluation."""
+    return Found(*(getattr(found, f.name)[rows] for f in fields(Found)))
+
+
+def joined(parts: list[Found]) -> Found:
+    """Founds one after the other."""
+    return Found(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Found)))
+
+
+class Tree:
+    """Boxes cut into leaves, best first.
+
+    Args:
+        local: the network near the input, in the boxes at least, with the axes to cut along.
+        levels: heights tried first, in standard deviations.
+        chooser: says what units pay for; growth: how the tree grows.
+        deadline: after which the heights found are good enough.
+    """
+
+    def __init__(
+        self,
+        local: Local,
+        boxes: Boxes,
+        levels: tuple[float, ...],
+        chooser: Chooser,
+        growth: Growth,
+        deadline: Deadline,
+    ) -> None:
+        self.local, self.levels, self.count, self.deadline = local, levels, 0, deadline
+        self.chooser, self.growth = chooser, growth
+        self.log_measure = log_sum_up(boxes.log_measure(local.noise, local.m)).item()
+        self.leaves = self._search(boxes, None)
+
+    @property
+    def log_bound(self) -> float:
+        """log P(error, u in the boxes), at most, but for the G that the local network was given."""
+        missed = torch.tensor([self.local.log_missed], dtype=torch.float64)
+        return min(log_sum_up(torch.cat([self.leaves.found.log_bound, missed])).item(), self.log_measure)
+
+    @property
+    def worth(self) -> float:
+        """The largest bound of a leaf that can still be cut."""
+        return self._open().max().item()
+
+    def _open(self) -> Tensor:
+        gain = self.leaves.found.gain.amax(1)
+        return torch.where(gain > 0, self.leaves.found.log_bound, -torch.inf)
+
+    def refine(self) -> None:
+        """Cut the leaves with the largest bounds, where that helps."""
+        leaves, worth = self.leaves, self._open()
+        chosen = worth.topk(min(self.growth.at_once, len(leaves))).indices
+        chosen = chosen[worth[chosen] > worth.max() - self.growth.close]
+        axis = leaves.found.gain[chosen].argmax(1).tolist()
+        reach = self.growth.spread * self.local.sigma / self.local.noise.size
+        pieces = [cut(leaves.boxes[chosen[[i]]], k, self.local, 4, reach) for i, k in enumerate(axis)]
+        counts = torch.tensor([len(part) for part in pieces])
+        boxes = Boxes.joined([box for part in pieces for box in part])
+        children = self._search(boxes, leaves[chosen.repeat_interleave(counts)])
+        kept = torch.ones(len(leaves), dtype=torch.bool)
+        kept[chosen] = False
+        result = leaves[kept.nonzero()[:, 0]]
+        ends = counts.cumsum(0).tolist()
+        n, cut_along = self.local.directions.shape
+        least = self.growth.least if cut_along < n else -1e-9  # where all axes are cut, only small boxes may help
+        for parent, k, begin, end in zip(chosen.tolist(), axis, [0, *ends], ends, strict=False):
+            part = children[torch.arange(begin, end)]
+            if torch.logsumexp(part.found.log_bound, 0) < leaves.found.log_bound[parent] - least:
+                result = result + part
+            else:
+                leaves.found.gain[parent, k] = 0.0
+                result = result + leaves[torch.tensor([parent])]
+        self.leaves = result
+
+    def _search(self, boxes: Boxes, parents: Leaves | None) -> Leaves:
+        """Founds with the best heights found: by the impacts of the units, at the level that pays best."""
+        if parents is None:  # which impacts matter is not known yet
+            found = self._tried(boxes, torch.tensor(self.levels, dtype=torch.float64).expand(len(boxes), -1), None)
+            best = found.best(len(boxes))
+            best = self._between(boxes, best, (-1.6, 0.4), best, 2)
+        else:
+            n, cut_along = self.local.directions.shape
+            if cut_along == n:  # boxes get small, and where they are nothing has to be paid
+                free = torch.full_like(parents.level, self.local.span * self.local.noise.size / self.local.sigma)
+                return self._tried(boxes, free[:, None], None)
+            best = self._between(boxes, parents, (-0.8, 0.6), None, 2)
+        return self._between(boxes, best, (-0.2, 0.2), best, 1)
+
+    def _between(
+        self, boxes: Boxes, source: Leaves, ends: tuple[float, float], best: Leaves | None, thirds: int
+    ) -> Leaves:
+        """The best of `best` and of levels between two ends around those of `source`, with its impacts.
+
+        The interval is cut to a third `thirds` times. Higher levels cost less, and widen what bounds the margins: it
+        pays best where both parts are about equal.
+        """
+        low, high = (source.level + end for end in ends)
+        for _ in range(thirds):
+            if best is not None and self.deadline.passed:
+                break
+            levels = torch.stack([low + (high - low) / 3, high - (high - low) / 3], 1)
+            tried = self._tried(boxes, levels, source.found.impact)
+            first, second = (tried.found.log_price > tried.found.log_margins).reshape(-1, 2).unbind(1)
+            low = torch.where(second, levels[:, 1], torch.where(first, levels[:, 0], low))
+            high = torch.where(second, high, torch.where(first, levels[:, 1], levels[:, 0]))
+            found = tried.best(len(boxes))
+            best = found if best is None else best.better(found)
+        assert best is not None
+        return best
+
+    def _tried(self, boxes: Boxes, levels: Tensor, impact: Tensor | None) -> Leaves:
+        """Founds of each box at each of its levels (L, n), one box after the other."""
+        n = levels.shape[1]
+        many, level = boxes.repeated(n), levels.flatten()
+        impact = None if impact is None else impact.repeat_interleave(n, 0)
+        return Leaves(many, self._evaluate(many, self._heights(level, impact)), level)
+
+    def _heights(self, level: Tensor, impact: Tensor | None) -> Tensor:
+        """(L, 2, N) heights: `level` deviations for the half-space of most impact, more for the others.
+
+        Where the price sum T(s_j) is least for a given effect sum impact_j s_j, the density at s_j is proportional
+        to the impact.
+        """
+        local = self.local
+        heights = level[:, None, None].expand(-1, 2, local.units)
+        if impact is not None and local.units:
+            less = impact.flatten(1).amax(1)[:, None, None].clamp_min(1e-300) / impact.clamp_min(1e-300)
+            heights = (heights**2 + 2.0 * self.growth.uneven * less.log()).sqrt()
+            heights[:, :, local.groups[0]] += self.growth.first
+        return (heights * local.sigma / local.noise.size).clamp_max(local.span)
+
+    def _evaluate(self, boxes: Boxes, heights: Tensor) -> Found:
+        self.count += len(boxes)
+        rows = torch.split(torch.arange(len(boxes)), max(1, self.growth.batch // (2 * self.local.units**2 + 1)))
+        return joined([self._bounded(boxes[part], heights[part]) for part in rows])
+
+    def _bounded(self, boxes: Boxes, heights: Tensor) -> Found:
+        return hinted(self.local, boxes, evaluate(self.local, boxes, heights, self.chooser))

@@ -1,0 +1,56 @@
+"""Rung `relaxation`: half-space tails of linear lower bounds on the margins, valid over the whole support."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotte.bound import ProvedRung
+from calotte.problem import Problem
+from calotte.proofs.event import on_good_event
+from calotte.proofs.proof import Proof
+from calotte.searches.proposal import Proposal
+
+__all__ = ["MOST_UNITS", "WorstCase"]
+
+MOST_UNITS = 6000  # behind the first layer of a graph: `resnet_2b` has 6,244 in all, and a pass takes seconds
+
+
+@dataclass(frozen=True)
+class WorstCase(ProvedRung):
+    """Rung `relaxation`.
+
+    Attributes:
+        tails: under a Gaussian all noise of norm sigma (sqrt(m) + t) is considered, for these t: what is left out
+            is 1.5e-8 and 5e-32 at most, below the bounds that are aimed at and far below them.
+    """
+
+    name: str = "relaxation"
+    proves: str = (
+        "p ≤ the half-space tails of linear lower bounds on the margins, valid over the whole support of the noise; "
+        "where it proves p = 0 it gives the certified radius"
+    )
+    source: str = "as PROVEN (arXiv:1812.08329), with exact tails"
+    most_units: float = MOST_UNITS
+    tails: tuple[float, ...] = (6.0, 12.0)
+
+    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+        return self.proposal(problem, sizes).log_bound
+
+    def propose(self, problem: Problem) -> Proof:
+        return self.proposal(problem, problem.sizes).proofs[0]
+
+    def proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
+        """The Proofs with the smallest bounds, for noise of these sizes (B,)."""
+        return problem.once((self, *sizes.tolist()), lambda: self._proposal(problem, sizes))
+
+    def _proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
+        best, heights = None, torch.full_like(sizes, torch.inf)
+        for tail in self.tails if math.isinf(problem.noise.radius) else self.tails[:1]:
+            found = Proposal.on_event(tail, heights, on_good_event(problem, sizes, tail, heights, None))
+            best = found if best is None else best.better(found)
+        assert best is not None
+        return best
