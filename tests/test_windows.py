@@ -111,11 +111,10 @@ def deep(relaxation: Relaxation) -> Iterator[tuple[int, int]]:
     """The nodes behind the first layer that feed a ReLU, and their sizes; no unit of theirs is skipped any more."""
     net = relaxation.network
     for i in net.relus:
-        node = net.nodes[i].inputs[0]
+        node, size = net.feeders[i], net.size(i)
         if node not in relaxation.first:
-            low, high = relaxation.reach.between[node]
-            relaxation.reach.between[node] = torch.full_like(low, -math.inf), torch.full_like(high, math.inf)
-            yield node, math.prod(net.shape(node))
+            relaxation.loose = lambda node, size=size: torch.ones(len(relaxation.x), size, dtype=torch.bool)
+            yield node, size
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -176,9 +175,8 @@ def test_bounds_contain_all_samples(name: str, radius: float) -> None:
 
 def test_units_that_are_stable_by_intervals_are_not_pulled_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what is said of the others is the same."""
-    net, seen = NETWORKS["residual"], []
-    right = backward.unit_rows
-    monkeypatch.setattr(backward, "unit_rows", lambda n, i, units: seen.append(len(units)) or right(n, i, units))
+    net, seen = NETWORKS["residual"], list[int]()
+    monkeypatch.setattr(backward, "unit_rows", counting(seen))
     x = points(1, net.d, 4)
     few = relaxed(net, x, 0.03)
     pulled, total = sum(seen), sum(math.prod(net.shape(i)) for i in net.relus[1:])
@@ -190,6 +188,36 @@ def test_units_that_are_stable_by_intervals_are_not_pulled_back(monkeypatch: pyt
         unstable = (few.intervals[i][0] < 0) & (few.intervals[i][1] > 0)
         torch.testing.assert_close(few.intervals[i][0][unstable], low[unstable], rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(few.intervals[i][1][unstable], high[unstable], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_where_the_work_does_not_suffice_intervals_are_taken(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The units nearest to keeping a sign are pulled back first; bounds hold whatever is left out."""
+    for net in NETWORKS.values():
+        seen: list[int] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(backward, "unit_rows", counting(seen))
+            before = relaxed(net, points(2, net.d, 3), 0.3)
+            total, work = sum(seen), backward._MOST_WORK - before.work.max().item()
+            assert work == 0.0, "nothing is counted where there is enough"
+            work = sum(
+                2 * before.loose(node).sum().item() * windows.unit_work(net, node)
+                for node in {net.nodes[i].inputs[0] for i in net.relus} - before.first.keys()
+            )
+            patch.setattr(backward, "_MOST_WORK", share * work / 2)
+            seen.clear()
+            assert_contains_samples(net, 0.3, (Ball(0.3), Sphere(0.3)))
+        assert sum(seen) < total
+
+
+def counting(seen: list[int]) -> Callable[..., Any]:
+    """`unit_rows`, the numbers of units kept."""
+
+    def rows(net: Network, node: int, units: Tensor) -> Any:
+        seen.append(len(units))
+        return windows.unit_rows(net, node, units)
+
+    return rows
 
 
 def blind(right: Callable[..., None]) -> Callable[..., None]:

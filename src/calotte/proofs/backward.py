@@ -11,9 +11,7 @@ constant down. So the coefficients that arrive are exact, and
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -27,29 +25,14 @@ from calotte.network.graph import Relu
 from calotte.proofs.dense import Layer, Lines, lines_of, through
 from calotte.proofs.forms import Form, LinearBounds
 from calotte.proofs.reach import Reach
-from calotte.proofs.windows import Rows, Whole, Windows, unit_rows
+from calotte.proofs.windows import Pulled, Rows, Whole, Windows, most_entries, offsets, unit_rows, unit_work
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
 _ENTRIES, _FEWEST = 2**18, 16  # entries at the input, or rows, that are pulled back together: they stay in a cache
+_MOST_WORK = 4e10  # multiplications that the units of a graph are worth in a pass: some 10 seconds
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
 
 __all__ = ["Relaxation", "relaxed_lines"]
-
-
-@dataclass(frozen=True)
-class Pulled:
-    """Rows that were pulled back, for one input.
-
-    Attributes:
-        rows: of the values of the node where that ends.
-        constant, error: (S, N) and a bound on the error of the whole.
-        activations: ReLU node -> (S, N, number kept) coefficients, exact.
-    """
-
-    rows: Rows
-    constant: Tensor
-    error: Tensor
-    activations: dict[int, Tensor]
 
 
 class Relaxation:
@@ -64,10 +47,11 @@ class Relaxation:
     def __init__(self, geometry: Geometry, x: Tensor, radius: Tensor) -> None:
         self.geometry, self.network, self.x = geometry, geometry.network, x
         self.stop = geometry.chain.ends[0] if geometry.chain is not None else 0
-        widest = max(math.prod(self.network.shape(i)) for i in range(len(self.network.nodes)))
+        widest = self.network.widest
         self.inflation = 1.0 + 4.0 * gamma(widest + 16)  # sums of bounds on errors are rounded too
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
+        self.work, self._loose = torch.full((len(x),), _MOST_WORK, dtype=torch.float64), dict[int, Tensor]()
         sizes = geometry.coordinates.value
         moved = (radius[:, None] * sizes * (1.0 + gamma(4))).clamp_min(VALUE_SLACK)  # the product may underflow
         shape = (-1, *self.network.input_shape)
@@ -98,7 +82,7 @@ class Relaxation:
         lower, upper = self.reach.settle(relu, lower, upper, largest)
         self.lines[relu] = relaxed_lines(lower, upper)
         self.intervals[relu] = (lower, upper)
-        feeder, n = self.network.nodes[relu].inputs[0], math.prod(self.network.shape(relu))
+        feeder, n = self.network.feeders[relu], self.network.size(relu)
         self.reach.doubts[relu] = self.lines[relu][2] * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
 
     def bounds(self, node: int, rows: Tensor, constants: Tensor | None = None) -> LinearBounds:
@@ -138,12 +122,12 @@ class Relaxation:
         return self._enclosed(self._dense_form(below, rows.expand(len(self.x), -1, -1), {}, constant, mirrored=True))
 
     def _units(self, node: int, block: slice) -> LinearBounds:
-        """Units and their negatives; of those that keep their sign by intervals alone these are all that is said."""
+        """Units and their negatives; of those that are not pulled back the intervals are all that is said."""
         low, high = (t.flatten(1)[:, block] for t in self.reach.between[node])
-        together = max(_FEWEST, _ENTRIES // math.prod(self.geometry.widths[node]))
         constant = torch.stack([low, -high], 1)
         norm, doubt, accuracy = torch.zeros_like(constant), torch.zeros_like(constant), 0.0
-        for b, loose in enumerate(~((low >= 0) | (high <= 0))):
+        together = max(_FEWEST, _ENTRIES // most_entries(self.network, self.geometry.widths[node][-2:]))
+        for b, loose in enumerate(self.loose(node)[:, block]):
             units = loose.nonzero()[:, 0]
             for some in units.split(together) if len(units) else ():
                 pulled = self._pull_back(b, *unit_rows(self.network, node, some + block.start), {}, mirrored=True)
@@ -152,6 +136,26 @@ class Relaxation:
                     whole[b][:, some] = part
                 accuracy = found.accuracy
         return LinearBounds(constant.flatten(1), norm.flatten(1), doubt.flatten(1), accuracy)
+
+    def loose(self, node: int) -> Tensor:
+        """The units (B, n) of a node of a graph that are pulled back: those that intervals leave both signs.
+
+        As many as are worth the work, those first that are nearest to keeping a sign; any choice is sound.
+        """
+        if node not in self._loose:
+            low, high = (t.flatten(1) for t in self.reach.between[node])
+            loose = ~((low >= 0) | (high <= 0))
+            layers = sum(self.network.feeders[i] >= node for i in self.network.relus)
+            counts = loose.sum(1)
+            if counts.max() * 2 * self.network.multiplications > self.work.min() / layers:
+                each = 2 * unit_work(self.network, node)
+                most = (self.work / (layers * each)).to(torch.int64)
+                near = torch.where(loose, torch.minimum(-low, high) / (high - low), torch.inf)
+                rank = near.argsort(1).argsort(1)
+                loose &= rank < most[:, None]
+                self.work = self.work - each * loose.sum(1)
+            self._loose[node] = loose
+        return self._loose[node]
 
     def _first(self, node: int, block: slice) -> LinearBounds:
         """Units of the first layer, and their negatives, as they are."""
@@ -351,13 +355,22 @@ class Relaxation:
         return Form(constant, error, normals, normal_error, accuracy, pulled.activations)
 
     def blocks(self, node: int, memory_limit: float) -> Iterator[slice]:
-        """The units of a node in blocks for which `unit_bounds` takes no more than so many bytes."""
-        size = math.prod(self.network.shape(node))
-        widest = max(math.prod(self.network.shape(i)) for i in range(len(self.network.nodes)))
-        block = max(1, min(size, int(memory_limit / (8 * 16 * widest * len(self.x)))))
-        block = min(block, max(1, int(_AT_ONCE / (self.network.multiplications * len(self.x) + 1))))
-        for begin in range(0, size, block):
-            yield slice(begin, min(begin + block, size))
+        """The units of a node in blocks for which `unit_bounds` takes no more than so many bytes, and seconds."""
+        size = self.network.size(node)
+        most = int(_AT_ONCE / (self.network.multiplications * len(self.x) + 1))
+        if node in self.first:
+            rows = torch.zeros(size, dtype=torch.int64)
+        elif self.plain:
+            widest = self.network.widest
+            most = min(most, int(memory_limit / (8 * 16 * widest * len(self.x))))
+            rows = torch.ones(size, dtype=torch.int64)
+        else:
+            rows = self.loose(node).amax(0).to(torch.int64)
+        begun = (rows.cumsum(0) - 1).clamp_min(0) // max(1, most)
+        begin = 0
+        for count in begun.bincount().tolist():
+            yield slice(begin, begin + count)
+            begin += count
 
 
 def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -389,8 +402,3 @@ def both(t: Tensor) -> Tensor:
 def both_signs(block: slice) -> Tensor:
     """1 for each unit of a block, then -1 for each."""
     return both(torch.ones(block.stop - block.start, dtype=torch.float64))
-
-
-def offsets(op: Affine) -> tuple[Tensor, ...]:
-    """The offset of a map in full size, where there is one."""
-    return () if op.offset is None else (op.offset.expand(op.output_shape),)

@@ -84,7 +84,7 @@ class Reach:
         Returns:
             lower and upper, within the magnitudes.
         """
-        feeder = self.network.nodes[relu].inputs[0]
+        feeder = self.network.feeders[relu]
         largest = self.magnitude[feeder] = torch.minimum(self.magnitude[feeder], largest)
         lower, upper = torch.maximum(lower, -largest), torch.minimum(upper, largest)
         self.magnitude[relu] = torch.minimum(largest, upper.clamp_min(0.0))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Shape, Sum
 from calotte.network.convolution import TRANSPOSE, Convolution
 from calotte.network.graph import Network
 
-__all__ = ["Rows", "Whole", "Windows", "unit_rows"]
+__all__ = ["Pulled", "Rows", "Whole", "Windows", "most_entries", "offsets", "unit_rows", "unit_work"]
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,22 @@ class Windows:
 Rows = Whole | Windows
 
 
+@dataclass(frozen=True)
+class Pulled:
+    """Rows that were pulled back, for one input.
+
+    Attributes:
+        rows: of the values of the node where that ends.
+        constant, error: (S, N) and a bound on the error of the whole.
+        activations: ReLU node -> (S, N, number kept) coefficients, exact.
+    """
+
+    rows: Rows
+    constant: Tensor
+    error: Tensor
+    activations: dict[int, Tensor]
+
+
 def unit_rows(network: Network, node: int, units: Tensor) -> tuple[int, Rows, Tensor]:
     """Rows of units (N,) of a node, seen through its map where that copies entries; else one-hot rows.
 
@@ -203,6 +220,37 @@ def unit_rows(network: Network, node: int, units: Tensor) -> tuple[int, Rows, Te
     hot = torch.zeros(1, n, shape[0], 1, 1, dtype=torch.float64)
     hot[0, torch.arange(n), channel] = 1.0
     return node, Windows(hot, places, which, shape).fitting(), constant
+
+
+@lru_cache(maxsize=1024)
+def unit_work(network: Network, node: int) -> float:
+    """Multiplications that it takes to pull back the unit in the middle of a node."""
+    shape = network.shape(node)
+    middle = math.prod(shape[1:]) // 2 + shape[-1] // 2 if len(shape) == 3 else 0
+    last, rows, _ = unit_rows(network, node, torch.tensor([middle]))
+    met, work = {last: rows}, 1.0
+    for i in range(last, 0, -1):
+        if i not in met:
+            continue
+        here, op = met.pop(i), network.nodes[i].op
+        parts: tuple[Rows, ...] = (here,)
+        if isinstance(op, Affine):
+            parts, work = here.through(op), work + here.entries.numel() * op.terms
+        for j, part in zip(network.nodes[i].inputs, parts, strict=True):
+            met[j] = met[j].plus(part) if j in met else part
+    return work
+
+
+def most_entries(network: Network, widths: tuple[int, ...]) -> int:
+    """About how many entries a row of a unit whose field has these widths has at most on the way back."""
+    shapes = [network.shape(i) for i in range(len(network.nodes))]
+    channels = max([shape[0] for shape in shapes if len(shape) == 3], default=1)
+    return min(channels * math.prod(widths), max(map(math.prod, shapes)))
+
+
+def offsets(op: Affine) -> tuple[Tensor, ...]:
+    """The offset of a map in full size, where there is one."""
+    return () if op.offset is None else (op.offset.expand(op.output_shape),)
 
 
 def moved(op: Convolution, places: Tensor) -> Tensor:
