@@ -62,7 +62,7 @@ def resnet18(classes: int = 1000, seed: int = 0) -> nn.Module:
 
 
 def vgg(classes: int = 10, seed: int = 0) -> nn.Module:
-    """Six convolutions between average pools (after Simonyan and Zisserman, arXiv:1409.1556); 221,184 ReLUs on 32x32."""
+    """Six convolutions and average pools (after Simonyan and Zisserman, arXiv:1409.1556); 221,184 ReLUs on 32x32."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
