@@ -29,7 +29,7 @@ from calotte.proofs.windows import Pulled, Rows, Whole, Windows, most_entries, o
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
 _ENTRIES, _FEWEST = 2**18, 16  # entries at the input, or rows, that are pulled back together: they stay in a cache
-_MOST_WORK = 4e10  # multiplications that the units of a graph are worth in a pass: some 10 seconds
+_MOST_WORK = 2e10  # multiplications that the units of a graph are worth in a pass: some 5 to 10 seconds
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
 
 __all__ = ["Relaxation", "relaxed_lines"]
@@ -47,8 +47,7 @@ class Relaxation:
     def __init__(self, geometry: Geometry, x: Tensor, radius: Tensor) -> None:
         self.geometry, self.network, self.x = geometry, geometry.network, x
         self.stop = geometry.chain.ends[0] if geometry.chain is not None else 0
-        widest = self.network.widest
-        self.inflation = 1.0 + 4.0 * gamma(widest + 16)  # sums of bounds on errors are rounded too
+        self.inflation = 1.0 + 4.0 * gamma(self.network.widest + 16)  # sums of bounds on errors are rounded too
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
         self.work, self._loose = torch.full((len(x),), _MOST_WORK, dtype=torch.float64), dict[int, Tensor]()
@@ -101,7 +100,7 @@ class Relaxation:
         op, constant = self.network.nodes[node].op, torch.zeros(rows.shape[:2], dtype=torch.float64)
         if isinstance(op, Dense):
             offset = torch.zeros(op.output_shape).double() if op.offset is None else op.offset.expand(op.output_shape)
-            constant = dot(here, offset.expand(len(here), *op.output_shape))
+            constant = here.flatten(2) @ offset.flatten()
             here = op.adjoint(here.flatten(0, 1))[0].reshape(*rows.shape[:2], *op.input_shapes[0])
             node = self.network.nodes[node].inputs[0]
         if node not in self.intervals:
@@ -224,7 +223,7 @@ class Relaxation:
         while True:
             op, feeder = self.network.nodes[node].op, node
             if isinstance(op, Relu):
-                feeder = self.network.nodes[node].inputs[0]
+                feeder = self.network.feeders[node]
                 below, above, intercept = self.lines[node]
                 if node in kept:
                     activations[node] = torch.stack([h[:, kept[node]] for h in here])
@@ -361,8 +360,7 @@ class Relaxation:
         if node in self.first:
             rows = torch.zeros(size, dtype=torch.int64)
         elif self.plain:
-            widest = self.network.widest
-            most = min(most, int(memory_limit / (8 * 16 * widest * len(self.x))))
+            most = min(most, int(memory_limit / (8 * 16 * self.network.widest * len(self.x))))
             rows = torch.ones(size, dtype=torch.int64)
         else:
             rows = self.loose(node).amax(0).to(torch.int64)
@@ -387,11 +385,6 @@ def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]
     constant = torch.where(active | inactive, 0.0, intercept)
     below = torch.where(active, 1.0, torch.where(inactive, 0.0, (upper > -lower).to(torch.float64)))
     return below, above, constant
-
-
-def dot(rows: Tensor, values: Tensor) -> Tensor:
-    """Sums (B, R) of the products of rows (B, R, ...) with values (B, ...)."""
-    return (rows.flatten(2) @ values.flatten(1)[:, :, None])[:, :, 0]
 
 
 def both(t: Tensor) -> Tensor:
