@@ -353,13 +353,16 @@ class Relaxation:
         normals = normals.reshape(*constant.shape, -1)
         return Form(constant, error, normals, normal_error, accuracy, pulled.activations)
 
-    def blocks(self, node: int, memory_limit: float) -> Iterator[slice]:
-        """The units of a node in blocks for which `unit_bounds` takes no more than so many bytes, and seconds."""
+    def blocks(self, node: int, memory_limit: float, whole: bool = False) -> Iterator[slice]:
+        """The units of a node in blocks for which `unit_bounds` takes no more than so many bytes, and seconds.
+
+        `whole`: blocks in which all units are pulled back as whole rows, by `forms`.
+        """
         size = self.network.size(node)
         most = int(_AT_ONCE / (self.network.multiplications * len(self.x) + 1))
-        if node in self.first:
+        if node in self.first and not whole:
             rows = torch.zeros(size, dtype=torch.int64)
-        elif self.plain:
+        elif self.plain or whole:
             most = min(most, int(memory_limit / (8 * 16 * self.network.widest * len(self.x))))
             rows = torch.ones(size, dtype=torch.int64)
         else:
