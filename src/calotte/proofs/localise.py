@@ -44,7 +44,7 @@ def localise(problem: Problem, size: Tensor, height: float, t: float, chooser: C
     place = dict(zip(kept, groups, strict=True))
     forms = []
     for i, mask in kept.items():
-        feeder = network.nodes[i].inputs[0]
+        feeder = network.feeders[i]
         rows = torch.zeros(int(mask.sum()), mask.numel(), dtype=torch.float64)
         rows[torch.arange(len(rows)), mask.flatten().nonzero()[:, 0]] = 1.0
         forms.append(relaxation.forms(feeder, rows.reshape(1, -1, *network.shape(feeder)), kept))

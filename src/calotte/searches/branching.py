@@ -28,7 +28,6 @@ from calotte.proofs.union import log_sum_up
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.searches.tree import Growth, Tree, cut
-from calotte.searches.worst_case import MOST_UNITS
 
 __all__ = ["Branching", "axes"]
 
@@ -64,7 +63,6 @@ class Branching(ProvedRung):
         "first-layer units bounded by exponential moments"
     )
     source: str = "[docs/ladder.md](docs/ladder.md)"
-    most_units: float = MOST_UNITS
     chooser: Chooser = field(default_factory=Thrift)
     below: ProvedRung = field(default_factory=Concentration)
     growth: Growth = field(default_factory=Growth)

@@ -29,7 +29,7 @@ from calotte.proofs.price import Chooser
 from calotte.proofs.proof import Proof
 from calotte.searches.proposal import Proposal
 from calotte.searches.thrift import Thrift
-from calotte.searches.worst_case import MOST_UNITS, WorstCase
+from calotte.searches.worst_case import WorstCase
 
 __all__ = ["Concentration"]
 
@@ -50,7 +50,6 @@ class Concentration(ProvedRung):
     name: str = "concentration"
     proves: str = "the same with bounds on the units that hold on a *good event* only, whose failure is paid for"
     source: str = "[docs/ladder.md](docs/ladder.md)"
-    most_units: float = MOST_UNITS
     chooser: Chooser = field(default_factory=Thrift)
     worst_case: WorstCase = field(default_factory=WorstCase)
     tail: float = 40.0
