@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from calotte.models.sklearn import from_sklearn
     from calotte.models.torch import from_torch
     from calotte.network import Network, clipped, random_network
+    from calotte.network.event import Event
     from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
     from calotte.plan import Plan, largest_noise, plan
     from calotte.proofs.proof import Proof
@@ -36,6 +37,7 @@ __all__ = [
     "Bound",
     "CalotteError",
     "Cell",
+    "Event",
     "Gaussian",
     "InvalidInput",
     "InvalidModel",
@@ -77,6 +79,7 @@ _HOMES = {
     "models.sklearn": ("from_sklearn",),
     "models.torch": ("from_torch",),
     "network": ("Network", "clipped", "random_network"),
+    "network.event": ("Event",),
     "noise": ("Ball", "Gaussian", "Sphere", "make_noise", "noise_map"),
     "plan": ("Plan", "largest_noise", "plan"),
     "proofs.proof": ("Proof",),

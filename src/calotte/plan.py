@@ -24,6 +24,7 @@ from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
 from calotte.lines import Line, entries
 from calotte.models.opened import as_network, split_batch
+from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.problem import Problem
@@ -94,6 +95,7 @@ def plan_each(
     noise: Noise,
     delta: float,
     *,
+    event: OutputEvent | str = "change",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -104,7 +106,7 @@ def plan_each(
     """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
-    planner = Planner(network, noise, delta, rungs=rungs, settings=settings, run=run)
+    planner = Planner(network, noise, delta, event=event, rungs=rungs, settings=settings, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -126,7 +128,7 @@ class Planner:
     """A network, a noise, a probability, rungs and effort: what turns one input into a Plan.
 
     Args:
-        network, noise, delta, rungs, settings: as for `plan`.
+        network, noise, delta, event, rungs, settings: as for `plan`.
         run: of the lines, sha256 of what describes the whole run.
 
     Raises:
@@ -139,6 +141,7 @@ class Planner:
         noise: Noise,
         delta: float,
         *,
+        event: OutputEvent | str = "change",
         rungs: Sequence[str] | None = None,
         settings: Settings | None = None,
         run: str | None = None,
@@ -146,7 +149,7 @@ class Planner:
         settings = settings or Settings()
         check_kinds(network, noise, settings)
         self.network, self.noise, self.delta = network, noise, check_delta(delta)
-        self.rungs = select_rungs(rungs, PROVED_RUNGS)
+        self.event, self.rungs = as_event(event, network), select_rungs(rungs, PROVED_RUNGS)
         self.settings, self.run = settings, run
         self.m = noise.dimension(network.d)
         self.mapped = Geometry(network, noise.map, settings.memory_limit)
@@ -156,7 +159,7 @@ class Planner:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
         network, noise = self.network, self.noise
         deadline = Deadline.after(self.settings.time_limit)
-        problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline)
+        problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline, event=self.event)
         check_answer(problem.predicted, index)
         found: dict[str, Reported] = {}
         skipped: dict[str, str] = {}
@@ -186,7 +189,7 @@ class Planner:
             noise=noise.kind,
             delta=self.delta,
             input_dimension=network.d,
-            units=network.units,
+            units=problem.units,
             distance=distance,
             largest_eps={name: one.eps for name, one in found.items()},
             largest_sigma={name: one.sigma for name, one in found.items()},
@@ -195,6 +198,7 @@ class Planner:
             model_sha256=network.sha256,
             skipped=skipped,
             cut_short=cut_short,
+            event=self.event.name,
             decision=network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
             map_sha256=None if noise.map is None else sha256(noise.map),
@@ -207,7 +211,7 @@ class Planner:
         if "distances" not in problem.known:
             return None
         if self.plain is not self.mapped:
-            problem = Problem(self.plain, problem.x, problem.index, self.noise, self.settings, deadline=deadline)
+            problem = problem.seen_by(self.plain, deadline)
         try:
             rho = problem.distances.rho.item()
         except OutOfTime:
@@ -251,6 +255,7 @@ def plan(
     noise: Noise,
     delta: float,
     *,
+    event: OutputEvent | str = "change",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -261,7 +266,8 @@ def plan(
     Args:
         network, inputs, labels, index, settings: as for `assess`.
         noise: its kind and map; its size is ignored.
-        delta: misclassification probability allowed, 0 < delta < 1.
+        delta: probability of the event allowed, 0 < delta < 1.
+        event: as for `assess`.
         rungs: names of proved rungs; None for all.
 
     Returns:
@@ -270,7 +276,8 @@ def plan(
     Raises:
         InvalidInput: anything that does not make sense, before anything is computed.
     """
-    return list(plan_each(network, inputs, noise, delta, labels=labels, index=index, rungs=rungs, settings=settings))
+    options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
+    return list(plan_each(network, inputs, noise, delta, **options))
 
 
 def largest_noise(

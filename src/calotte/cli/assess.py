@@ -16,6 +16,7 @@ from calotte.cli.options import (
     Decision_,
     DeviceName,
     Eps,
+    Event_,
     Index,
     InputFile,
     Json,
@@ -54,6 +55,7 @@ def assess(
     noise: Noise_ = NoiseName.sphere,
     map: Map = None,
     clip: Clip = None,
+    event: Event_ = "change",
     index: Index = None,
     layout: Layout_ = None,
     decision: Decision_ = None,
@@ -134,7 +136,7 @@ def assess(
     from calotte.campaign.cluster import on_ray
     from calotte.campaign.outcome import Job
     from calotte.campaign.workers import here, in_processes
-    from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
+    from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
     from calotte.cli.running import finish, open_store, results, run_through, tasks_of
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
@@ -148,7 +150,12 @@ def assess(
     the_noise = open_noise(noise.value, network, eps, sigma, map)
     # whatever is wrong is found here, before anything is written or printed
     assessor = Assessor(
-        network, the_noise, rungs=split_names(rungs), estimates=split_names(estimates), settings=settings
+        network,
+        the_noise,
+        event=open_event(event),
+        rungs=split_names(rungs),
+        estimates=split_names(estimates),
+        settings=settings,
     )
     tasks = tasks_of(data, network)
     do: Doing = here

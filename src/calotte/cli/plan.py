@@ -12,6 +12,7 @@ from calotte.cli.options import (
     OUTPUT,
     Clip,
     Decision_,
+    Event_,
     Index,
     InputFile,
     Json,
@@ -39,6 +40,7 @@ def plan(
     noise: Noise_ = NoiseName.sphere,
     map: Map = None,
     clip: Clip = None,
+    event: Event_ = "change",
     index: Index = None,
     layout: Layout_ = None,
     decision: Decision_ = None,
@@ -60,7 +62,7 @@ def plan(
     """Find the largest noise under which each proved rung keeps the misclassification probability below --delta."""
     from calotte.campaign.outcome import Job
     from calotte.campaign.workers import here
-    from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
+    from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
     from calotte.cli.running import finish, open_store, results, run_through, tasks_of
     from calotte.plan import Plan, Planner
     from calotte.report.tables import plan_table
@@ -72,7 +74,8 @@ def plan(
     network, data = open_both(model, inputs, decision, output, layout, index, clip)
     the_noise = open_noise(noise.value, network, 1.0, None, map)
     # whatever is wrong is found here, before anything is written or printed
-    planner = Planner(network, the_noise, delta, rungs=split_names(rungs), settings=settings)
+    the_event = open_event(event)
+    planner = Planner(network, the_noise, delta, event=the_event, rungs=split_names(rungs), settings=settings)
     tasks = tasks_of(data, network)
     with open_store(context, network) as store:
         notices(network, data)

@@ -21,6 +21,7 @@ from calotte.campaign.description import describe
 from calotte.campaign.files import FAILURES, write_files
 from calotte.campaign.outcome import Job, Outcome, Task
 from calotte.campaign.store import Store
+from calotte.cli.opening import event_file
 from calotte.errors import CannotWrite, Failed, Interrupted
 from calotte.inputs import Inputs
 from calotte.network.graph import Network
@@ -48,7 +49,7 @@ def open_store(context: typer.Context, network: Network, threads: int | None = N
         return Store.in_memory()
     options = {key: _value(given[key]) for key in sorted(given) if key not in _NO_OPTIONS}
     command = shlex.join(["calotte", *sys.argv[1:]])
-    files = {"inputs": given["inputs"], "map": given.get("map")}
+    files = {"inputs": given["inputs"], "map": given.get("map"), "event": event_file(given["event"])}
     named = {"command": context.info_name} | options
     return Store.in_folder(given["out"], describe(command, network, files, named, threads or torch.get_num_threads()))
 

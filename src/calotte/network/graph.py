@@ -83,6 +83,7 @@ class Network:
         sha256: of the model file and of the files that hold its weights, one after the other; of what the network
             computes (`fingerprint`) where it comes from elsewhere.
         files: name and sha256 of each file that it was loaded from.
+        left_off: what stood at the model's end, where the outputs are its arguments, in the same order.
         clipping: where this network clips its input before another one.
         original: the model that it was loaded from, where there is one that can be run.
     """
@@ -95,6 +96,7 @@ class Network:
     clipping: Clipping | None = None
     original: Original | None = None
     files: tuple[tuple[str, str], ...] = ()
+    left_off: str | None = None
 
     def __post_init__(self) -> None:
         for i, node in enumerate(self.nodes):
