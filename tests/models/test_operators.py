@@ -22,7 +22,7 @@ def test_batch_normalisation(make_model, shape, opset):
 
 @pytest.mark.parametrize("opset", [8, 9, 13, 14, 15])
 def test_batch_normalisation_whose_float32_cancels_is_not_refused(make_model, opset):
-    """What decides then is ONNX's reference: before opset 14 it normalised by the batch, and refused what is right."""
+    """What decides then is ONNX's reference: before opset 14 it normalised by the batch and refused what is right."""
     scale, variance, mean = np.float32([0.3, 2.1, 1.7]), np.float32([0.7, 0.3, 5.0]), np.float32([1e5, -3e5, 2e5])
     bias = (mean.astype(np.float64) * scale / np.sqrt(variance)).astype(np.float32)
     weights = {"scale": scale, "bias": bias, "mean": mean, "variance": variance}
