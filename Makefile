@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(max(1, (os.cpu_
 
 demo: $(READY)  ## train a small classifier on real digits and assess held-out ones
 	$(BIN)/python examples/digits.py calotte-demo
-	rm -f calotte-demo/run.json calotte-demo/assessments.jsonl
+	rm -f calotte-demo/campaign.sqlite* calotte-demo/run.json calotte-demo/assessments.jsonl
 	$(BIN)/calotte assess calotte-demo/digits.onnx calotte-demo/digits.npz --eps 0.4 --index 0:40 --out calotte-demo
 
 test: export OMP_NUM_THREADS = 1

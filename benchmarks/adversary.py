@@ -21,8 +21,8 @@ from torch import Tensor
 
 from calotte import Network, load
 from calotte.adversary import Witness, nearest_misclassified
-from calotte.adversary.witness import certainly_wrong
 from calotte.network.enclosure import outputs
+from calotte.network.event import CHANGE
 from calotte.network.single import in_single
 
 IMAGES, RESTARTS = 100, 4
@@ -41,7 +41,8 @@ def check(network: Network, path: str, x: Tensor, found: list[Witness | None]) -
         here = witness.point[None]
         good = (point.astype(np.float64) == witness.point.numpy()).all()
         good &= int(z.argmax()) != int(answer)
-        good &= bool(certainly_wrong(network.decision, outputs(network, here), answer[None]).all())
+        enclosed = outputs(network, here)
+        good &= bool(CHANGE.margins(network, here, answer[None]).certainly_occurs(enclosed.value, enclosed.error))
         good &= bool((witness.point - row).norm() <= witness.distance)
         if not good:
             sys.exit(f"a witness of {path} is none: {witness}")

@@ -58,7 +58,7 @@ class ByNorms:
         """Whether log p <= log DELTA follows at this size."""
         problem = Problem(self.geometry, self.x, [0], Sphere(eps), Settings(seed=1))
         outputs = torch.cat(list(itertools.islice(sampled_outputs(problem, 0), math.ceil(SAMPLES / 1024))))
-        far = (self.decision.margins(self.answer.expand(len(outputs)), outputs) / self.constants).amin(1)
+        far = (problem.margins.of(outputs) / self.constants).amin(1)
         choosing, rest = far[:512].sort().values, far[512:SAMPLES]
 
         def log_p(tau: float) -> float:

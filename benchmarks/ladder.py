@@ -65,7 +65,7 @@ def check(problem: Problem) -> None:
     around = Support(radius, -math.inf)
     relaxation = relaxed_units(problem, around).relaxation
     lowest = relaxation.bounds(*margin_rows(problem)).lowest(radius[:, None])
-    comparison = network.decision.comparison(problem.predicted)
+    comparison = problem.margins.rows
     generator = torch.Generator().manual_seed(0)
     for i in range(len(problem.x)):
         draws = [law.sample(50, network.d, generator) for law in (Sphere(EPS), Ball(EPS))]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +68,30 @@ def called(line: str, folder: Path, **options: Any) -> subprocess.CompletedProce
         [sys.executable, "-m", "calotte", *line.split()],
         **{"capture_output": True, "text": True, "cwd": folder, "timeout": 120} | options,
     )
+
+
+def forked(line: str) -> BaseProcess:
+    """The command in a copy of this process, which has imported everything already; it prints nothing."""
+
+    def child() -> None:
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        sys.argv = ["calotte", *line.split()]
+        cli.main()
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    return process
+
+
+def stored(folder: Path) -> int:
+    """How many outcomes the campaign of a folder has; 0 before there is one."""
+    try:
+        with closing(sqlite3.connect(f"{(folder / 'campaign.sqlite').as_uri()}?mode=ro", uri=True)) as database:
+            (count,) = database.execute("SELECT count(*) FROM outcomes").fetchone()
+            return int(count)
+    except sqlite3.OperationalError:
+        return 0
 
 
 def limited(size: int) -> Callable[[], None]:

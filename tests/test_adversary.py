@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from calotte.adversary import Adversary, Witness, nearest_misclassified
-from calotte.adversary.witness import certainly_wrong
 from calotte.assess import assess
 from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline
@@ -24,7 +23,7 @@ from calotte.models.torch import from_torch
 from calotte.network.affine import Dense, Sum
 from calotte.network.clip import clipped
 from calotte.network.decision import Decision
-from calotte.network.enclosure import Enclosure
+from calotte.network.event import over_rivals
 from calotte.network.graph import Network, Node, Original, Relu
 from calotte.network.random import random_network
 from calotte.noise import Sphere
@@ -358,14 +357,15 @@ def test_predicates_on_numbers_that_are_not_finite(rule: str, bad: float) -> Non
     y = torch.tensor([0])
     for place in range(decision.outputs):
         z = torch.tensor([[5.0, 9.0, 1.0][: decision.outputs]]).double()
-        fine = Enclosure(z, torch.zeros_like(z))
-        assert bool(certainly_wrong(decision, fine, y))
+        margins = over_rivals(decision, y, 1)
+        assert bool(margins.certainly_occurs(z, torch.zeros_like(z)))
         broken = z.clone()
         broken[0, place] = bad
         assert decision.decide(broken).tolist() == [-1]
-        assert not certainly_wrong(decision, Enclosure(broken, torch.zeros_like(z)), y)
-        assert not certainly_wrong(decision, Enclosure(z, broken.abs() - z), y)
-        assert not decision.margins(y, broken).isfinite().all()
+        assert not margins.certainly_occurs(broken, torch.zeros_like(z))
+        assert not margins.certainly_occurs(z, broken.abs() - z)
+        assert not margins.of(broken).isfinite().all()
+        assert bool(margins.occurs(broken)), "no number counts as wrong"
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e150, 1e-150])

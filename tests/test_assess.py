@@ -261,7 +261,7 @@ GOOD = [[0.1, 0.2, 0.3], [1.0, 2.0, 3.0]]
         ({"labels": [0.5, 0.0]}, "whole numbers"),
         ({"labels": [math.nan, 0.0]}, "whole numbers"),
         ({"labels": [math.inf, 0.0]}, "no class"),
-        ({"index": [1]}, "1 indices for 2 inputs"),
+        ({"index": [1]}, "index: 1 numbers for 2 inputs"),
         ({"rungs": ["cel"]}, "rung 'cel': no rung"),
         ({"rungs": ["all", "cell"]}, "rung 'all'"),
         ({"rungs": []}, "no rungs"),

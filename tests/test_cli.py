@@ -344,7 +344,7 @@ def test_a_defect_is_one_line_and_status_1(here: Path, capsys, monkeypatch) -> N
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("oops")
 
-    monkeypatch.setattr(importlib.import_module("calotte.assess"), "assess_each", broken)
+    monkeypatch.setattr(importlib.import_module("calotte.assess").Assessor, "__init__", broken)
     status, out, err = run(capsys, monkeypatch, "assess net.onnx in.npz --eps 1")
     assert (status, out) == (1, "")
     assert "defect" in err
@@ -352,16 +352,15 @@ def test_a_defect_is_one_line_and_status_1(here: Path, capsys, monkeypatch) -> N
 
 
 def test_interrupt_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    front_door = importlib.import_module("calotte.assess")
-    real = front_door.assess_each
+    work = importlib.import_module("calotte.assess").Assessor
+    real = work.assess
 
-    def interrupted(*args: object, **kwargs: object):  # type: ignore[no-untyped-def]
-        for k, one in enumerate(real(*args, **kwargs)):  # type: ignore[arg-type]
-            if k == 2:
-                raise KeyboardInterrupt
-            yield one
+    def interrupted(self: object, x: object, index: int, *rest: object) -> object:
+        if index == 2:
+            raise KeyboardInterrupt
+        return real(self, x, index, *rest)
 
-    monkeypatch.setattr(front_door, "assess_each", interrupted)
+    monkeypatch.setattr(work, "assess", interrupted)
     status, out, err = run(
         capsys,
         monkeypatch,
@@ -370,9 +369,7 @@ def test_interrupt_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None
     assert status == 130
     assert len(out.splitlines()) == 2
     assert (here / "res" / "assessments.jsonl").read_text() == out
-    assert (
-        "interrupted: 2 of 7 inputs are finished and kept in res/assessments.jsonl; the same command goes on" in err
-    )
+    assert "interrupted: 2 of 7 inputs are finished and kept in res/campaign.sqlite; the same command goes on" in err
     monkeypatch.undo()
     monkeypatch.chdir(here)
     status, whole, err = run(

@@ -132,14 +132,16 @@ def test_a_witness_catches_a_false_radius(monkeypatch: pytest.MonkeyPatch) -> No
     assert int(changed) == found["answer"] != found["predicted"]
 
 
-def test_the_command_stops_with_status_1(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """Lines before it are kept, one line names both sides, and the file brings the misclassified point back."""
+def test_the_command_goes_on_and_ends_with_status_1(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """The other inputs have results, one line names both sides, and the file brings the misclassified point back."""
     with_mutant(monkeypatch, -300.0, only=2)
     line = "assess net.onnx in.npz --eps 2 --json --samples 3000 --seed 5"
     for folder, option in ((here, ""), (here / "res", " --out res")):
         status, out, err = run(capsys, monkeypatch, line + option)
         assert status == 1
-        assert [json.loads(text)["index"] for text in out.splitlines()] == [0, 1]
+        lines = [json.loads(text) for text in out.splitlines()]
+        assert [found["index"] for found in lines] == list(range(7))
+        assert [found["index"] for found in lines if found.get("failed") == "contradiction"] == [2]
         told = [text for text in err.splitlines() if text.startswith("calotte: ")]
         assert len(told) == 1
         assert all(
@@ -153,4 +155,5 @@ def test_the_command_stops_with_status_1(here: Path, capsys, monkeypatch) -> Non
             assert np.linalg.norm(saved["witness"] - saved["x"]) == pytest.approx(2.0, rel=1e-12)
             assert int(network.predict(torch.from_numpy(saved["witness"])[None])) != saved["predicted"]
             assert saved["x"] == pytest.approx(np.load(here / "in.npz")["x"][2])
-    assert [json.loads(t)["index"] for t in (here / "res" / "assessments.jsonl").read_text().splitlines()] == [0, 1]
+    for name, numbers in (("assessments.jsonl", [0, 1, 3, 4, 5, 6]), ("failures.jsonl", [2])):
+        assert [json.loads(t)["index"] for t in (here / "res" / name).read_text().splitlines()] == numbers

@@ -10,10 +10,10 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "calotte"
 ORDER = [
-    "errors", "rounding", "printing", "deadline", "settings", "streams", "sphere",
+    "errors", "checks", "lines", "rounding", "printing", "deadline", "settings", "streams", "sphere",
     "network", "models", "noise", "cells", "theorems", "shallow", "adversary",
-    "problem", "proofs", "bound", "searches", "ladder", "sampling", "assessment", "arguments", "assess", "plan",
-    "paper", "inputs", "report", "terminal", "cli", "__main__",
+    "problem", "proofs", "bound", "searches", "ladder", "sampling", "result", "assessment", "arguments", "assess",
+    "plan", "frame", "paper", "inputs", "plot", "report", "campaign", "terminal", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem != "__init__")
 

@@ -15,20 +15,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from calotte.assess import RUNGS, assess
-from calotte.assessment import Assessment
+from calotte.assessment import Assessment, by_risk
 from calotte.bound import Bound
 from calotte.cells.cell import Cell
 from calotte.network.graph import Network
 from calotte.network.random import random_network
 from calotte.noise import Sphere
 from calotte.plan import Plan, plan
+from calotte.plot import COLOURS, risk
+from calotte.plot.plane import clip
 from calotte.printing import lower_text, number, probability_text
-from calotte.report.pictures import COLOURS, cell_picture, clip, risk_figure, risk_picture, riskiest_picture
-from calotte.report.tables import SHORT, assessment_table, by_risk, cell_table, plan_table
+from calotte.report.pictures import cell_picture, risk_picture, riskiest_picture
+from calotte.report.tables import SHORT, assessment_table, cell_table, plan_table
 from calotte.report.words import plan_remarks, remarks, summary
 from calotte.settings import Settings
 from calotte.terminal import PLAIN, Terminal
@@ -235,7 +238,7 @@ def test_pictures(network: Network, x: np.ndarray, found: list[Assessment], tmp_
 def test_the_picture_of_the_risk_shows_every_rung_in_a_colour_of_its_own(found: list[Assessment]) -> None:
     assert set(COLOURS) == set(RUNGS)
     assert len(set(COLOURS.values())) == len(COLOURS)
-    (axes,) = risk_figure(found).axes
+    axes = risk(found, Figure().subplots())
     lines = {line.get_label().split(" ")[0]: line for line in axes.lines if line.get_label() in _legend(axes)}
     assert {name for name in lines if name != "p"} == set(RUNGS)
     ranked = by_risk(found)
@@ -246,7 +249,7 @@ def test_the_picture_of_the_risk_shows_every_rung_in_a_colour_of_its_own(found: 
         logs = np.array([one.bounds[k].log_misclassification for one in ranked]) / math.log(10)
         assert np.allclose(line.get_ydata(), np.where(np.isfinite(logs), logs, np.nan), equal_nan=True)
     skipped = [with_bounds(one, bound_of("cell"), bound_of("branching", 0.0, skipped="too slow")) for one in found]
-    (axes,) = risk_figure(skipped).axes
+    axes = risk(skipped, Figure().subplots())
     assert _legend(axes) == ["cell"], "what was skipped is left out"
 
 

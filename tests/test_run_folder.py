@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import json
 import os
 import platform
 import pty
+import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from shell import called, limited, run, same, save_model
+from shell import called, forked, limited, run, same, save_model, stored
 
 import calotte
-from calotte.noise import Sphere
 from calotte.report.files import write_whole
-from calotte.report.reading import read_assessment, read_plan
 
 ASSESS = "assess net.onnx in.npz --eps 0.2 --rungs theorem,cell,sampling --samples 300"
 
@@ -51,24 +54,46 @@ def test_run_json_says_what_the_lines_are_about(here: Path, capsys, monkeypatch)
         assert line["run"] == sha256(here / "res" / "run.json")
 
 
-def test_a_torn_run_goes_on_and_is_the_run_undisturbed(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    whole = run(capsys, monkeypatch, f"{ASSESS} --json --out whole")[1]
-    assert run(capsys, monkeypatch, f"{ASSESS} --json --out torn")[0] == 0
-    lines = here / "torn" / "assessments.jsonl"
-    text = lines.read_bytes()
-    third = [i for i, byte in enumerate(text) if byte == 10][2]
-    lines.write_bytes(text[: third + 40])
-    status, out, err = run(capsys, monkeypatch, f"{ASSESS} --json --wide --out torn")
+def test_a_killed_run_goes_on_and_is_the_run_undisturbed(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Three times kill -9 at a random moment; while it runs, another process is refused."""
+    line = f"{ASSESS.replace('300', '40000')} --json --out"
+    whole = run(capsys, monkeypatch, f"{line} whole")[1]
+    numbers, refused, torn = random.Random(), 0, 0
+    for least in (1, 2, 4):
+        process = forked(f"{line} torn")
+        while process.is_alive() and stored(here / "torn") < least:
+            time.sleep(0.002)
+        if least == 1:
+            status, out, err = run(capsys, monkeypatch, f"{line} torn")
+            refused += (status, out, err.count("\n")) == (2, "", 1) and "another process is at work in torn" in err
+        time.sleep(0.05 * numbers.random())
+        process.kill()
+        process.join()
+        torn += 0 < stored(here / "torn") < 7
+    assert refused == 1
+    assert torn > 0
+    finished = stored(here / "torn")
+    status, out, err = run(capsys, monkeypatch, f"{line} torn")
     assert status == 0, err
-    assert "3 of 7 inputs are finished" in err
-    assert [same(line) for line in out.splitlines()] == [same(line) for line in whole.splitlines()]
-    assert lines.read_bytes()[: third + 1] == text[: third + 1]
-    assert lines.read_text() == out
+    assert f"{finished} of 7 inputs are finished" in err
+    assert [same(text) for text in out.splitlines()] == [same(text) for text in whole.splitlines()]
+    assert (here / "torn" / "assessments.jsonl").read_text() == out
     with np.load(here / "whole" / "witnesses.npz") as wanted, np.load(here / "torn" / "witnesses.npz") as found:
+        assert wanted.files == found.files
         assert all(np.array_equal(wanted[name], found[name]) for name in wanted.files)
     assert sorted(path.name for path in (here / "torn").iterdir()) == [
-        "assessments.jsonl", "risk.png", "run.json", "witnesses.npz",
+        ".campaign.lock", "assessments.jsonl", "campaign.sqlite", "risk.png", "run.json", "witnesses.npz",
     ]  # fmt: skip
+
+
+def test_results_do_not_depend_on_the_clock_of_the_wall(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    whole = run(capsys, monkeypatch, f"{ASSESS} --json")[1]
+    clock = itertools.count(2e9, -3600.0)  # it is set back by an hour at every look
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    status, out, _ = run(capsys, monkeypatch, f"{ASSESS} --json --out res --index 0:3")
+    again = run(capsys, monkeypatch, f"{ASSESS} --json --out res --index 0:3")
+    assert (status, again[1]) == (0, out)
+    assert [same(text) for text in out.splitlines()] == [same(text) for text in whole.splitlines()[:3]]
 
 
 def test_a_finished_run_is_shown_again(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -105,22 +130,57 @@ def test_another_run_is_refused_and_loses_nothing(here: Path, capsys, monkeypatc
     assert {path: path.read_bytes() for path in (here / "res").iterdir()} == kept
 
 
-@pytest.mark.parametrize("damage", ["no run.json", "a damaged run.json", "a damaged line", "a line of another run"])
-def test_folders_that_cannot_be_gone_on_with_are_left_alone(here: Path, capsys, monkeypatch, damage: str) -> None:  # type: ignore[no-untyped-def]
+def flipped(database: bytes) -> bytes:
+    """One bit of a number in a line."""
+    place = database.index(b'"certified_radius": 0.') + 25
+    return database[:place] + bytes([database[place] ^ 1]) + database[place + 1 :]
+
+
+DAMAGES = {
+    "a bit": flipped,
+    "a page": lambda database: database[:-4096] + b"\x07" * 4096,
+    "the header": lambda database: b"nonsense" + database[8:],
+    "the end": lambda database: database[: len(database) // 2],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damage_is_found_and_left_alone(here: Path, capsys, monkeypatch, damage: Callable[[bytes], bytes]) -> None:  # type: ignore[no-untyped-def]
     run(capsys, monkeypatch, f"{ASSESS} --out res")
-    lines, about = here / "res" / "assessments.jsonl", here / "res" / "run.json"
-    text = lines.read_text()
-    if damage == "no run.json":
-        about.unlink()
-    elif damage == "a damaged run.json":
-        about.write_text("{")
-    else:
-        text = text.replace('"run": "', '"run": "0') if "another" in damage else "nonsense\n" + text
-        lines.write_text(text)
+    store = here / "res" / "campaign.sqlite"
+    database = damage(store.read_bytes())
+    store.write_bytes(database)
+    status, out, err = run(capsys, monkeypatch, f"{ASSESS} --out res")
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert "res/campaign.sqlite is damaged" in err
+    assert "away" in err
+    assert store.read_bytes() == database
+
+
+def test_folders_that_cannot_be_gone_on_with_are_left_alone(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    run(capsys, monkeypatch, f"{ASSESS} --out res")
+    store = here / "res" / "campaign.sqlite"
+    with closing(sqlite3.connect(store)) as database:
+        database.execute("PRAGMA user_version = 7")
+    kept = {path: path.read_bytes() for path in (here / "res").iterdir()}
     status, out, err = run(capsys, monkeypatch, f"{ASSESS} --out res")
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert "away" in err
-    assert lines.read_text() == text
+    assert "has layout 7" in err
+    assert {path: path.read_bytes() for path in (here / "res").iterdir()} == kept
+    store.unlink()
+    status, out, err = run(capsys, monkeypatch, f"{ASSESS} --out res")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "holds results without the campaign.sqlite" in err
+    assert not store.exists()
+
+
+def test_files_beside_the_store_are_made_again(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    run(capsys, monkeypatch, f"{ASSESS} --out res")
+    kept = {path: path.read_bytes() for path in (here / "res").iterdir() if path.suffix in (".json", ".jsonl")}
+    (here / "res" / "run.json").write_text("{")
+    (here / "res" / "assessments.jsonl").unlink()
+    assert run(capsys, monkeypatch, f"{ASSESS} --out res")[0] == 0
+    assert {path: path.read_bytes() for path in kept} == kept
 
 
 DISKS = {
@@ -153,22 +213,19 @@ def test_a_folder_without_permission(here: Path, capsys, monkeypatch) -> None:  
     assert "Permission denied" in err
 
 
-def test_a_full_disk_keeps_finished_lines(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """No file grows beyond 5,000 bytes: some lines fit, not all."""
-    full = called(f"{ASSESS} --json --no-search --out res", here, preexec_fn=limited(5000))
+def test_a_full_disk_keeps_finished_inputs(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """No file grows beyond 45,000 bytes: some inputs fit into the journal, not all."""
+    full = called(f"{ASSESS} --json --no-search --out res", here, preexec_fn=limited(45_000))
     assert full.returncode == 2
     assert "defect" not in full.stderr
-    assert "cannot write res/assessments.jsonl" in full.stderr.splitlines()[-1]
-    kept = (here / "res" / "assessments.jsonl").read_bytes()
-    finished = kept[: kept.rfind(b"\n") + 1].decode()
-    assert 0 < finished.count("\n") < 7
-    assert full.stdout == finished
-    again = called(f"{ASSESS} --json --no-search --out res", here)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.startswith(finished)
-    assert (here / "res" / "assessments.jsonl").read_text() == again.stdout
+    assert "the disk refuses res/campaign.sqlite" in full.stderr.splitlines()[-1]
+    assert 0 < full.stdout.count("\n") == stored(here / "res") < 7
+    status, again, err = run(capsys, monkeypatch, f"{ASSESS} --json --no-search --out res")
+    assert status == 0, err
+    assert again.startswith(full.stdout)
+    assert (here / "res" / "assessments.jsonl").read_text() == again
     fresh = run(capsys, monkeypatch, f"{ASSESS} --json --no-search")[1]
-    assert [same(line) for line in again.stdout.splitlines()] == [same(line) for line in fresh.splitlines()]
+    assert [same(line) for line in again.splitlines()] == [same(line) for line in fresh.splitlines()]
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -203,14 +260,15 @@ def test_a_signal_stops_a_run_as_an_interruption(here: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "calotte", *line.split()], cwd=here, stderr=subprocess.PIPE, text=True
     )
-    lines, deadline = here / "res" / "assessments.jsonl", time.monotonic() + 60
-    while time.monotonic() < deadline and not (lines.exists() and lines.read_text()):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not stored(here / "res"):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    finished = lines.read_text().count("\n")
+    finished = (here / "res" / "assessments.jsonl").read_text().count("\n")
     assert process.returncode == 130, err
-    assert f"interrupted: {finished} of 7 inputs are finished and kept in res/assessments.jsonl" in err
+    assert 0 < finished == stored(here / "res") < 7
+    assert f"interrupted: {finished} of 7 inputs are finished and kept in res/campaign.sqlite" in err
 
 
 def test_json_goes_to_standard_output_beside_a_bar_on_a_terminal(here: Path) -> None:
@@ -232,15 +290,3 @@ def test_json_goes_to_standard_output_beside_a_bar_on_a_terminal(here: Path) -> 
     assert [json.loads(line)["index"] for line in out.splitlines()] == list(range(7))
     assert b"7/7" in seen or b"6/7" in seen, "a bar was drawn"
     assert b'"index"' not in seen
-
-
-def test_lines_are_read_back_as_they_were(here: Path) -> None:
-    network, x = calotte.load(here / "net.onnx"), np.load(here / "in.npz")["x"]
-    settings = calotte.Settings(samples=200)
-    for eps in (1e-3, 0.3):
-        for one in calotte.assess(network, x, Sphere(eps), estimates=["splitting", "alore"], settings=settings):
-            read = read_assessment(json.loads(json.dumps(one.to_dict())), one.witness)
-            assert read.to_dict() == one.to_dict()
-            assert [bound.certain for bound in read.bounds] == [bound.certain for bound in one.bounds]
-    for plan in calotte.plan(network, x[:2], Sphere(1.0), 1e-3, rungs=["theorem", "cell"]):
-        assert read_plan(json.loads(json.dumps(plan.to_dict()))) == plan

@@ -14,7 +14,7 @@ from calotte.settings import Settings
     ("options", "message"),
     [
         ({"samples": 0}, "samples"),
-        ({"samples": 1e4}, "samples must be a whole number, came 10000.0"),
+        ({"samples": 1e4}, "samples must be a whole number, came float 10000.0"),
         ({"samples": True}, "samples must be a whole number"),
         ({"boxes": 0}, "boxes"),
         ({"confidence": 1.0}, "confidence"),

@@ -36,7 +36,9 @@ def test_the_time_left_is_that_of_inputs_finished_now(monkeypatch: pytest.Monkey
     assert watch.left() == "", "nothing is known before an input is finished"
     watch.finished()
     watch.finished()
-    assert watch.left() == "about 4 min left", "8 inputs at 30 s each; the 30 finished before took no time now"
+    assert watch.left() == "0.033/s, about 4 min left", (
+        "8 inputs at 30 s each; the 30 finished before took no time now"
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from calotte.bound import Bound
     from calotte.cells.cell import Cell
     from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
+    from calotte.frame import to_frame
     from calotte.ladder import propose
     from calotte.models.onnx import from_onnx, load
     from calotte.models.sklearn import from_sklearn
     from calotte.models.torch import from_torch
     from calotte.network import Network, clipped, random_network
+    from calotte.network.event import Event
     from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
-    from calotte.plan import Plan, plan
+    from calotte.plan import Plan, largest_noise, plan
     from calotte.proofs.proof import Proof
     from calotte.proofs.prove import prove
     from calotte.settings import Settings
@@ -35,6 +37,7 @@ __all__ = [
     "Bound",
     "CalotteError",
     "Cell",
+    "Event",
     "Gaussian",
     "InvalidInput",
     "InvalidModel",
@@ -53,6 +56,7 @@ __all__ = [
     "from_onnx",
     "from_sklearn",
     "from_torch",
+    "largest_noise",
     "load",
     "make_noise",
     "noise_map",
@@ -60,6 +64,7 @@ __all__ = [
     "propose",
     "prove",
     "random_network",
+    "to_frame",
 ]
 
 _HOMES = {
@@ -68,13 +73,15 @@ _HOMES = {
     "bound": ("Bound",),
     "cells.cell": ("Cell",),
     "errors": ("CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"),
+    "frame": ("to_frame",),
     "ladder": ("propose",),
     "models.onnx": ("from_onnx", "load"),
     "models.sklearn": ("from_sklearn",),
     "models.torch": ("from_torch",),
     "network": ("Network", "clipped", "random_network"),
+    "network.event": ("Event",),
     "noise": ("Ball", "Gaussian", "Sphere", "make_noise", "noise_map"),
-    "plan": ("Plan", "plan"),
+    "plan": ("Plan", "largest_noise", "plan"),
     "proofs.proof": ("Proof",),
     "proofs.prove": ("prove",),
     "settings": ("Settings",),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from calotte.checks import array, kind, whole
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Noise
@@ -43,20 +44,21 @@ def check_kinds(network: object, noise: object, settings: object) -> None:
         raise InvalidInput(f"settings: expected calotte.Settings(...), came {kind(settings)}")
 
 
-def kind(value: object) -> str:
-    """What a value is, for messages."""
-    return f"{type(value).__name__} {value!r}" if isinstance(value, int | float | str) else type(value).__name__
-
-
 def check_index(index: Sequence[int] | None, rows: int) -> list[int]:
     """The number of each row: as given, or 0, 1, ...
 
     Raises:
-        InvalidInput: another number of indices than rows.
+        InvalidInput: another number of them than rows; what is no whole number, or negative.
     """
-    numbers = list(range(rows)) if index is None else [int(i) for i in index]
+    if index is None:
+        return list(range(rows))
+    if isinstance(index, str) or not isinstance(index, Iterable):
+        raise InvalidInput(f"index: expected a number for each input, came {kind(index)}")
+    numbers = [whole("index", i.item() if isinstance(i, Tensor) else i) for i in index]
     if len(numbers) != rows:
-        raise InvalidInput(f"{len(numbers)} indices for {rows} inputs")
+        raise InvalidInput(f"index: {len(numbers)} numbers for {rows} inputs")
+    if min(numbers) < 0:
+        raise InvalidInput(f"index must not be negative, came {min(numbers)}")
     return numbers
 
 
@@ -68,15 +70,15 @@ def check_labels(labels: ArrayLike | None, rows: int, classes: int) -> list[int]
     """
     if labels is None:
         return None
-    values = torch.as_tensor(labels).flatten()
+    values = torch.from_numpy(array("labels", labels)).flatten()
     if len(values) != rows:
         raise InvalidInput(f"{len(values)} labels for {rows} inputs: one label a row is needed")
-    if values.is_floating_point() and not bool((values == values.round()).all()):
+    if not bool((values == values.round()).all()):
         raise InvalidInput("labels must be whole numbers")
     outside = (values < 0) | (values >= classes)
     if outside.any():
         bad = int(outside.nonzero()[0])
         raise InvalidInput(
-            f"label {values[bad].item()} of input {bad} is no class: the network has 0 to {classes - 1}"
+            f"label {values[bad].item():.0f} of input {bad} is no class: the network has 0 to {classes - 1}"
         )
     return [int(value) for value in values.tolist()]

@@ -20,10 +20,12 @@ from calotte.arguments import check_answer, check_index, check_kinds, check_labe
 from calotte.assessment import Assessment
 from calotte.bound import Bound, Rung
 from calotte.cells.geometry import Geometry
+from calotte.checks import names_of
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
 from calotte.models.opened import as_network, split_batch
+from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.problem import Problem
@@ -64,11 +66,10 @@ def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]
     Raises:
         InvalidInput: a name that is none of them, or no name.
     """
-    if isinstance(names, str):
-        names = [names]
-    if names is None or list(names) == ["default"]:
+    names = names_of("rungs", "default" if names is None else names)
+    if names == ["default"]:
         return [rung for name, rung in known.items() if name not in _OPT_IN]
-    if list(names) == ["all"]:
+    if names == ["all"]:
         return list(known.values())
     for name in names:
         if name not in known:
@@ -85,11 +86,10 @@ def select_estimators(names: Sequence[str]) -> list[Estimator]:
     Raises:
         InvalidInput: a name that is none of them.
     """
-    if isinstance(names, str):
-        names = [names]
-    if list(names) in ([], ["none"]):
+    names = names_of("estimates", names)
+    if names in ([], ["none"]):
         return []
-    if list(names) == ["all"]:
+    if names == ["all"]:
         return list(ESTIMATORS.values())
     for name in names:
         if name not in ESTIMATORS:
@@ -113,7 +113,7 @@ class Assessor:
     Args:
         network: the network.
         noise: the noise.
-        rungs, estimates, settings: as for `assess`.
+        event, rungs, estimates, settings: as for `assess`.
         run: of the lines, sha256 of what describes the whole run.
 
     Raises:
@@ -125,6 +125,7 @@ class Assessor:
         network: Network,
         noise: Noise,
         *,
+        event: OutputEvent | str = "change",
         rungs: Sequence[str] | None = None,
         estimates: Sequence[str] = (),
         settings: Settings | None = None,
@@ -132,6 +133,7 @@ class Assessor:
     ) -> None:
         self.settings = settings or Settings()
         check_kinds(network, noise, self.settings)
+        self.event = as_event(event, network)
         self.network, self.noise, self.run = network, noise, run
         self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
         self.m = noise.dimension(network.d)
@@ -169,7 +171,13 @@ class _Work:
         self.assessor, self.index, self.label, self.watch = assessor, index, label, watch
         self.deadline = Deadline.after(assessor.settings.time_limit)
         self.problem = Problem(
-            assessor.mapped, x[None], [index], assessor.noise, assessor.settings, deadline=self.deadline
+            assessor.mapped,
+            x[None],
+            [index],
+            assessor.noise,
+            assessor.settings,
+            deadline=self.deadline,
+            event=assessor.event,
         )
         check_answer(self.problem.predicted, index)
 
@@ -210,15 +218,17 @@ class _Work:
             eps=own.noise.eps(own.m),
             sigma=own.noise.sigma(own.m),
             input_dimension=own.network.d,
-            units=own.network.units,
+            units=problem.units,
             distance=distance if known else None,
-            nearest_unit=own.network.unit_name(unit, int(problem.predicted[0])) if known else None,
+            nearest_unit=problem.unit_name(unit) if known else None,
             certified_radius=None if math.isinf(radius) else radius,
             bounds=ordered,
             seed=own.settings.seed,
             model_sha256=own.network.sha256,
+            adversarial_distance=None if witness is None else witness.distance,
             witness=witness,
             estimates=estimates,
+            event=own.event.name,
             decision=own.network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
             map_sha256=own.map_sha256,
@@ -247,7 +257,7 @@ class _Work:
             return None, 0, "not asked for, and long to compute: ask for rung theorem or cell"
         here = self._next("distances")
         if own.mapped is not own.plain:
-            here = Problem(own.plain, problem.x, [self.index], own.noise, own.settings, deadline=here.deadline)
+            here = problem.seen_by(own.plain, here.deadline)
         try:
             found = here.distances
         except OutOfTime as late:
@@ -260,18 +270,13 @@ class _Work:
         radius, certifier = distance or 0.0, "the distance to the cell's boundary"
         if distance is None and network.clipping is None and "relaxation" not in bounds:
             return 0.0, certifier
-        behind = Problem(
-            own.behind, self.problem.x, [self.index], own.noise, own.settings,
-            deadline=self._next("certified radius").deadline,
-        )  # fmt: skip
+        behind = self.problem.seen_by(own.behind, self._next("certified radius").deadline)
         start = torch.tensor([distance or own.noise.eps(own.m)], dtype=torch.float64)
         found = torch.zeros(1, dtype=torch.float64)
         if network.clipping is not None:
             # clipping moves nothing away from an x within the range: the unclipped radius carries over there
             x, clipping = self.problem.x, network.clipping
-            if not bool(
-                ((x >= clipping.low) & (x <= clipping.high)).all() & (behind.predicted == self.problem.predicted)
-            ):
+            if not bool(((x >= clipping.low) & (x <= clipping.high)).all()):
                 return radius, certifier
             with contextlib.suppress(OutOfTime):
                 if distance is not None:
@@ -285,7 +290,7 @@ class _Work:
         own = self.assessor
         deadline = self._next("search for the nearest misclassified point").deadline
         x, answer = self.problem.x[0], int(self.problem.predicted[0])
-        return own.adversary.nearest(x, answer, own.settings.seed, self.index, deadline)
+        return own.adversary.nearest(x, answer, own.settings.seed, self.index, deadline, own.event)
 
 
 def assess_each(
@@ -293,6 +298,7 @@ def assess_each(
     inputs: ArrayLike | Tensor | Sequence[Tensor],
     noise: Noise,
     *,
+    event: OutputEvent | str = "change",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -304,7 +310,7 @@ def assess_each(
     """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call."""
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
-    assessor = Assessor(network, noise, rungs=rungs, estimates=estimates, settings=settings, run=run)
+    assessor = Assessor(network, noise, event=event, rungs=rungs, estimates=estimates, settings=settings, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -318,19 +324,21 @@ def assess(
     inputs: ArrayLike | Tensor | Sequence[Tensor],
     noise: Noise,
     *,
+    event: OutputEvent | str = "change",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
     estimates: Sequence[str] = (),
     settings: Settings | None = None,
 ) -> list[Assessment]:
-    """Bound the misclassification probability of every input under a noise.
+    """Bound the probability of an event at every input under a noise: by default, that the answer changes.
 
     Args:
         network: a network; or what `calotte.load`, `from_torch` (in evaluation mode, the input shape taken from the
             inputs) or `from_sklearn` makes one of.
         inputs: (B, d) or (B, *input_shape), finite; or a DataLoader's batch, a pair of inputs and labels.
         noise: Sphere, Ball or Gaussian, optionally through a map.
+        event: what p is the probability of: an Event, or "change", "class:K", "top:K" or "moves:TOL".
         labels: (B,) true classes, if known; they change no bound.
         index: number of each input, for reports and for the seeds of its draws; 0, 1, ... by default.
         rungs: names from RUNGS, or "all"; None for all but `isoperimetry`.
@@ -344,5 +352,11 @@ def assess(
         InvalidInput: anything that does not make sense, before anything is computed.
         Contradiction: two results cannot both be true: a defect of calotte.
     """
-    options: dict[str, Any] = {"labels": labels, "index": index, "rungs": rungs, "estimates": estimates}
+    options: dict[str, Any] = {
+        "labels": labels,
+        "index": index,
+        "rungs": rungs,
+        "estimates": estimates,
+        "event": event,
+    }
     return list(assess_each(network, inputs, noise, **options, settings=settings))

@@ -6,11 +6,12 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
 from calotte.deadline import OutOfTime
+from calotte.lines import Line, check_line, entries, log_of
 from calotte.printing import probability_text
 from calotte.problem import Problem
 from calotte.proofs.proof import Proof
@@ -19,6 +20,7 @@ __all__ = ["Bound", "Decided", "Guarantee", "ProvedRung", "Rung"]
 
 Guarantee = Literal["proved", "confidence"]
 Decided = Literal["yes", "no", "undecided"]
+_SAMPLED = ("isoperimetry", "sampling")  # rungs that promise a confidence: a rung that is skipped does not say so
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,20 @@ class Bound:
         if self.cut_short is not None:
             entry["cut_short"] = self.cut_short
         return entry | {"seconds": round(self.seconds, 6)}
+
+    @classmethod
+    def from_dict(cls, entry: Line) -> Self:
+        """What `to_dict` wrote.
+
+        Raises:
+            InvalidInput: it is no such entry.
+        """
+        check_line(cls, entry)
+        if "skipped" in entry and "rung" in entry:
+            guarantee: Guarantee = "confidence" if entry["rung"] in _SAMPLED else "proved"
+            return cls(entry["rung"], guarantee, 0.0, skipped=entry["skipped"])
+        log = log_of(entry, "log_misclassification", most=0.0)
+        return cls(**entries(cls, entry) | {"log_misclassification": log})
 
 
 @dataclass(frozen=True)

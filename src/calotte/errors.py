@@ -9,6 +9,7 @@ __all__ = [
     "CalotteError",
     "CannotWrite",
     "Contradiction",
+    "Failed",
     "Interrupted",
     "InvalidInput",
     "InvalidModel",
@@ -45,8 +46,16 @@ class Interrupted(RuntimeError):
     """The user stopped a run; the message says what is kept and how to go on. Exit status 130."""
 
 
+class Failed(RuntimeError):
+    """Inputs of a campaign have no result; the message says which and why, and the exit status how bad it is."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Contradiction(RuntimeError):
-    """Two results that cannot both be true: a defect of calotte. The command line exits with status 1.
+    """Two results that cannot both be true: a defect of calotte. The command line ends with exit status 1 for it.
 
     Attributes:
         index: number of the input.

@@ -11,6 +11,7 @@ from torch import Tensor
 from calotte.bound import ProvedRung
 from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
+from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.problem import Problem
@@ -70,12 +71,13 @@ def propose(
     noise: Noise,
     rung: str = "concentration",
     settings: Settings | None = None,
+    event: OutputEvent | str = "change",
 ) -> Proof:
     """The decisions behind what a proved rung says of one input: `calotte.prove` makes the same bound of them.
 
     Args:
         network: the network; x: one input, (d,) or of the network's input shape.
-        noise: the noise; rung: its name; settings: budgets.
+        noise: the noise; rung: its name; settings: budgets; event: what p is the probability of.
 
     Raises:
         InvalidInput: no such rung, it does not apply or its proofs cannot be written down yet, or several inputs.
@@ -87,7 +89,8 @@ def propose(
     if len(rows) != 1:
         raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
     settings = settings or Settings()
-    problem = Problem(Geometry(network, noise.map, settings.memory_limit), rows, [0], noise, settings)
+    geometry = Geometry(network, noise.map, settings.memory_limit)
+    problem = Problem(geometry, rows, [0], noise, settings, event=as_event(event, network))
     reason = PROVED_RUNGS[rung].refuses(problem)
     if reason is not None:
         raise InvalidInput(f"rung '{rung}': {reason}")

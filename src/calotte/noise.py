@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 from torch import Tensor
 
+from calotte.checks import array, number, whole
 from calotte.errors import InvalidInput
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
 from calotte.sphere import Rounding, cap_height, log_cap
@@ -258,11 +259,12 @@ class Gaussian(Noise):
 
 
 def check_size(noise: Noise) -> None:
-    """Refuse an eps or sigma that is not positive and finite."""
-    size = noise.size
-    if not (isinstance(size, int | float) and math.isfinite(size) and size > 0):
-        name = "sigma" if isinstance(noise, Gaussian) else "eps"
+    """Refuse an eps or sigma that is not positive and finite; keep it as a float."""
+    name = "sigma" if isinstance(noise, Gaussian) else "eps"
+    size = number(name, noise.size)
+    if not 0 < size < math.inf:
         raise InvalidInput(f"{name} must be a positive finite number, came {size!r}")
+    object.__setattr__(noise, "size", size)
 
 
 def quotient_down(t: Tensor, size: Tensor | float) -> Tensor:
@@ -296,17 +298,14 @@ def noise_map(values: ArrayLike | Tensor) -> Tensor:
     Raises:
         InvalidInput: other shapes, NaN or infinite entries, nothing but zeros.
     """
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"a noise map must be an array of numbers: {error}") from None
-    if array.ndim not in (1, 2) or 0 in array.shape:
-        raise InvalidInput(f"a noise map has shape (d,) or (d, m), came {array.shape}")
-    if not np.isfinite(array).all():
+    found = array("the noise map", values)
+    if found.ndim not in (1, 2) or 0 in found.shape:
+        raise InvalidInput(f"the noise map must have shape (d,) or (d, m), came {found.shape}")
+    if not np.isfinite(found).all():
         raise InvalidInput("the noise map holds NaN or infinite numbers")
-    if not array.any():
+    if not found.any():
         raise InvalidInput("the noise map is zero everywhere: there is no noise")
-    return torch.from_numpy(array.copy())
+    return torch.from_numpy(found.copy())
 
 
 def make_noise(
@@ -325,6 +324,8 @@ def make_noise(
         raise InvalidInput(f"noise '{kind}': expected one of {', '.join(get_args(Kind))}")
     if (eps is None) == (sigma is None):
         raise InvalidInput("give the size of the noise as either eps or sigma, and not both")
+    if whole("d", d) < 1:
+        raise InvalidInput(f"d must be positive, came {d}")
     kinds: dict[Kind, type[Sphere] | type[Ball] | type[Gaussian]] = {
         "sphere": Sphere,
         "ball": Ball,

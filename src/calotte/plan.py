@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from numpy.typing import ArrayLike
@@ -20,16 +19,20 @@ from calotte.bound import ProvedRung
 from calotte.cells.distances import Distances
 from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline, OutOfTime
+from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
+from calotte.lines import Line, entries
 from calotte.models.opened import as_network, split_batch
+from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
-from calotte.noise import Kind, Noise
+from calotte.noise import Noise
 from calotte.problem import Problem
+from calotte.result import Result
 from calotte.rounding import down
 from calotte.settings import Settings, check_delta
 from calotte.theorems import log_target
 
-__all__ = ["Plan", "plan", "plan_each"]
+__all__ = ["Plan", "Planner", "largest_noise", "plan", "plan_each"]
 
 _STEPS = {True: 50, False: 12}  # of bisection of log eps, for rungs that are monotone in eps and others
 # where a rung takes the inputs one by one, the search is on the logarithm of eps
@@ -42,9 +45,9 @@ _MOST_BACK, _BACK = 12, 0.002  # steps back where `assess`, not told what to aim
 _LARGEST = 1e300
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The largest noise that each proved rung allows for one input.
+@dataclass(frozen=True, kw_only=True)
+class Plan(Result):
+    """The largest noise that each proved rung allows for one input; what it is about is said by `Result`.
 
     Attributes:
         delta: the misclassification probability allowed.
@@ -54,58 +57,34 @@ class Plan:
         scope: rung -> "all" where p <= delta is proved for every smaller eps too.
         skipped: rung -> why it says nothing; such rungs are in none of the others.
         cut_short: rung -> why the search for a larger eps ended early.
-        event, arithmetic, decision, clip, map_sha256, input_sha256, run: as of an Assessment.
     """
 
-    index: int
-    predicted: int
-    label: int | None
-    noise: Kind
     delta: float
-    input_dimension: int
-    units: int
-    distance: float | None
     largest_eps: dict[str, float | None]
     largest_sigma: dict[str, float | None]
     scope: dict[str, str]
-    model_sha256: str | None
     skipped: dict[str, str] = field(default_factory=dict)
     cut_short: dict[str, str] = field(default_factory=dict)
-    event: str = "change"
-    arithmetic: str = "real"
-    decision: str = "argmax"
-    clip: tuple[float, float] | None = None
-    map_sha256: str | None = None
-    input_sha256: str | None = None
-    run: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The public JSON form."""
-        return {
-            "index": self.index,
-            "predicted": self.predicted,
-            "label": self.label,
-            "correct": None if self.label is None else self.predicted == self.label,
-            "noise": self.noise,
-            "delta": self.delta,
-            "input_dimension": self.input_dimension,
-            "units": self.units,
-            "event": self.event,
-            "arithmetic": self.arithmetic,
-            "decision": self.decision,
-            "clip": None if self.clip is None else list(self.clip),
-            "map_sha256": self.map_sha256,
-            "input_sha256": self.input_sha256,
-            "run": self.run,
-            "distance": self.distance,
+        found = {
             "largest_eps": self.largest_eps,
             "largest_sigma": self.largest_sigma,
             "scope": self.scope,
             **({"skipped": self.skipped} if self.skipped else {}),
             **({"cut_short": self.cut_short} if self.cut_short else {}),
-            "version": version("calotte"),
-            "model_sha256": self.model_sha256,
         }
+        return self.line({"delta": self.delta}, found)
+
+    @classmethod
+    def from_dict(cls, line: Line) -> Self:
+        """What `to_dict` wrote.
+
+        Raises:
+            InvalidInput: it is no such line.
+        """
+        return cls(**entries(cls, line))
 
 
 def plan_each(
@@ -114,6 +93,7 @@ def plan_each(
     noise: Noise,
     delta: float,
     *,
+    event: OutputEvent | str = "change",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -122,12 +102,9 @@ def plan_each(
     watch: Watch | None = None,
 ) -> Iterator[Plan]:
     """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
-    settings = settings or Settings()
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
-    check_kinds(network, noise, settings)
-    check_delta(delta)
-    planner = _Planner(network, noise, delta, select_rungs(rungs, PROVED_RUNGS), settings, run)
+    planner = Planner(network, noise, delta, event=event, rungs=rungs, settings=settings, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -145,29 +122,42 @@ class Reported:
     sigma: float | None
 
 
-class _Planner:
-    """What turns one input into a Plan."""
+class Planner:
+    """A network, a noise, a probability, rungs and effort: what turns one input into a Plan.
+
+    Args:
+        network, noise, delta, event, rungs, settings: as for `plan`.
+        run: of the lines, sha256 of what describes the whole run.
+
+    Raises:
+        InvalidInput: anything that does not make sense.
+    """
 
     def __init__(
         self,
         network: Network,
         noise: Noise,
         delta: float,
-        rungs: list[ProvedRung],
-        settings: Settings,
-        run: str | None,
+        *,
+        event: OutputEvent | str = "change",
+        rungs: Sequence[str] | None = None,
+        settings: Settings | None = None,
+        run: str | None = None,
     ) -> None:
-        self.network, self.noise, self.delta, self.rungs = network, noise, delta, rungs
+        settings = settings or Settings()
+        check_kinds(network, noise, settings)
+        self.network, self.noise, self.delta = network, noise, check_delta(delta)
+        self.event, self.rungs = as_event(event, network), select_rungs(rungs, PROVED_RUNGS)
         self.settings, self.run = settings, run
         self.m = noise.dimension(network.d)
         self.mapped = Geometry(network, noise.map, settings.memory_limit)
         self.plain = self.mapped if noise.map is None else Geometry(network, None, settings.memory_limit)
 
-    def plan(self, x: Tensor, index: int, label: int | None, watch: Watch | None) -> Plan:
+    def plan(self, x: Tensor, index: int, label: int | None = None, watch: Watch | None = None) -> Plan:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
         network, noise = self.network, self.noise
         deadline = Deadline.after(self.settings.time_limit)
-        problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline)
+        problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline, event=self.event)
         check_answer(problem.predicted, index)
         found: dict[str, Reported] = {}
         skipped: dict[str, str] = {}
@@ -197,7 +187,7 @@ class _Planner:
             noise=noise.kind,
             delta=self.delta,
             input_dimension=network.d,
-            units=network.units,
+            units=problem.units,
             distance=distance,
             largest_eps={name: one.eps for name, one in found.items()},
             largest_sigma={name: one.sigma for name, one in found.items()},
@@ -206,6 +196,7 @@ class _Planner:
             model_sha256=network.sha256,
             skipped=skipped,
             cut_short=cut_short,
+            event=self.event.name,
             decision=network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
             map_sha256=None if noise.map is None else sha256(noise.map),
@@ -218,7 +209,7 @@ class _Planner:
         if "distances" not in problem.known:
             return None
         if self.plain is not self.mapped:
-            problem = Problem(self.plain, problem.x, problem.index, self.noise, self.settings, deadline=deadline)
+            problem = problem.seen_by(self.plain, deadline)
         try:
             rho = problem.distances.rho.item()
         except OutOfTime:
@@ -257,6 +248,7 @@ def plan(
     noise: Noise,
     delta: float,
     *,
+    event: OutputEvent | str = "change",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -267,7 +259,8 @@ def plan(
     Args:
         network, inputs, labels, index, settings: as for `assess`.
         noise: its kind and map; its size is ignored.
-        delta: misclassification probability allowed, 0 < delta < 1.
+        delta: probability of the event allowed, 0 < delta < 1.
+        event: as for `assess`.
         rungs: names of proved rungs; None for all.
 
     Returns:
@@ -276,7 +269,43 @@ def plan(
     Raises:
         InvalidInput: anything that does not make sense, before anything is computed.
     """
-    return list(plan_each(network, inputs, noise, delta, labels=labels, index=index, rungs=rungs, settings=settings))
+    options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
+    return list(plan_each(network, inputs, noise, delta, **options))
+
+
+def largest_noise(
+    network: Network | Module | str | Path,
+    x: ArrayLike | Tensor,
+    noise: Noise,
+    delta: float,
+    *,
+    rungs: Sequence[str] | None = None,
+    settings: Settings | None = None,
+) -> float:
+    """The largest size of noise, as `noise.size` is meant, under which one of the rungs proves p <= delta.
+
+    `assess` with these rungs and `noise.resized(size)` proves it too; nothing is claimed for smaller noise.
+
+    Args:
+        network, noise, delta, settings: as for `plan`.
+        x: one input, or a batch of one.
+        rungs: name or names of proved rungs; None for all.
+
+    Returns:
+        eps, or sigma for a Gaussian, rounded down; 0.0 where none was found, inf where no noise changes the answer.
+
+    Raises:
+        InvalidInput: anything that does not make sense; no rung says anything.
+    """
+    network = as_network(network, x)
+    row = network.inputs(x)
+    if len(row) != 1:
+        raise InvalidInput(f"x: expected one input, came {len(row)}: plan takes more than one")
+    (one,) = plan(network, row, noise, delta, rungs=rungs, settings=settings)
+    sizes = one.largest_sigma if noise.kind == "gaussian" else one.largest_eps
+    if not sizes:
+        raise InvalidInput("; ".join(f"rung '{name}' says nothing: {why}" for name, why in one.skipped.items()))
+    return max(math.inf if size is None else size for size in sizes.values())
 
 
 def _largest_size(rung: ProvedRung, problem: Problem, start: float, measured: bool) -> float:

@@ -14,7 +14,9 @@ from torch import Tensor
 from calotte.cells.distances import Distances
 from calotte.cells.geometry import Geometry
 from calotte.deadline import Deadline, OutOfTime
+from calotte.network.event import CHANGE, OutputEvent
 from calotte.network.graph import Network
+from calotte.network.margins import Margins
 from calotte.noise import Noise
 from calotte.settings import Settings
 
@@ -35,6 +37,7 @@ class Problem:
         settings: budgets and levels.
         target: a bound on log p to aim at; -inf for none.
         deadline: of all work on it; by default the time limit of the settings, from now.
+        event: what p is the probability of.
     """
 
     def __init__(
@@ -46,8 +49,9 @@ class Problem:
         settings: Settings,
         target: float = -math.inf,
         deadline: Deadline | None = None,
+        event: OutputEvent = CHANGE,
     ) -> None:
-        self.geometry, self.x, self.index = geometry, x, index
+        self.geometry, self.x, self.index, self.event = geometry, x, index, event
         self.noise, self.settings, self.target = noise, settings, target
         self.deadline = Deadline.after(settings.time_limit) if deadline is None else deadline
         self.enough = target
@@ -59,7 +63,14 @@ class Problem:
             return self
         one = slice(i, i + 1)
         return Problem(
-            self.geometry, self.x[one], self.index[one], self.noise, self.settings, self.target, self.deadline
+            self.geometry,
+            self.x[one],
+            self.index[one],
+            self.noise,
+            self.settings,
+            self.target,
+            self.deadline,
+            self.event,
         )
 
     def aimed(self, target: float, enough: float) -> Problem:
@@ -72,6 +83,13 @@ class Problem:
         """The same problem with another deadline."""
         other = copy.copy(self)
         other.deadline = deadline
+        return other
+
+    def seen_by(self, geometry: Geometry, deadline: Deadline) -> Problem:
+        """The same margins in a geometry without the map, or of the network behind a clipping; another deadline."""
+        other = copy.copy(self)
+        other.geometry, other.deadline = geometry, deadline
+        other.known = {"predicted": self.predicted, "margins": self.margins}
         return other
 
     def once(self, key: Hashable, compute: Callable[[], S]) -> S:
@@ -97,8 +115,25 @@ class Problem:
         return self.once("predicted", lambda: self.network.predict(self.x))
 
     @property
+    def margins(self) -> Margins:
+        """The margins of the event at the inputs."""
+        return self.once("margins", lambda: self.event.margins(self.network, self.x, self.predicted))
+
+    @property
+    def units(self) -> int:
+        """N: hidden units, and as many hyperplanes as keep the event away where none of them is crossed."""
+        return self.network.hidden_units + self.margins.cases.counted
+
+    def unit_name(self, unit: int) -> str:
+        """The name of a hyperplane of the first input's cell: of a hidden unit, or of the event."""
+        hidden = self.network.hidden_units
+        if unit < hidden or self.event == CHANGE:
+            return self.network.unit_name(unit, int(self.predicted[0]))
+        return f"{self.event.name}[{unit - hidden}]"
+
+    @property
     def distances(self) -> Distances:
-        """Distances to the hyperplanes of the cells, in u-space; nothing is known where rounding parts the answers.
+        """Distances to the hyperplanes of the cells, in u-space; inf for those that a bound need not count.
 
         Raises:
             OutOfTime: the deadline passed.
@@ -115,11 +150,13 @@ class Problem:
         if cost.seconds > _PATIENCE * self.deadline.left:
             return OutOfTime(f"time limit of {self.deadline.limit:g} s too short: the distances would take {cost}")
         try:
-            found = self.geometry.distances(self.x, self.deadline)
+            found = self.geometry.distances(self.x, self.deadline, self.margins)
         except OutOfTime as late:
             return late
-        same = (found.predicted == self.predicted)[:, None]
-        return replace(found, predicted=self.predicted, lower=torch.where(same, found.lower, -torch.inf))
+        hidden, cases = self.network.hidden_units, self.margins.cases
+        lower = torch.cat([found.lower[:, :hidden], cases.kept(found.lower[:, hidden:])], 1)
+        nearest = torch.where(lower == torch.inf, torch.inf, found.nearest)
+        return replace(found, predicted=self.predicted, nearest=nearest, lower=lower)
 
     @property
     def sizes(self) -> Tensor:

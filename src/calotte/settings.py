@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from calotte.checks import kind, number, whole
 from calotte.errors import InvalidInput
 
 __all__ = ["Settings", "check_delta"]
@@ -40,9 +41,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("samples", "seed", "boxes"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidInput(f"{name} must be a whole number, came {value!r}")
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         if self.samples < 1:
             raise InvalidInput(f"samples must be at least 1, came {self.samples}")
         if self.boxes < 1:
@@ -50,9 +49,9 @@ class Settings:
         if self.seed < 0:
             raise InvalidInput(f"seed must not be negative, came {self.seed}")
         for name in ("confidence", "time_limit", "memory_limit"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise InvalidInput(f"{name} must be a number, came {value!r}")
+            object.__setattr__(self, name, number(name, getattr(self, name)))
+        if not isinstance(self.search, bool):
+            raise InvalidInput(f"search must be True or False, came {kind(self.search)}")
         if not 0 < self.confidence < 1:
             raise InvalidInput(f"confidence must lie strictly between 0 and 1, came {self.confidence}")
         if not 0 < self.memory_limit < math.inf:
@@ -62,7 +61,7 @@ class Settings:
         if not self.time_limit > 0:
             raise InvalidInput(f"the time limit must be positive, came {self.time_limit}")
         if self.delta is not None:
-            check_delta(self.delta)
+            object.__setattr__(self, "delta", check_delta(self.delta))
         if self.device not in ("cpu", "cuda"):
             raise InvalidInput(f"device must be cpu or cuda, came {self.device!r}")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -71,7 +70,9 @@ class Settings:
             )
 
 
-def check_delta(delta: float) -> None:
-    """Refuse a probability that is none."""
-    if isinstance(delta, bool) or not isinstance(delta, int | float) or not 0 < delta < 1:
+def check_delta(delta: float) -> float:
+    """A probability strictly between 0 and 1 as a float; anything else is refused."""
+    found = number("delta", delta)
+    if not 0 < found < 1:
         raise InvalidInput(f"delta must lie strictly between 0 and 1, came {delta!r}")
+    return found

@@ -1,27 +1,24 @@
-"""The terminal: notices, progress, and results line by line, as they are found."""
+"""The terminal: notices, tables, progress, and lines on standard output."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from calotte.errors import CannotWrite
-from calotte.printing import plain
+from calotte.printing import number, plain
 
 __all__ = [
     "PLAIN",
-    "Record",
     "Terminal",
     "Watch",
-    "collect",
     "output",
     "print_line",
     "print_table",
@@ -62,16 +59,6 @@ def print_table(console: Console, make: Callable[[int | None], Table], wide: boo
 def say(console: Console, text: str) -> None:
     """A line of text without control characters: broken between words on a terminal, never in a file."""
     console.print(plain(text), soft_wrap=not console.is_terminal)
-
-
-class Record(Protocol):
-    """What a line of output is made from."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The public JSON form."""
-
-
-R = TypeVar("R", bound=Record)
 
 
 class Watch:
@@ -118,12 +105,12 @@ class Watch:
         self.done += 1
 
     def left(self, before: str = "") -> str:
-        """The time left, if the other inputs take as long as those finished; nothing before there is one."""
-        new = self.done - self.before
-        if new == 0:
+        """Inputs a second, and the time left if the others take as long; nothing before one is finished."""
+        new, elapsed = self.done - self.before, time.monotonic() - self.start
+        if new == 0 or elapsed <= 0.0:
             return ""
-        each = (time.monotonic() - self.start) / new
-        return f"{before}about {seconds_text(each * (self.total - self.done))} left"
+        each = elapsed / new
+        return f"{before}{number(1 / each, digits=2)}/s, about {seconds_text(each * (self.total - self.done))} left"
 
 
 def seconds_text(seconds: float) -> str:
@@ -132,28 +119,6 @@ def seconds_text(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def collect(
-    each: Iterator[R], watch: Watch, lines: list[Callable[[str], None]], also: Callable[[R], R] = lambda one: one
-) -> list[R]:
-    """Run through the results, and hand each on at once.
-
-    Args:
-        each: the results; watch: told of each.
-        lines: what takes the JSON line of a result.
-        also: what is done with a result before, giving the result that the line is made from.
-    """
-    found: list[R] = []
-    with watch:
-        for one in each:
-            one = also(one)
-            line = json.dumps(one.to_dict(), allow_nan=False)
-            for take in lines:
-                take(line)
-            found.append(one)
-            watch.finished()
-    return found
 
 
 def print_line(line: str) -> None:

@@ -11,11 +11,12 @@ import torch
 from calotte.cells.fields import grid, receptive_fields
 from calotte.cells.geometry import Geometry
 from calotte.cells.packing import Columns
-from calotte.cells.products import margin_rows, one_hot_rows, pull_back, row_norms
+from calotte.cells.products import one_hot_rows, pull_back, row_norms
 from calotte.cells.stages import RATE, make_plan
 from calotte.network.affine import Affine, Dense, Diagonal, Reshape, Sum
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.decision import Decision
+from calotte.network.event import CHANGE
 from calotte.network.graph import Network, Node, Relu
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -80,8 +81,9 @@ def one_by_one(geometry: Geometry, x: torch.Tensor) -> torch.Tensor:
     found = []
     for node in [*(network.nodes[i].inputs[0] for i in network.relus), last]:
         if node == last:
-            value = network.decision.margins(answer, values[node].reshape(1, -1))
-            rows = margin_rows(network, answer[0], 0, network.decision.comparisons)
+            margins = CHANGE.margins(network, x[None], answer)
+            value = margins.of(values[node].reshape(1, -1))
+            rows = margins.rows[0].reshape(-1, *network.shape(last))
         else:
             value, rows = values[node], one_hot_rows(network, node, 0, math.prod(network.shape(node)))
         norms = geometry.scaled(pull_back(network, masks, node, rows)).norm(dim=1)

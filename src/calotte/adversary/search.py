@@ -22,7 +22,9 @@ from calotte.adversary.slopes import Slopes
 from calotte.adversary.witness import Witness, distances_up, nearest_witness
 from calotte.deadline import NEVER, Deadline
 from calotte.errors import InvalidInput
+from calotte.network.event import CHANGE, OutputEvent
 from calotte.network.graph import Network
+from calotte.network.margins import Margins
 from calotte.network.single import in_single
 from calotte.streams import Stream, generator
 
@@ -150,35 +152,46 @@ class Adversary:
         self.rough = Slopes(in_single(self.space.network), memory_limit)
         if not self.rough.near(exact):
             self.rough = exact
-        self.rivals = min(network.decision.comparisons, _RIVALS)
 
     def nearest(
-        self, x: Tensor, answer: int, seed: int = 0, index: int = 0, deadline: Deadline = NEVER
+        self,
+        x: Tensor,
+        answer: int,
+        seed: int = 0,
+        index: int = 0,
+        deadline: Deadline = NEVER,
+        event: OutputEvent = CHANGE,
     ) -> Witness | None:
-        """The nearest witness found for an input x (d,): it is not answered `answer`. None where none was found."""
+        """The nearest witness found for an input x (d,) with an answer: there the event occurs. None: none found."""
         centre = x.clamp(self.least, self.most)
-        one = _Descent(self, centre, answer, deadline.part(_SEARCHING))
+        margins = event.margins(self.network, x[None], torch.tensor([answer]))
+        one = _Descent(self, centre, margins, deadline.part(_SEARCHING))
         points = one.followed(one.explored(generator(Stream.ADVERSARY, seed, index)))
         points = one.polished(points, deadline.part(_POLISHING))
         if self.network.clipping is not None:  # where x is out of the range and the point at its end, x will do
             points = torch.where((x != centre) & (points == centre), x, points)
-        return nearest_witness(self.network, x, answer, points, self.low, self.high, deadline, self.memory_limit)
+        if bool(margins.occurs(self.network.forward(x[None]))):  # it occurs at the input itself
+            points = torch.cat([x[None], points])
+        return nearest_witness(
+            self.network, x, answer, event, margins, points, self.low, self.high, deadline, self.memory_limit
+        )
 
 
 class _Descent:
     """The search from one input."""
 
-    def __init__(self, adversary: Adversary, x: Tensor, answer: int, deadline: Deadline) -> None:
+    def __init__(self, adversary: Adversary, x: Tensor, margins: Margins, deadline: Deadline) -> None:
         self.adversary, self.x, self.deadline = adversary, x, deadline
         self.least, self.most = adversary.least, adversary.most
         self.fine, self.rough, self.space = adversary.fine, adversary.rough, adversary.space
-        self.comparison = adversary.network.decision.comparison(torch.tensor([answer]))[0]
+        self.margins = margins
         self.inside = self.space.down(x)  # where the descents take place
 
     def explored(self, numbers: torch.Generator) -> Tensor:
-        """Points (rivals + restarts, .) answered otherwise, NaN where a start led nowhere."""
-        x, n, r = self.inside, self.adversary.rivals, self.adversary.restarts
-        aims = self.fine.margins(self.x[None], self.comparison)[0].argsort()[:n]  # smallest first
+        """Points (starts, .) where the event occurs, NaN where a start led nowhere: one a form, then others."""
+        x, r = self.inside, self.adversary.restarts
+        aims = self.fine.margins(self.x[None], self.margins)[0].argsort()[:_RIVALS]  # smallest first
+        n = len(aims)
         found = self._descend(x.expand(n, -1), aims, _FROM_INPUT)
         if r == 0:
             return found
@@ -205,14 +218,14 @@ class _Descent:
         slope of the margin over the aims (k,), or over the best rival. NaN where none is met on the way.
         """
         kind, limited = self.rough.dtype, self.adversary.limited
-        centre, comparison = self.inside.to(kind), self.comparison.to(kind)
+        centre, margins = self.inside.to(kind), self.margins.to(kind)
         delta = (start - self.inside).to(kind).nan_to_num(0.0)
         norm = delta.norm(dim=1, keepdim=True)
         best, found = torch.full_like(norm, torch.inf), torch.full_like(delta, torch.nan)
         for step in range(schedule.steps):
             if self.deadline.passed:
                 break
-            smallest, gap, uphill, steepness = self.rough.at(centre + delta, comparison, aims)
+            smallest, gap, uphill, steepness = self.rough.at(centre + delta, margins, aims)
             wrong = smallest < 0
             here = delta.norm(dim=1, keepdim=True)
             nearer = wrong & (here < best)
@@ -242,10 +255,10 @@ class _Descent:
         for _ in range(_POLISH):
             if deadline.passed:
                 return points
-            _, gap, uphill, steepness = self.fine.at(points, self.comparison, None)
+            _, gap, uphill, steepness = self.fine.at(points, self.margins, None)
             steepness = steepness.clamp_min(1e-300)
             tried = points + stride * (self._foot(points, uphill, gap / steepness) - points)
-            rest = self.fine.margins(tried, self.comparison).amin(1, keepdim=True) / steepness
+            rest = self.fine.level(tried, self.margins)[:, None] / steepness
             # back to the boundary, and a little beyond it
             beyond = 1e-9 * ((self.x - tried) * uphill).sum(1, keepdim=True).abs()
             tried = (tried - uphill * (rest + beyond)).clamp(self.least, self.most)
@@ -275,8 +288,8 @@ class _Descent:
         return (x - high * uphill).clamp(self.least, self.most)
 
     def _wrong(self, points: Tensor) -> Tensor:
-        """Where points (k, d) are answered otherwise: bool (k,)."""
-        return self.fine.margins(points, self.comparison).amin(1) < 0
+        """Where the event occurs at points (k, d): bool (k,)."""
+        return self.fine.level(points, self.margins) < 0
 
     def _drawn_back(self, points: Tensor, halvings: int, deadline: Deadline) -> Tensor:
         """Wrongly answered points (k, d) drawn back towards x, as near to the boundary as bisection gets."""

@@ -9,6 +9,7 @@ from calotte.cells.products import pull_back
 from calotte.network.affine import Affine
 from calotte.network.footprint import pass_size
 from calotte.network.graph import Network
+from calotte.network.margins import Margins
 
 __all__ = ["Slopes"]
 
@@ -16,10 +17,7 @@ _PROBES = 4
 
 
 class Slopes:
-    """A network to descend on, in the arithmetic of its coefficients.
-
-    Margins are rows c . z of the outputs z, given by a matrix `comparison` (comparisons, K) of entries 0, 1, -1.
-    """
+    """A network to descend on, in the arithmetic of its coefficients, by the margins of an event at one input."""
 
     def __init__(self, network: Network, memory_limit: float) -> None:
         """Passes take at most about a quarter of the memory limit, in bytes."""
@@ -42,41 +40,47 @@ class Slopes:
         """Outputs (T, K) at points (T, d)."""
         return torch.cat([self.network.forward(part.to(self.dtype)) for part in torch.split(points, self.at_once)])
 
-    def margins(self, points: Tensor, comparison: Tensor) -> Tensor:
-        """Margins (T, comparisons) at points (T, d)."""
-        return self.outputs(points) @ comparison.t()
+    def margins(self, points: Tensor, margins: Margins) -> Tensor:
+        """Margins (T, C) at points (T, d)."""
+        return margins.of(self.outputs(points))
 
-    def at(self, points: Tensor, comparison: Tensor, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The least margin, and for one of the margins its value and its slope on the cell that each point lies in.
+    def level(self, points: Tensor, margins: Margins) -> Tensor:
+        """The level (T,) of the event at points (T, d): negative where it occurs."""
+        return margins.cases.least(self.margins(points, margins))[0]
+
+    def at(self, points: Tensor, margins: Margins, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The level, and for one of the margins its value and its slope on the cell that each point lies in.
 
         Args:
             points: (T, d).
-            comparison: (comparisons, K) the margins, in this arithmetic.
-            aims: (T,) which margin, while all are positive; the smallest one else, and where aims is None.
+            margins: of the event, in this arithmetic.
+            aims: (T,) which margin, while it is positive and the event does not occur; the one that has the level
+                else, and where aims is None.
 
         Returns:
-            Least margins (T, 1), the one (T, 1), its uphill unit vector (T, d), zero where it is flat, and the norm
+            Levels (T, 1), the one (T, 1), its uphill unit vector (T, d), zero where it is flat, and the norm
             of its gradient (T, 1).
         """
         if len(points) <= self.at_once:
-            return self._at(points, comparison, aims)
+            return self._at(points, margins, aims)
         parts = [slice(i, i + self.at_once) for i in range(0, len(points), self.at_once)]
-        found = [self._at(points[part], comparison, None if aims is None else aims[part]) for part in parts]
+        found = [self._at(points[part], margins, None if aims is None else aims[part]) for part in parts]
         smallest, gap, uphill, steepness = (torch.cat(each) for each in zip(*found, strict=True))
         return smallest, gap, uphill, steepness
 
-    def _at(self, points: Tensor, comparison: Tensor, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _at(self, points: Tensor, margins: Margins, aims: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         network, active, feeders = self.network, {}, set(self.feeders.values())
         for i, value in network.values(points.to(self.dtype)):
             if i in feeders:
                 active[i] = value > 0
         masks = {i: active[j] for i, j in self.feeders.items()}
-        gaps = value.flatten(1) @ comparison.t()
-        smallest, aim = gaps.min(1, keepdim=True)
+        gaps = margins.of(value.flatten(1))
+        smallest, aim = (t[:, None] for t in margins.cases.least(gaps))
         if aims is not None:
-            aim = torch.where(smallest < 0, aim, aims[:, None])
+            reached = (smallest < 0) | (gaps.gather(1, aims[:, None]) < 0)
+            aim = torch.where(reached, aim, aims[:, None])
         last = len(network.nodes) - 1
-        cotangents = comparison[aim[:, 0]].reshape(-1, *network.shape(last))
+        cotangents = margins.rows[0][aim[:, 0]].reshape(-1, *network.shape(last))
         slope = pull_back(network, masks, last, cotangents).to(self.dtype)
         largest = slope.abs().amax(1, keepdim=True)  # squares neither overflow nor underflow after scaling
         scaled = slope / torch.where(largest > 0, largest, 1.0)

@@ -1,4 +1,4 @@
-"""Witness: a point that is certainly not answered like the input, in exact arithmetic and by the original model.
+"""Witness: a point where the event certainly occurs, in exact arithmetic and, of answers, by the original model.
 
 A candidate of a search is first rounded to the numbers that the original model computes with (float32, mostly),
 so that the network, whose float64 outputs are enclosed, and the original model speak about one and the same point.
@@ -7,19 +7,23 @@ so that the network, whose float64 outputs are enclosed, and the original model 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from calotte.deadline import Deadline
-from calotte.network.decision import Decision
-from calotte.network.enclosure import Enclosure, outputs
+from calotte.errors import InvalidInput
+from calotte.lines import Line, entries
+from calotte.network.enclosure import outputs
+from calotte.network.event import OutputEvent
 from calotte.network.footprint import pass_size
 from calotte.network.graph import Network
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
+from calotte.network.margins import Margins
+from calotte.rounding import NORM_SLACK, gamma
 
-__all__ = ["Witness", "certainly_wrong", "distances_up", "nearest_witness"]
+__all__ = ["Witness", "distances_up", "nearest_witness"]
 
 _PUSHES = (
     0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 3e-8, 1e-7, 2e-7, 4e-7, 1e-6, 2e-6, 4e-6, 1e-5, 3e-5,
@@ -29,14 +33,14 @@ _PUSHES = (
 
 @dataclass(frozen=True, eq=False)
 class Witness:
-    """A point that is certainly not answered like the input.
+    """A point where the event certainly occurs: one that is not answered like the input, for the event `change`.
 
     Attributes:
         point: (d,) float64, exact as given; a number of the original model's type in every coordinate.
         distance: from the input, L2, rounded up.
-        answer: of the network at the point, as evaluated; for certain it is not the input's.
-        original: the answer of the original model, which is not the input's either; None where the network was not
-            loaded from one.
+        answer: of the network at the point, as evaluated.
+        original: the answer of the original model, by which the event occurs too; None where the network was not
+            loaded from one, or the event is not one of answers.
     """
 
     point: Tensor
@@ -44,12 +48,25 @@ class Witness:
     answer: int
     original: int | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """As an object of JSON, without loss."""
+        return {name: getattr(self, name) for name in ("distance", "answer", "original")} | {
+            "point": self.point.tolist()
+        }
 
-def certainly_wrong(decision: Decision, z: Enclosure, y: Tensor) -> Tensor:
-    """Where enclosed outputs z (B, K), all of them finite, certainly do not give the answers y (B,): bool (B,)."""
-    error, gaps = decision.margin_errors(y, z.error), decision.margins(y, z.value)
-    wrong = (gaps + (error + 4 * UNIT_ROUNDOFF * gaps.abs()) * (1.0 + gamma(4)) < 0).any(1)
-    return wrong & z.value.isfinite().all(1) & z.error.isfinite().all(1)
+    @classmethod
+    def from_dict(cls, entry: Line) -> Self:
+        """What `to_dict` wrote.
+
+        Raises:
+            InvalidInput: it is no such entry.
+        """
+        found = entries(cls, entry)
+        try:
+            point = torch.tensor(found["point"], dtype=torch.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"point: expected a list of numbers ({error})") from None
+        return cls(**found | {"point": point})
 
 
 def distances_up(points: Tensor, x: Tensor) -> Tensor:
@@ -64,6 +81,8 @@ def nearest_witness(
     network: Network,
     x: Tensor,
     answer: int,
+    event: OutputEvent,
+    margins: Margins,
     points: Tensor,
     low: float,
     high: float,
@@ -72,6 +91,7 @@ def nearest_witness(
 ) -> Witness | None:
     """The nearest witness for an input x (d,) among points (k, d), pushed out if need be; None past the deadline.
 
+    answer: at x; margins: of the event there, at this one input.
     low, high: the range that witnesses stay in, -+inf for none.
     """
     pushes = 1.0 + torch.tensor(_PUSHES, dtype=torch.float64)[:, None]
@@ -83,12 +103,13 @@ def nearest_witness(
         if deadline.passed:
             return None
         tried, distances = pushed[begin : begin + block], away[begin : begin + block]
-        z, y = outputs(network, tried), torch.full((len(tried),), answer)
-        certain = certainly_wrong(network.decision, z, y).nonzero().squeeze(1).tolist()
+        z = outputs(network, tried)
+        certain = margins.certainly_occurs(z.value, z.error).nonzero().squeeze(1).tolist()
         replies = network.decision.decide(z.value).tolist()
         for j in certain:
-            own = None if network.original is None else int(network.original.answers(tried[j : j + 1])[0])
-            if own != answer:
+            asked = network.original is not None and event.of_answers
+            own = int(network.original.answers(tried[j : j + 1])[0]) if network.original and asked else None
+            if own is None or event.occurs(answer, own):
                 return Witness(tried[j].clone(), distances[j].item(), replies[j], own)
     return None
 

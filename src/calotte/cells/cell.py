@@ -13,6 +13,7 @@ from calotte.cells.distances import Distances
 from calotte.cells.faces import faces
 from calotte.cells.geometry import Geometry
 from calotte.cells.products import one_hot_blocks, pull_back
+from calotte.checks import kind
 from calotte.deadline import Deadline
 from calotte.errors import InvalidInput
 from calotte.network.enclosure import evaluate
@@ -33,10 +34,12 @@ class Cell:
         geometry: of that network, to share its preparation over many cells.
 
     Raises:
-        InvalidInput: x is not exactly one input, or not finite.
+        InvalidInput: no Network; x is not exactly one input, or not finite.
     """
 
     def __init__(self, network: Network, x: ArrayLike | Tensor, geometry: Geometry | None = None) -> None:
+        if not isinstance(network, Network):
+            raise InvalidInput(f"network: expected a calotte Network, came {kind(network)}")
         rows = network.inputs(x)
         if len(rows) != 1:
             raise InvalidInput(f"a cell belongs to one input, came {len(rows)}: pass a single row")

@@ -12,13 +12,15 @@ from torch import Tensor
 from calotte.cells.distances import Distances, signed_distances
 from calotte.cells.fields import Fields, receptive_fields
 from calotte.cells.packing import Columns, norms_by_columns
-from calotte.cells.products import margin_rows, one_hot_rows, pull_back, row_norms
+from calotte.cells.products import one_hot_rows, pull_back, row_norms
 from calotte.cells.stages import Cost, Plan, make_plan, work
 from calotte.deadline import NEVER, Deadline
 from calotte.network.affine import Dense
 from calotte.network.chain import Chain, RowSpace, chain_of, row_space
 from calotte.network.enclosure import Enclosure, evaluate, normal_errors
+from calotte.network.event import CHANGE
 from calotte.network.graph import Network, Relu
+from calotte.network.margins import Margins
 from calotte.rounding import NORM_SLACK, gamma
 
 __all__ = ["Geometry"]
@@ -93,18 +95,23 @@ class Geometry:
             return normals * self.noise_map
         return self.mapped(normals)
 
-    def distances(self, x: Tensor, deadline: Deadline = NEVER) -> Distances:
+    def distances(self, x: Tensor, deadline: Deadline = NEVER, margins: Margins | None = None) -> Distances:
         """Distances of a batch x (B, d) to the hyperplanes of their cells; each input's are the same in any batch.
+
+        Args:
+            x: (B, d); margins: of an event at these inputs, whose hyperplanes come after those of the hidden units;
+                None for those of the answers as evaluated.
 
         Raises:
             OutOfTime: the deadline has passed.
         """
         group = self._group
         parts = []
-        for some in torch.split(x, group):
+        for begin, some in zip(range(0, len(x), group), torch.split(x, group), strict=True):
             full = torch.zeros(group, x.shape[1], dtype=x.dtype)  # a copy: how rows lie in memory changes bits too
             full[: len(some)] = some
-            parts.append(self._group_distances(full, len(some), deadline))
+            own = None if margins is None else margins[begin : begin + len(some)]
+            parts.append(self._group_distances(full, len(some), deadline, own))
         if len(parts) == 1:
             return parts[0]
         return Distances(
@@ -124,24 +131,27 @@ class Geometry:
         uneven = any(op.weight.shape[1] % 8 for op in ops if isinstance(op, Dense))
         return 1 if uneven or self.chain is None else _GROUP
 
-    def _group_distances(self, x: Tensor, count: int, deadline: Deadline) -> Distances:
+    def _group_distances(self, x: Tensor, count: int, deadline: Deadline, margins: Margins | None) -> Distances:
         """Distances of the first `count` of a group of inputs."""
         network = self.network
         deadline.check("before the distances to hyperplanes")
         masks = network.masks(network.pattern(x))
         inside = evaluate(network, x, masks)
         predicted = network.decision.decide(inside[-1].value)[:count]
+        if margins is None:
+            margins = CHANGE.margins(network, x[:count], predicted)
         if self.chain is not None:
-            norms, output_norms, accuracy = self._chain_norms(masks, predicted, deadline)
+            norms, output_norms, accuracy = self._chain_norms(masks, margins, deadline)
             start = {self.chain.ends[0]: self.space.errors.reshape(network.shape(self.chain.ends[0]))}
             extra = self.chain.width
         else:
-            norms, output_norms, accuracy = self._graph_norms(masks, predicted, deadline)
+            norms, output_norms, accuracy = self._graph_norms(masks, margins, deadline)
             start, extra = None, len(network.nodes)
         above = {i: norm * (1.0 + accuracy) for i, norm in norms.items()}
         errors = normal_errors(network, masks, above, self.coordinates, start=start, extra_terms=extra)
-        nearest = torch.empty(count, network.units, dtype=torch.float64)
-        lower = torch.empty(count, network.units, dtype=torch.float64)
+        units = network.hidden_units + margins.cases.forms
+        nearest = torch.empty(count, units, dtype=torch.float64)
+        lower = torch.empty(count, units, dtype=torch.float64)
         begin = 0
         for i in network.relus:
             feeder = network.nodes[i].inputs[0]
@@ -155,21 +165,20 @@ class Geometry:
                 accuracy,
             )
             begin = end
-        z, decision = inside[-1], network.decision
-        doubt = decision.margin_errors(predicted, (z.error + gamma(2) * z.value.abs())[:count])
+        z = inside[-1]
         row_errors = errors[-1].expand(len(x), -1)[:count]  # without ReLUs all inputs share their normals
         nearest[:, begin:], lower[:, begin:] = signed_distances(
-            decision.margins(predicted, z.value[:count]),
-            doubt * (1.0 + gamma(8)),
+            margins.of(z.value[:count]),
+            margins.errors(z.value[:count], z.error[:count]),
             output_norms,
-            decision.margin_errors(predicted, row_errors) * (1.0 + gamma(8)),
+            margins.normal_errors(row_errors),
             accuracy,
         )
         lower[predicted < 0] = -torch.inf  # no answer: nothing is known
         return Distances(predicted, nearest, lower)
 
     def _chain_norms(
-        self, masks: Mapping[int, Tensor], predicted: Tensor, deadline: Deadline
+        self, masks: Mapping[int, Tensor], margins: Margins, deadline: Deadline
     ) -> tuple[dict[int, Tensor], Tensor, float]:
         """Norms of all normals by the recursion of Theorem 4.1, in the span of the first layer's rows."""
         assert self.chain is not None
@@ -177,11 +186,12 @@ class Geometry:
         first = self.space.rows
         accuracy = gamma(first.shape[1] + 4) + self.space.stretch
         layers = [masks[i].flatten(1) for i in network.relus]
-        batch = len(layers[0]) if layers else len(predicted)
+        count = len(margins.rows)
+        batch = len(layers[0]) if layers else count
         norms = [torch.zeros(batch, len(weight), dtype=torch.float64) for weight in chain.weights]
         norms[0][:] = row_norms(first)
-        output_norms = torch.empty(len(predicted), network.decision.comparisons, dtype=torch.float64)
-        for b in range(len(predicted)):
+        output_norms = torch.empty(count, margins.cases.forms, dtype=torch.float64)
+        for b in range(count):
             deadline.check("in the distances to hyperplanes")
             rows = first
             for layer, weight in enumerate(self._transposed, start=1):
@@ -190,8 +200,7 @@ class Geometry:
                 norms[layer][b] = row_norms(rows)
             if chain.final_relu:
                 rows = rows * layers[-1][b, :, None]
-            answers = predicted[b].expand(rows.shape[1])
-            output_norms[b] = row_norms(network.decision.margins(answers, rows.t()), 0)
+            output_norms[b] = row_norms(rows.t() @ margins.rows[b].t(), 0)
         feeders = [network.nodes[i].inputs[0] for i in network.relus]
         shaped = {
             i: norm.reshape(batch, *network.shape(i))
@@ -207,32 +216,32 @@ class Geometry:
         return [weight.t().contiguous() for weight in self.chain.weights[1:]]
 
     def _graph_norms(
-        self, masks: Mapping[int, Tensor], predicted: Tensor, deadline: Deadline
+        self, masks: Mapping[int, Tensor], margins: Margins, deadline: Deadline
     ) -> tuple[dict[int, Tensor], Tensor, float]:
         """Norms of all normals by packed columns and by transposed products, input by input."""
         last = len(self.network.nodes) - 1
         found = []
-        for b, answer in enumerate(predicted):
+        for b, rows in enumerate(margins.rows):
             own = {i: mask[b] for i, mask in masks.items()}
-            found.append(self._planned_norms(self.plan, own, answer, deadline) | self._input_norms)
+            found.append(self._planned_norms(self.plan, own, rows, deadline) | self._input_norms)
         norms = {i: torch.stack([each[i] for each in found]) for i in found[0] if i != last}
         return norms, torch.stack([each[last] for each in found]), self._accuracy
 
     def _planned_norms(
-        self, plan: Plan, masks: Mapping[int, Tensor], answer: Tensor, deadline: Deadline
+        self, plan: Plan, masks: Mapping[int, Tensor], margins: Tensor, deadline: Deadline
     ) -> dict[int, Tensor]:
-        """Norms (*shape) of the normals of a plan's nodes on one cell, of the margins (comparisons,) for the last."""
+        """Norms (*shape) of the normals of a plan's nodes on one cell, (C,) of rows `margins` (C, K) for the last."""
         network, last = self.network, len(self.network.nodes) - 1
         norms = norms_by_columns(
             Columns(network, self.noise_map),
             plan.stages,
             self.fields,
             masks,
-            lambda outputs: network.decision.margins(answer.expand(len(outputs)), outputs),
+            lambda outputs: outputs @ margins.t(),
             deadline,
         )
         for node in plan.rows:
-            shape = (network.decision.comparisons,) if node == last else network.shape(node)
+            shape = (len(margins),) if node == last else network.shape(node)
             blocks = []
             for begin in range(0, math.prod(shape), plan.block):
                 deadline.check("in the distances to hyperplanes")
@@ -240,7 +249,7 @@ class Geometry:
                 rows = (
                     one_hot_rows(network, node, begin, end)
                     if node != last
-                    else margin_rows(network, answer, begin, end)
+                    else margins[begin:end].reshape(-1, *network.shape(last))
                 )
                 blocks.append(row_norms(self.scaled(pull_back(network, masks, node, rows))))
             norms[node] = torch.cat(blocks).reshape(shape)
@@ -317,7 +326,8 @@ class Geometry:
         network = self.network
         targets = {i: math.prod(network.shape(i)) for i in self.first_nodes if i}
         plan = make_plan(network, targets, self.widths, self.memory_limit)
-        norms = self._planned_norms(plan, {}, torch.tensor(0), NEVER) | self._input_norms
+        none = torch.zeros(0, network.decision.outputs, dtype=torch.float64)
+        norms = self._planned_norms(plan, {}, none, NEVER) | self._input_norms
         masks = {i: torch.ones(1, *network.shape(i), dtype=torch.bool) for i in network.relus}
         above = {i: norm[None] * (1.0 + self._accuracy) for i, norm in norms.items()}
         errors = normal_errors(network, masks, above, self.coordinates, extra_terms=len(network.nodes))

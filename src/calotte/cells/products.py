@@ -10,7 +10,7 @@ from torch import Tensor
 
 from calotte.network.graph import Network, Relu
 
-__all__ = ["margin_rows", "one_hot_blocks", "one_hot_rows", "pull_back", "row_norms"]
+__all__ = ["one_hot_blocks", "one_hot_rows", "pull_back", "row_norms"]
 
 _SMALL = 2.0**-400  # norms below it, or above its reciprocal, are taken again after scaling
 
@@ -41,18 +41,6 @@ def one_hot_rows(network: Network, node: int, begin: int, end: int) -> Tensor:
     hot = torch.zeros(end - begin, math.prod(shape), dtype=torch.float64)
     hot[torch.arange(end - begin), torch.arange(begin, end)] = 1.0
     return hot.reshape(-1, *shape)
-
-
-def margin_rows(network: Network, answer: Tensor, begin: int, end: int) -> Tensor:
-    """Cotangents (end - begin, *shape of the output) of the margins of an answer () from `begin` up to `end`."""
-    decision, shape = network.decision, network.shape(len(network.nodes) - 1)
-    if decision.rule == "sign":
-        return decision.comparison(answer[None]).reshape(1, *shape)
-    answer = answer.clamp_min(0)  # -1 where there is none
-    rows = torch.zeros(end - begin, decision.outputs, dtype=torch.float64)
-    rows[:, answer] = 1.0
-    rows[torch.arange(end - begin), decision.rivals(answer[None])[0, begin:end]] = -1.0
-    return (rows if decision.rule == "argmax" else -rows).reshape(-1, *shape)
 
 
 def one_hot_blocks(network: Network, node: int, memory_limit: float) -> Iterator[tuple[slice, Tensor]]:

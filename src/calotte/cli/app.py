@@ -12,11 +12,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from calotte.cli.assess import assess
+from calotte.cli.campaigns import compare, export
 from calotte.cli.cell import cell
 from calotte.cli.paper import paper
 from calotte.cli.plan import plan
+from calotte.cli.report import report
 from calotte.cli.theory import theory
-from calotte.errors import CalotteError, CannotWrite, Contradiction, Interrupted
+from calotte.errors import CalotteError, CannotWrite, Failed, Interrupted
 from calotte.printing import plain
 
 __all__ = ["app", "main"]
@@ -30,6 +32,9 @@ for command, example in (
     (cell, "calotte cell model.onnx inputs.npz --index 3 --out cell.png"),
     (theory, "calotte theory --rho 0.5 --d 784 --N 521 --delta 1e-6"),
     (paper, "calotte paper --out paper"),
+    (export, "calotte export results results.csv"),
+    (compare, "calotte compare results other-results"),
+    (report, "calotte report results"),
 ):
     app.command(epilog=f"Example: {example}")(command)
 
@@ -67,8 +72,8 @@ def main() -> None:
         fail(str(error), 2)
     except CalotteError as error:
         fail(str(error), 2)
-    except Contradiction as error:
-        fail(f"contradiction, a defect of calotte: {error}", 1)
+    except Failed as error:
+        fail(str(error), error.status)
     except typer.TyperException as error:
         fail(f"{error.format_message()} (see calotte --help)", 2)
     except Interrupted as stop:

@@ -16,6 +16,7 @@ from calotte.cli.options import (
     Decision_,
     DeviceName,
     Eps,
+    Event_,
     Index,
     InputFile,
     Json,
@@ -30,21 +31,19 @@ from calotte.cli.options import (
     TimeLimit,
     Wide,
 )
-from calotte.errors import Contradiction, InvalidInput
+from calotte.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from calotte.assessment import Assessment
+    from calotte.cli.running import Doing
     from calotte.inputs import Inputs
-    from calotte.report.folder import RunFolder
-    from calotte.terminal import Watch
 
 __all__ = ["ASKED", "ESTIMATES", "assess"]
 
 BOUNDS = "Bounds and samples"
 ASKED = "theorem, cell, relaxation, concentration, branching, isoperimetry, sampling"
 ESTIMATES = "splitting, importance, alore"
+_SHOWN = 30  # rows of the table
 
 
 def assess(
@@ -56,6 +55,7 @@ def assess(
     noise: Noise_ = NoiseName.sphere,
     map: Map = None,
     clip: Clip = None,
+    event: Event_ = "change",
     index: Index = None,
     layout: Layout_ = None,
     decision: Decision_ = None,
@@ -93,13 +93,28 @@ def assess(
     device: Annotated[
         DeviceName, typer.Option("--device", help="Where sampling computes.", rich_help_panel=LIMITS)
     ] = DeviceName.cpu,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes, one thread each. Default: this one.", rich_help_panel=LIMITS, show_default=False
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Ray cluster that does the work: auto, HOST:PORT, or local for one on this machine.",
+            rich_help_panel=LIMITS,
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     wide: Wide = False,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for assessments.jsonl, run.json, witnesses.npz and pictures. The same command goes on there "
-            "where it stopped.",
+            help="Folder of the campaign: assessments.jsonl, run.json, witnesses.npz, pictures. The same command "
+            "goes on there.",
             rich_help_panel=OUTPUT,
             show_default=False,
         ),
@@ -109,13 +124,21 @@ def assess(
     if (eps is None) == (sigma is None):
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
 
-    from calotte.assess import assess_each
-    from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
-    from calotte.cli.running import open_folder, run_through
-    from calotte.report.files import save_evidence
-    from calotte.report.reading import read_assessment
+    if workers is not None and ray is not None:
+        raise InvalidInput("give either --workers, processes of this machine, or --ray, a cluster")
+    if workers is not None and workers < 1:
+        raise InvalidInput(f"--workers must be at least 1, came {workers}")
+
+    from functools import partial
+
+    from calotte.assess import Assessor
+    from calotte.assessment import Assessment, by_risk
+    from calotte.campaign.cluster import on_ray
+    from calotte.campaign.outcome import Job
+    from calotte.campaign.workers import here, in_processes
+    from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
+    from calotte.cli.running import finish, open_store, results, run_through, tasks_of
     from calotte.report.tables import assessment_table
-    from calotte.report.witnesses import load_witnesses, save_witness
     from calotte.report.words import remarks, summary
     from calotte.sampling.sequential import least_samples
     from calotte.terminal import output as console_for
@@ -125,59 +148,50 @@ def assess(
     settings = replace(settings, delta=delta, search=search, device=device.value)
     network, data = open_both(model, inputs, decision, output, layout, index, clip)
     the_noise = open_noise(noise.value, network, eps, sigma, map)
-
-    def start(part: Inputs, watch: Watch | None = None) -> Iterator[Assessment]:
-        return assess_each(
-            network,
-            part.x,
-            the_noise,
-            labels=part.labels,
-            index=part.index,
-            rungs=split_names(rungs),
-            estimates=split_names(estimates),
-            settings=settings,
-            watch=watch,
-        )
-
-    start(data)  # whatever is wrong is found here, before anything is written or printed
-    folder = open_folder(context, network, "assessments.jsonl")
-    notices(network, data)
-    if delta is not None and samples < least_samples(delta, confidence):
-        least = least_samples(delta, confidence)
-        when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
-        say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
-    witnesses = load_witnesses(folder.folder) if folder else {}
-
-    def keep(one: Assessment) -> Assessment:
-        if folder is None:
-            return one
-        save_witness(one, folder.folder)
-        return replace(one, run=folder.run)
-
-    try:
-        found = run_through(
-            start, data, folder, as_json, lambda line: read_assessment(line, witnesses.get(line["index"])), keep
-        )
-    except Contradiction as error:
-        raise Contradiction(
-            f"{error}; please report it with {save_evidence(error, out)}", error.index, error.evidence
-        ) from None
-
-    console = console_for(as_json)
-    print_table(console, lambda width: assessment_table(found, width), wide)
-    for line in (summary(found), *remarks(found)):
-        say(console, line)
-    if folder is not None:
-        written = write_pictures(found, data, folder)
-        say(console, f"wrote {', '.join(written[:-1])} and {written[-1]}")
+    # whatever is wrong is found here, before anything is written or printed
+    assessor = Assessor(
+        network,
+        the_noise,
+        event=open_event(event),
+        rungs=split_names(rungs),
+        estimates=split_names(estimates),
+        settings=settings,
+    )
+    tasks = tasks_of(data, network)
+    do: Doing = here
+    if workers is not None:
+        do = partial(in_processes, count=workers)
+    elif ray is not None:
+        do = partial(on_ray, address=ray)
+    with open_store(context, network, threads=None if do is here else 1) as store:
+        notices(network, data)
+        if delta is not None and samples < least_samples(delta, confidence):
+            least = least_samples(delta, confidence)
+            when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
+            say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
+        run_through(Job(assessor.assess, store.run), tasks, data.index, store, "assessments.jsonl", as_json, do)
+        found = [Assessment.from_dict(line) for line in results(store, data.index)]
+        place = {one.index: i for i, one in enumerate(found)}
+        for one in by_risk(found)[:_SHOWN]:  # the others' points may be more than memory holds
+            found[place[one.index]] = replace(one, witness=store.witness(one.index))
+        console = console_for(as_json)
+        if found:
+            print_table(console, lambda width: assessment_table(found, width, _SHOWN), wide)
+            for line in (summary(found), *remarks(found)):
+                say(console, line)
+        if out is not None:
+            written = write_pictures(found, data, out)
+            say(console, f"wrote {out / 'assessments.jsonl'}, {', '.join(written[:-1])} and {written[-1]}")
+        finish(store, data.index)
 
 
-def write_pictures(found: list[Assessment], data: Inputs, folder: RunFolder) -> list[str]:
-    """All files of the folder but its lines, each whole or not at all; the names of what is there."""
+def write_pictures(found: list[Assessment], data: Inputs, folder: Path) -> list[str]:
+    """The pictures of the folder, each whole or not at all; the names of what is there beside the lines."""
     from calotte.report.pictures import risk_picture, riskiest_picture
-    from calotte.report.witnesses import save_witnesses
 
-    save_witnesses(found, folder.folder)
-    risk_picture(found, folder.folder / "risk.png")
-    shown = riskiest_picture(found, data.x, folder.folder / "riskiest.png")
-    return [str(folder.path), "run.json", "witnesses.npz", "risk.png", *(["riskiest.png"] if shown else [])]
+    there = ["campaign.sqlite", "run.json", "witnesses.npz"]
+    if not found:
+        return there
+    risk_picture(found, folder / "risk.png")
+    shown = riskiest_picture(found, data.x, folder / "riskiest.png")
+    return [*there, "risk.png", *(["riskiest.png"] if shown else [])]

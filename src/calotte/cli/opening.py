@@ -9,15 +9,25 @@ import torch
 from torch import Tensor
 
 from calotte.cli.options import DecisionName, LayoutName
-from calotte.inputs import Inputs, check_file, parse_index, read_array, read_inputs
+from calotte.inputs import Inputs, check_file, parse_index, read_array, read_event, read_inputs
 from calotte.models.onnx import load
 from calotte.network.clip import clipped
+from calotte.network.event import OutputEvent, event_of
 from calotte.network.graph import Network
 from calotte.noise import Kind, Noise, make_noise, noise_map
 from calotte.settings import Settings
 from calotte.terminal import say, stderr
 
-__all__ = ["make_settings", "notices", "open_both", "open_noise", "range_warning", "split_names"]
+__all__ = [
+    "event_file",
+    "make_settings",
+    "notices",
+    "open_both",
+    "open_event",
+    "open_noise",
+    "range_warning",
+    "split_names",
+]
 
 _AT_ONCE = 2**24  # numbers of one layer, over all inputs answered together
 
@@ -47,6 +57,20 @@ def open_noise(kind: Kind, network: Network, eps: float | None, sigma: float | N
     """The noise, through the map of a file."""
     scale = None if map is None else noise_map(read_array(map))
     return make_noise(kind, network.d, eps=eps, sigma=sigma, map=scale)
+
+
+def event_file(event: str) -> Path | None:
+    """The file that --event names, if it names one."""
+    return Path(event) if event.lower().endswith(".vnnlib") else None
+
+
+def open_event(event: str) -> OutputEvent:
+    """The event of a name or of a file."""
+    path = event_file(event)
+    if path is None:
+        return event_of(event)
+    check_file(path, "event")
+    return read_event(path)
 
 
 def make_settings(

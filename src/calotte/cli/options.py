@@ -14,6 +14,7 @@ __all__ = [
     "Decision_",
     "DeviceName",
     "Eps",
+    "Event_",
     "Index",
     "InputFile",
     "Json",
@@ -140,6 +141,16 @@ Clip = Annotated[
         help="The noisy input is clipped to this range before the network sees it.",
         rich_help_panel=NOISE,
         show_default=False,
+    ),
+]
+Event_ = Annotated[
+    str,
+    typer.Option(
+        "--event",
+        metavar="EVENT",
+        help="What p is the probability of: change (of the answer), class:K (the answer becomes K), top:K (it leaves "
+        "the top K), moves:TOL (an output moves by more), or FILE.vnnlib (its output constraints hold).",
+        rich_help_panel=NOISE,
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all samples.")]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,6 +12,7 @@ from calotte.cli.options import (
     OUTPUT,
     Clip,
     Decision_,
+    Event_,
     Index,
     InputFile,
     Json,
@@ -27,13 +27,6 @@ from calotte.cli.options import (
     Wide,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from calotte.inputs import Inputs
-    from calotte.plan import Plan
-    from calotte.terminal import Watch
-
 __all__ = ["plan"]
 
 
@@ -47,6 +40,7 @@ def plan(
     noise: Noise_ = NoiseName.sphere,
     map: Map = None,
     clip: Clip = None,
+    event: Event_ = "change",
     index: Index = None,
     layout: Layout_ = None,
     decision: Decision_ = None,
@@ -59,17 +53,18 @@ def plan(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for plans.jsonl and run.json. The same command goes on there where it stopped.",
+            help="Folder of the campaign: plans.jsonl, run.json. The same command goes on there.",
             rich_help_panel=OUTPUT,
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Find the largest noise under which each proved rung keeps the misclassification probability below --delta."""
-    from calotte.cli.opening import make_settings, notices, open_both, open_noise, split_names
-    from calotte.cli.running import open_folder, run_through
-    from calotte.plan import plan_each
-    from calotte.report.reading import read_plan
+    from calotte.campaign.outcome import Job
+    from calotte.campaign.workers import here
+    from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
+    from calotte.cli.running import finish, open_store, results, run_through, tasks_of
+    from calotte.plan import Plan, Planner
     from calotte.report.tables import plan_table
     from calotte.report.words import plan_remarks
     from calotte.terminal import output as console_for
@@ -78,29 +73,19 @@ def plan(
     settings = make_settings(1, 0.5, 0, time_limit, memory_limit)
     network, data = open_both(model, inputs, decision, output, layout, index, clip)
     the_noise = open_noise(noise.value, network, 1.0, None, map)
-
-    def start(part: Inputs, watch: Watch | None = None) -> Iterator[Plan]:
-        return plan_each(
-            network,
-            part.x,
-            the_noise,
-            delta,
-            labels=part.labels,
-            index=part.index,
-            rungs=split_names(rungs),
-            settings=settings,
-            watch=watch,
-        )
-
-    start(data)  # whatever is wrong is found here, before anything is written or printed
-    folder = open_folder(context, network, "plans.jsonl")
-    notices(network, data)
-    found = run_through(
-        start, data, folder, as_json, read_plan, lambda one: replace(one, run=folder.run) if folder else one
-    )
-    console = console_for(as_json)
-    print_table(console, lambda width: plan_table(found, width=width), wide)
-    for line in plan_remarks(found):
-        say(console, line)
-    if folder is not None:
-        say(console, f"wrote {folder.path} and run.json")
+    # whatever is wrong is found here, before anything is written or printed
+    the_event = open_event(event)
+    planner = Planner(network, the_noise, delta, event=the_event, rungs=split_names(rungs), settings=settings)
+    tasks = tasks_of(data, network)
+    with open_store(context, network) as store:
+        notices(network, data)
+        run_through(Job(planner.plan, store.run), tasks, data.index, store, "plans.jsonl", as_json, here)
+        found = [Plan.from_dict(line) for line in results(store, data.index)]
+        console = console_for(as_json)
+        if found:
+            print_table(console, lambda width: plan_table(found, width=width), wide)
+        for line in plan_remarks(found):
+            say(console, line)
+        if out is not None:
+            say(console, f"wrote {out / 'plans.jsonl'}, campaign.sqlite and run.json")
+        finish(store, data.index)

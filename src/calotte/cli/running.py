@@ -1,88 +1,168 @@
-"""Running through inputs: results go on at once, into the folder of the run and to standard output."""
+"""Running through inputs: outcomes go on at once, into the store of the campaign and to standard output."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import torch
 import typer
 
-from calotte.errors import Interrupted
+from calotte.arguments import check_labels
+from calotte.campaign.description import describe
+from calotte.campaign.files import FAILURES, write_files
+from calotte.campaign.outcome import Job, Outcome, Task
+from calotte.campaign.store import Store
+from calotte.cli.opening import event_file
+from calotte.errors import CannotWrite, Failed, Interrupted
 from calotte.inputs import Inputs
 from calotte.network.graph import Network
-from calotte.report.folder import RunFolder, describe
-from calotte.terminal import Record, Watch, collect, print_line, say, stderr
+from calotte.report.files import save_evidence
+from calotte.terminal import Watch, print_line, say, stderr
 
-__all__ = ["open_folder", "run_through"]
+__all__ = ["Doing", "finish", "open_store", "results", "run_through", "tasks_of"]
 
-R = TypeVar("R", bound=Record)
-_NO_OPTIONS = ("model", "inputs", "map", "out", "as_json", "wide")  # files have hashes; the others change no result
+Doing = Callable[[Job, Iterator[Task], Watch], Iterator[Outcome]]
+"""Who does the work: this process, others, a cluster."""
+_NO_OPTIONS = ("model", "inputs", "map", "out", "as_json", "wide", "workers", "ray")
+"""Options that change no result; files have hashes."""
 
 
-def open_folder(context: typer.Context, network: Network, name: str) -> RunFolder | None:
-    """The folder that --out asks for, with its run.json; None without --out.
+def open_store(context: typer.Context, network: Network, threads: int | None = None) -> Store:
+    """The store in the folder that --out asks for; one in memory without --out.
 
     Args:
         context: of the command, whose options the results depend on.
         network: that they are about.
-        name: of the file of lines.
+        threads: that work on one input; those of this process by default.
     """
     given: dict[str, Any] = context.params
     if given["out"] is None:
-        return None
+        return Store.in_memory()
     options = {key: _value(given[key]) for key in sorted(given) if key not in _NO_OPTIONS}
     command = shlex.join(["calotte", *sys.argv[1:]])
-    files = {"inputs": given["inputs"], "map": given.get("map")}
-    return RunFolder(given["out"], name, describe(command, network, files, {"command": context.info_name} | options))
+    files = {"inputs": given["inputs"], "map": given.get("map"), "event": event_file(given["event"])}
+    named = {"command": context.info_name} | options
+    return Store.in_folder(given["out"], describe(command, network, files, named, threads or torch.get_num_threads()))
+
+
+def tasks_of(data: Inputs, network: Network) -> Callable[[set[int]], Iterator[Task]]:
+    """The inputs as tasks, without those of given numbers; checked at once.
+
+    Raises:
+        InvalidInput: labels that are no classes of the network.
+    """
+    x = network.inputs(data.x)
+    labels = check_labels(data.labels, len(x), network.decision.classes)
+
+    def tasks(without: set[int]) -> Iterator[Task]:
+        for i, number in enumerate(data.index):
+            if number not in without:
+                yield Task(number, x[i].clone(), None if labels is None else labels[i])
+
+    return tasks
 
 
 def run_through(
-    start: Callable[[Inputs, Watch], Iterator[R]],
-    data: Inputs,
-    folder: RunFolder | None,
+    job: Job,
+    tasks: Callable[[set[int]], Iterator[Task]],
+    numbers: list[int],
+    store: Store,
+    name: str,
     as_json: bool,
-    read: Callable[[Mapping[str, Any]], R],
-    keep: Callable[[R], R],
-) -> list[R]:
-    """The results for all inputs, in order: those that the folder holds, then the others as they are found.
+    do: Doing,
+) -> None:
+    """Work on all inputs that the store has no outcome of; with --json, print all lines in the order of the inputs.
 
     Args:
-        start: (inputs, watch) to their results, one by one.
-        data: all inputs; folder: of the run, if any.
-        as_json: whether lines go to standard output.
-        read: a result from its line; keep: what is done with a new one before its line is written.
+        job: the work; tasks: without those of given numbers; do: who does it.
+        numbers: of all inputs; store: that outcomes go into; name: of the file of lines beside it.
 
     Raises:
         Interrupted: with what is finished, where it is and how to go on.
     """
-    kept = [] if folder is None else [line for line in folder.finished if line["index"] in data.index]
-    if folder is not None and kept:
-        say(stderr, f"{len(kept)} of {len(data.index)} inputs are finished in {folder.path}")
-    if as_json:
-        for line in kept:
-            print_line(json.dumps(line, allow_nan=False))
-    found = [read(line) for line in kept]
-    done = {line["index"] for line in kept}
-    places = [place for place, number in enumerate(data.index) if number not in done]
-    takers = [*([folder.append] if folder else []), *([print_line] if as_json else [])]
-    watch = Watch(len(data.index), len(kept), bar=not (as_json and sys.stdout.isatty()))
+    done = store.finished()
+    if done:
+        say(stderr, f"{len(done)} of {len(numbers)} inputs are finished in {store.path}")
+    unprinted = deque(numbers if as_json else [])
+    _print_first(store, unprinted, done)
+    watch = Watch(len(numbers), len(done), bar=not (as_json and sys.stdout.isatty()))
     try:
-        if places:
-            found += collect(start(data.taken(places), watch), watch, takers, keep)
+        if len(done) < len(numbers):
+            with watch:
+                for outcome in do(job, tasks(done), watch):
+                    store.put(_with_evidence(outcome, store))
+                    done.add(outcome.index)
+                    _print_first(store, unprinted, done)
+                    watch.finished()
     except KeyboardInterrupt:
-        raise Interrupted(_interrupted(watch, folder, as_json)) from None
-    return found
+        done = store.finished()
+        _print_first(store, deque(number for number in unprinted if number in done), done)
+        if store.path is not None:
+            with suppress(CannotWrite):  # the store has it all
+                write_files(store, numbers, store.path.parent, name)
+        raise Interrupted(_interrupted(len(done), len(numbers), store, as_json)) from None
+    if store.path is not None:
+        write_files(store, numbers, store.path.parent, name)
 
 
-def _interrupted(watch: Watch, folder: RunFolder | None, as_json: bool) -> str:
-    said = f"interrupted: {watch.done} of {watch.total} inputs are finished"
-    if folder is not None:
-        return f"{said} and kept in {folder.path}; the same command goes on from there"
+def results(store: Store, numbers: list[int]) -> Iterator[dict[str, Any]]:
+    """The lines of the inputs that have a result, in order."""
+    failed = store.failed()
+    return (json.loads(line) for line in store.lines(number for number in numbers if number not in failed))
+
+
+def finish(store: Store, numbers: list[int]) -> None:
+    """End as the inputs without a result ask for.
+
+    Raises:
+        Failed: there are some.
+    """
+    failed = store.failed()
+    lines = [json.loads(line) for line in store.lines(number for number in numbers if number in failed)]
+    if not lines:
+        return
+    first = min(lines, key=lambda line: ("contradiction", "defect", "refused", "lost").index(line["failed"]))
+    said = {
+        "contradiction": f"contradiction, a defect of calotte: {first['reason']}; please report it with "
+        f"{first.get('evidence')}",
+        "defect": f"input {first['index']}: a defect of calotte, please report it: {first['reason']}",
+        "refused": first["reason"],
+        "lost": f"input {first['index']}: {first['reason']}",
+    }[first["failed"]]
+    if len(lines) > 1:
+        where = "" if store.path is None else f" (see {store.path.with_name(FAILURES)})"
+        said += f"; {len(lines)} of {len(numbers)} inputs have no result{where}"
+    raise Failed(said, 1 if first["failed"] in ("contradiction", "defect") else 2)
+
+
+def _print_first(store: Store, unprinted: deque[int], done: set[int]) -> None:
+    """Print lines in order as far as there are outcomes."""
+    while unprinted and unprinted[0] in done:
+        print_line(store.line(unprinted.popleft()))
+
+
+def _with_evidence(outcome: Outcome, store: Store) -> Outcome:
+    """The outcome with the name of the file that its evidence was saved in."""
+    if not outcome.evidence:
+        return outcome
+    folder = None if store.path is None else store.path.parent
+    place = save_evidence(outcome.index, outcome.evidence, folder)
+    return replace(outcome, line=outcome.line | {"evidence": str(place)})
+
+
+def _interrupted(done: int, total: int, store: Store, as_json: bool) -> str:
+    said = f"interrupted: {done} of {total} inputs are finished"
+    if store.path is not None:
+        return f"{said} and kept in {store.path}; the same command goes on from there"
     return f"{said}{' and printed' if as_json else ', and lost'}; with --out DIR a run can go on where it stopped"
 
 

@@ -1,4 +1,4 @@
-"""VNN-LIB 1.0: the box of the inputs of a property, and the label where its output constraint names one.
+"""VNN-LIB 1.0: the box of the inputs of a property, what it says of the outputs, and the label where it names one.
 
 Understood are declarations `(declare-const X_i Real)` and asserted bounds of single inputs, alone or under `and`, or
 under an `or` of one case: several bounds on one input intersect. Constraints on outputs only are not needed for the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from calotte.errors import InvalidInput
 from calotte.inputs.inputs import Inputs
 
-__all__ = ["read_vnnlib"]
+__all__ = ["Property", "Term", "number_of", "read_property", "read_vnnlib", "said", "variable_of"]
 
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -30,8 +31,29 @@ _DEEPEST = 100
 Term = str | list["Term"]
 
 
+@dataclass(frozen=True)
+class Property:
+    """A property: the ends (d,) of its box of inputs, the terms asserted of its outputs, and how many there are."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    terms: list[Term]
+    outputs: int
+
+
 def read_vnnlib(path: Path) -> Inputs:
     """The centre of the input box of a VNN-LIB 1.0 property as one input.
+
+    Raises:
+        InvalidInput: as for `read_property`.
+    """
+    found = read_property(path)
+    centre = found.low + (found.high - found.low) / 2
+    return Inputs(centre[None], _label(found.terms, found.outputs), [0])
+
+
+def read_property(path: Path) -> Property:
+    """A VNN-LIB 1.0 property.
 
     Raises:
         InvalidInput: no such property, or one that says of its inputs what is not understood.
@@ -41,12 +63,12 @@ def read_vnnlib(path: Path) -> Inputs:
     except UnicodeDecodeError:
         raise InvalidInput(f"{path}: not a text file") from None
     try:
-        return _centre(text)
+        return _property(text)
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from None
 
 
-def _centre(text: str) -> Inputs:
+def _property(text: str) -> Property:
     declared: dict[str, set[int]] = {"X": set(), "Y": set()}
     asserted: list[Term] = []
     for term in _terms(text):
@@ -61,7 +83,7 @@ def _centre(text: str) -> Inputs:
                 pass
             case _:
                 raise InvalidInput(
-                    f"'{_said(term)}' is not understood: expected (declare-const X_i Real) and (assert ...)"
+                    f"'{said(term)}' is not understood: expected (declare-const X_i Real) and (assert ...)"
                 )
     size = len(declared["X"])
     if size == 0:
@@ -83,7 +105,9 @@ def _centre(text: str) -> Inputs:
             raise InvalidInput(f"X_{k} has no box '(assert (<= X_{k} number))' and '(assert (>= X_{k} number))'")
         if least > most:
             raise InvalidInput(f"the box of X_{k} is empty: at least {least:g} and at most {most:g}")
-    return Inputs((low + (high - low) / 2)[None], _label(outputs, len(declared["Y"])), [0])
+    if declared["Y"] != set(range(len(declared["Y"]))):
+        raise InvalidInput("its outputs Y_0, Y_1, ... are not declared one after the other")
+    return Property(low, high, outputs, len(declared["Y"]))
 
 
 def _terms(text: str) -> Iterator[Term]:
@@ -121,17 +145,17 @@ def _bounds(term: Term, outputs: list[Term]) -> Iterator[tuple[int, str, float]]
                 "write each case to a file of its own"
             )
         case [("<=" | ">=" | "=") as relation, str(name), number] if variable := _VARIABLE.fullmatch(name):
-            yield int(variable[2]), relation, _number(number, term)
+            yield int(variable[2]), relation, number_of(number, term)
         case [("<=" | ">=" | "=") as relation, number, str(name)] if variable := _VARIABLE.fullmatch(name):
-            yield int(variable[2]), {"<=": ">=", ">=": "<=", "=": "="}[relation], _number(number, term)
+            yield int(variable[2]), {"<=": ">=", ">=": "<=", "=": "="}[relation], number_of(number, term)
         case _:
             raise InvalidInput(
-                f"'{_said(term)}' is not understood: expected bounds of single inputs, "
+                f"'{said(term)}' is not understood: expected bounds of single inputs, "
                 "(<= X_i number) or (>= X_i number)"
             )
 
 
-def _number(term: Term, where: Term) -> float:
+def number_of(term: Term, where: Term) -> float:
     """A decimal number, -(a number) or a quotient of two, as the nearest float64."""
     match term:
         case str() if _NUMBER.fullmatch(term):
@@ -141,9 +165,9 @@ def _number(term: Term, where: Term) -> float:
         case ["/", str(a), str(b)] if _NUMBER.fullmatch(a) and _NUMBER.fullmatch(b) and Fraction(b) != 0:
             number = float(Fraction(a) / Fraction(b))
         case _:
-            raise InvalidInput(f"'{_said(term)}' in '{_said(where)}' is no number")
+            raise InvalidInput(f"'{said(term)}' in '{said(where)}' is no number")
     if not np.isfinite(number):
-        raise InvalidInput(f"'{_said(term)}' in '{_said(where)}' is too large for float64")
+        raise InvalidInput(f"'{said(term)}' in '{said(where)}' is too large for float64")
     return number
 
 
@@ -168,6 +192,12 @@ def _label(outputs: list[Term], count: int) -> NDArray[np.int64] | None:
     return None
 
 
+def variable_of(term: Term, kind: str) -> int | None:
+    """i where the term is the variable X_i (or Y_i) of this kind, else None."""
+    found = _VARIABLE.fullmatch(term) if isinstance(term, str) else None
+    return int(found[2]) if found and found[1] == kind else None
+
+
 def _mentions(term: Term, kind: str) -> bool:
     """Whether a variable X_i (or Y_i), or what looks like one, is somewhere in the term."""
     if isinstance(term, str):
@@ -175,6 +205,7 @@ def _mentions(term: Term, kind: str) -> bool:
     return any(_mentions(part, kind) for part in term)
 
 
-def _said(term: Term, most: int = 80) -> str:
-    text = term if isinstance(term, str) else f"({' '.join(_said(part, 10**6) for part in term)})"
+def said(term: Term, most: int = 80) -> str:
+    """A term as text, for messages."""
+    text = term if isinstance(term, str) else f"({' '.join(said(part, 10**6) for part in term)})"
     return text if len(text) <= most else f"{text[:most]} ..."

@@ -107,6 +107,7 @@ def imported_graph(model: onnx.ModelProto, decision: Rule | None, notices: list[
         input_shape=plain(shape),
         decision=taken,
         notices=(*notices, *builder.notices, *([final.notice] if final else []), *judged(taken, final, decision)),
+        left_off=final.op_type if final else None,
     )
     if final is not None and final.source != output:
         del graph.output[:]

@@ -14,6 +14,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from calotte.checks import kind
 from calotte.errors import InvalidModel, SourceMismatch
 from calotte.models.agreement import Source, check
 from calotte.models.files import first_line, read
@@ -50,6 +51,8 @@ def load(path: str | Path, decision: Rule | None = None, output: str | None = No
         SourceMismatch: the network and onnxruntime disagree.
         InvalidInput: the decision does not fit the outputs, or there is no such output.
     """
+    if not isinstance(path, str | Path):
+        raise InvalidModel(f"path: expected the path of an .onnx file, came {kind(path)}")
     stored = read(Path(path))
     network = from_onnx(stored.model, decision, output)
     return replace(network, sha256=stored.sha256, files=stored.files)
@@ -57,6 +60,8 @@ def load(path: str | Path, decision: Rule | None = None, output: str | None = No
 
 def from_onnx(model: onnx.ModelProto, decision: Rule | None = None, output: str | None = None) -> Network:
     """As `load`, of a model in memory (external data loaded); `sha256` is that of the network."""
+    if not isinstance(model, onnx.ModelProto):
+        raise InvalidModel(f"model: expected an onnx.ModelProto, came {kind(model)}: calotte.load takes a path")
     imported = import_graph(model, decision, output)
     source = runtime(imported)
     try:

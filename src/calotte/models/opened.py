@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from calotte.checks import array, kind
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 
@@ -35,7 +36,7 @@ def as_network(model: Any, inputs: Any) -> Network:
     if isinstance(model, torch.nn.Module):
         from calotte.models.torch import from_torch
 
-        shape = tuple(getattr(inputs, "shape", None) or torch.as_tensor(inputs).shape)
+        shape = tuple(getattr(inputs, "shape", None) or array("inputs", inputs).shape)
         if len(shape) < 2:
             raise InvalidInput(
                 f"inputs of shape {shape}: a module takes batches, so pass a batch (B, ...), "
@@ -48,7 +49,7 @@ def as_network(model: Any, inputs: Any) -> Network:
         return from_sklearn(model)
     raise InvalidInput(
         "network: expected a calotte Network, the path of an .onnx file, a torch.nn.Module or a scikit-learn model, "
-        f"came {type(model).__name__}"
+        f"came {kind(model)}"
     )
 
 

@@ -73,6 +73,7 @@ def from_sklearn(model: Any, decision: Rule | None = None) -> Network:
         (int(mlp.n_features_in_),),
         Decision(decision or rule, outputs),
         notices=(SIGN_NOTICE,) if outputs == 1 and not classifier and decision is None else (),
+        left_off=f"{mlp.out_activation_} function" if classifier else None,
     )
     own = copy.deepcopy(model)
     check(network, Source(logits_of(own), "scikit-learn"))

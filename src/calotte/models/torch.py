@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from calotte.checks import kind
 from calotte.errors import InvalidModel
 from calotte.models.agreement import DOUBLE, SINGLE, Source, check, check_rows, differences, probes
 from calotte.models.files import first_line
@@ -48,7 +49,7 @@ def from_torch(module: torch.nn.Module, input_shape: Sequence[int] | int, decisi
         SourceMismatch: the network and the module disagree, or rows of a batch mix.
     """
     if not isinstance(module, torch.nn.Module):
-        raise InvalidModel(f"expected a torch.nn.Module, came {type(module).__name__}")
+        raise InvalidModel(f"module: expected a torch.nn.Module, came {kind(module)}")
     if isinstance(module, torch.jit.ScriptModule):
         raise InvalidModel(
             "a ScriptModule cannot be exported from memory: pass the module that it was made from, or write it with "
@@ -90,9 +91,11 @@ def shape_of(input_shape: Sequence[int] | int) -> Shape:
         sizes = input_shape if isinstance(input_shape, Sequence) else (input_shape,)
         shape = tuple(operator.index(n) for n in sizes)
     except TypeError:
-        raise InvalidModel(f"input shape {input_shape!r}: expected whole numbers, as in (3, 32, 32)") from None
+        raise InvalidModel(
+            f"input_shape: expected whole numbers, as in (3, 32, 32), came {kind(input_shape)}"
+        ) from None
     if not shape or min(shape) < 1:
-        raise InvalidModel(f"input shape {shape}: expected positive sizes, without the batch axis")
+        raise InvalidModel(f"input_shape {shape}: expected positive sizes, without the batch axis")
     return shape
 
 

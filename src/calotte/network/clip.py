@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from calotte.checks import kind, number
 from calotte.errors import InvalidInput
 from calotte.network.affine import Diagonal, Shape, Sum
 from calotte.network.graph import Clipping, Network, Node, Relu
@@ -23,8 +24,11 @@ def clipped(network: Network, low: float, high: float) -> Network:
     leaving the cell say nothing there.
 
     Raises:
-        InvalidInput: low and high are not finite or not in order.
+        InvalidInput: no Network; low and high are no numbers, not finite or not in order.
     """
+    if not isinstance(network, Network):
+        raise InvalidInput(f"network: expected a calotte Network, came {kind(network)}")
+    low, high = number("low", low), number("high", high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InvalidInput(f"a clipping range needs low < high, both finite, came {low} and {high}")
     first = (network.nodes[0], *clip_nodes(network.input_shape, low, high, 0))

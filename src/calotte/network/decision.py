@@ -79,21 +79,3 @@ class Decision:
         eye = torch.eye(self.outputs, dtype=torch.float64)
         rows = eye[predicted][:, None, :] - eye[self.rivals(predicted)]
         return rows if self.rule == "argmax" else -rows
-
-    def margins(self, answers: Tensor, z: Tensor) -> Tensor:
-        """Margins (n, comparisons) of answers (n,) at outputs (n, K), each rounded once: as `comparison` says.
-
-        NaN where there is no answer (-1).
-        """
-        if self.rule == "sign":
-            return torch.where(answers[:, None] == 1, z, -z)
-        kept = answers.clamp_min(0)
-        lead = z.gather(1, kept[:, None]) - z.gather(1, self.rivals(kept))
-        return torch.where(answers[:, None] < 0, torch.nan, lead if self.rule == "argmax" else -lead)
-
-    def margin_errors(self, answers: Tensor, errors: Tensor) -> Tensor:
-        """Errors (n, comparisons) of the margins of answers (n,) where outputs have `errors` (n, K), rounded once."""
-        if self.rule == "sign":
-            return errors
-        answers = answers.clamp_min(0)
-        return errors.gather(1, answers[:, None]) + errors.gather(1, self.rivals(answers))

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from calotte.checks import array
 from calotte.errors import InvalidInput, InvalidModel
 from calotte.network.affine import Affine, Shape
 from calotte.network.axes import other_order, same_order
@@ -82,6 +83,7 @@ class Network:
         sha256: of the model file and of the files that hold its weights, one after the other; of what the network
             computes (`fingerprint`) where it comes from elsewhere.
         files: name and sha256 of each file that it was loaded from.
+        left_off: what stood at the model's end, where the outputs are its arguments, in the same order.
         clipping: where this network clips its input before another one.
         original: the model that it was loaded from, where there is one that can be run.
     """
@@ -94,6 +96,7 @@ class Network:
     clipping: Clipping | None = None
     original: Original | None = None
     files: tuple[tuple[str, str], ...] = ()
+    left_off: str | None = None
 
     def __post_init__(self) -> None:
         for i, node in enumerate(self.nodes):
@@ -186,28 +189,23 @@ class Network:
         Raises:
             InvalidInput: wrong size, axes in another order, no rows, NaN or infinite entries.
         """
-        if isinstance(x, Tensor):
-            x = x.detach().cpu()
-        try:
-            array = np.asarray(x, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"inputs must be an array of numbers: {error}") from None
-        if self.takes_one(array.shape):
-            array = array[None]
-        rows = len(array) if array.ndim else 0
+        found = array("inputs", x)
+        if self.takes_one(found.shape):
+            found = found[None]
+        rows = len(found) if found.ndim else 0
         if rows == 0:
-            raise InvalidInput(f"no inputs: expected rows of {self.d} numbers, came shape {array.shape}")
-        if array.size != rows * self.d:
+            raise InvalidInput(f"no inputs: expected rows of {self.d} numbers, came shape {found.shape}")
+        if found.size != rows * self.d:
             raise InvalidInput(
-                f"inputs of shape {array.shape}: each row has {array.size // rows} numbers, "
+                f"inputs of shape {found.shape}: each row has {found.size // rows} numbers, "
                 f"the network takes {self.d} (shape {self.input_shape})"
             )
-        if not same_order(array.shape[1:], self.input_shape):
-            raise InvalidInput(f"inputs of shape {array.shape}: {other_order(array.shape[1:], self.input_shape)}")
-        if not np.isfinite(array).all():
-            bad = int(np.argwhere(~np.isfinite(array.reshape(rows, -1)))[0, 0])
+        if not same_order(found.shape[1:], self.input_shape):
+            raise InvalidInput(f"inputs of shape {found.shape}: {other_order(found.shape[1:], self.input_shape)}")
+        if not np.isfinite(found).all():
+            bad = int(np.argwhere(~np.isfinite(found.reshape(rows, -1)))[0, 0])
             raise InvalidInput(f"input {bad} holds NaN or infinite numbers: remove or repair it")
-        return torch.from_numpy(np.array(array.reshape(rows, self.d)))
+        return torch.from_numpy(np.array(found.reshape(rows, self.d)))
 
     def values(self, x: Tensor, start: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Values of the nodes from `start` on, in order, given those of `start` for a batch (B, *shape).

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from calotte.checks import kind, whole
 from calotte.errors import InvalidModel
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
@@ -33,9 +34,12 @@ def random_network(widths: Sequence[int], generator: torch.Generator, init: Init
             +- 1 / sqrt(n_in), the default of `torch.nn.Linear`.
 
     Raises:
-        InvalidModel: fewer than two widths, a width below 1, an unknown initialisation.
+        InvalidModel: fewer than two widths, a width below 1, an unknown initialisation, no generator.
+        InvalidInput: widths that are no whole numbers.
     """
-    widths = tuple(int(n) for n in widths)
+    if not isinstance(generator, torch.Generator):
+        raise InvalidModel(f"generator: expected a torch.Generator, came {kind(generator)}")
+    widths = tuple(whole("widths", n) for n in widths)
     if len(widths) < 2 or min(widths) < 1:
         raise InvalidModel(f"widths {widths}: expected (d, ..., K), at least two positive numbers")
     if init not in get_args(Initialisation):

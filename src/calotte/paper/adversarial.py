@@ -21,6 +21,7 @@ from torch import Tensor
 from calotte.adversary import Witness, nearest_misclassified
 from calotte.cells.geometry import Geometry
 from calotte.ladder import PROVED_RUNGS
+from calotte.network.event import CHANGE
 from calotte.noise import Sphere
 from calotte.paper.behaviour import DELTA
 from calotte.paper.networks import Subject
@@ -151,7 +152,7 @@ def measure_balls(subject: Subject, seed: int) -> Balls:
             relaxed_radius(problem, distances.rho, steps=6),
         ),
         log_bound=log_bound.to(torch.float64),
-        margin=network.decision.margins(distances.predicted, network.forward(x)).amin(1),
+        margin=CHANGE.margins(network, x, distances.predicted).of(network.forward(x)).amin(1),
         output_distance=distances.nearest[:, -network.decision.comparisons :].amin(1),
     )
 

@@ -95,9 +95,9 @@ class Relaxation:
         self.intervals[relu] = (lower, upper)
         self.magnitude[relu] = torch.minimum(largest, upper.clamp_min(0.0))
 
-    def bounds(self, node: int, rows: Tensor) -> LinearBounds:
-        """Linear functions below rows . (values of node), rows (B, R, *shape of node)."""
-        return self._enclosed(self._form(node, rows, {}))
+    def bounds(self, node: int, rows: Tensor, constants: Tensor | None = None) -> LinearBounds:
+        """Linear functions below rows . (values of node) + constants, (B, R, *shape of node) and (B, R)."""
+        return self._enclosed(self._form(node, rows, {}, constants))
 
     def never_negative(self, node: int, rows: Tensor) -> Tensor:
         """Where rows . (values of node) is a sum of terms that are all >= 0 for certain: bool (B, R).
@@ -167,15 +167,15 @@ class Relaxation:
         known = lower.isfinite() & norm.isfinite() & norm_error.isfinite()  # overflow: nothing is known
         return LinearBounds(torch.where(known, lower, -torch.inf), norm, norm_error, accuracy)
 
-    def forms(self, node: int, rows: Tensor, kept: Mapping[int, Tensor]) -> Form:
-        """rows . (values of node) as an affine function of the noise and of some units' activations, enclosed.
+    def forms(self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constants: Tensor | None = None) -> Form:
+        """rows . (values of node) + constants as an affine function of noise and some units' activations, enclosed.
 
         Args:
-            node, rows: as for `bounds`.
+            node, rows, constants: as for `bounds`.
             kept: ReLU node -> bool (*shape): the units whose activations stay in the form. All others on the way
                 must be stable.
         """
-        return self._form(node, rows, kept)
+        return self._form(node, rows, kept, constants)
 
     def _form(
         self,

@@ -21,7 +21,7 @@ __all__ = ["free_within"]
 
 
 def free_within(local: Local, points: Tensor, distance: Tensor) -> Tensor:
-    """Whether every point of G within `distance` of a point has all margins positive: bool (B,).
+    """Whether at every point of G within `distance` of a point enough margins are positive: bool (B,).
 
     Args:
         local: the network on G.
@@ -53,4 +53,4 @@ def free_within(local: Local, points: Tensor, distance: Tensor) -> Tensor:
         high[:, group] = torch.maximum(low[:, group], high[:, group])
         lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))
     ones = torch.ones(len(local.margins), dtype=torch.float64)
-    return (least(local.pull_back(local.margins, ones, lines)) > 0).all(1)
+    return local.cases.holding(least(local.pull_back(local.margins, ones, lines)))

@@ -89,6 +89,7 @@ def evaluate(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Eva
     )
     parts = torch.minimum(inside, beyond)
     parts = torch.minimum(parts, log_box[:, None] + units.moments.tails(rows, units.low, units.high))
+    parts = local.cases.kept_logs(parts)
     price = units.log_price(log_box)
     log_bound = torch.minimum(log_sum_up(torch.cat([parts, price[:, None]], 1)), log_box)
     return Evaluation(log_bound, log_sum_up(parts), price, units, rows, over[3], parts.argmax(1))

@@ -127,16 +127,16 @@ def relaxed_margins(
 ) -> tuple[LinearBounds, GoodEvent]:
     """Linear lower bounds on the margins on the good event of `relaxed_units`, and that."""
     event = relaxed_units(problem, around, budget)
-    rows = margin_rows(problem)
-    kept = problem.network.decision.keeps_ties(problem.predicted) & event.relaxation.never_negative(*rows)
-    return event.relaxation.bounds(*rows).holding(kept), event
+    last, rows, constants = margin_rows(problem)
+    kept = problem.margins.ties & problem.margins.plain & event.relaxation.never_negative(last, rows)
+    return event.relaxation.bounds(last, rows, constants).holding(kept), event
 
 
-def margin_rows(problem: Problem) -> tuple[int, Tensor]:
-    """The output node, and rows (B, C, *shape) whose products with its values are the margins."""
-    network = problem.network
+def margin_rows(problem: Problem) -> tuple[int, Tensor, Tensor]:
+    """The output node, rows (B, C, *shape) and constants (B, C): products with its values, and these, are margins."""
+    network, margins = problem.network, problem.margins
     last = len(network.nodes) - 1
-    return last, network.decision.comparison(problem.predicted).reshape(len(problem.x), -1, *network.shape(last))
+    return last, margins.rows.reshape(len(problem.x), -1, *network.shape(last)), margins.constants
 
 
 def on_good_event(
@@ -162,7 +162,10 @@ def on_good_event(
 
 
 def paid_for(problem: Problem, margins: LinearBounds, sizes: Tensor, logs: list[Tensor]) -> Tensor:
-    """log of sum_k T(c_k / (eps ||a_k||)) plus probabilities given as logarithms, rounded up, (B,)."""
-    heights = quotient_down(margins.distances(), sizes[:, None])
+    """log of sum_k T(c_k / (eps ||a_k||)) plus probabilities given as logarithms, rounded up, (B,).
+
+    Over the margins that a bound counts: the likeliest are left out where it takes several to fail.
+    """
+    heights = quotient_down(problem.margins.cases.kept(margins.distances()), sizes[:, None])
     terms = problem.noise.standard_log_tail(heights, problem.m, rounding="up")
     return log_sum_up(torch.cat([terms, *(log[:, None] for log in logs)], 1))

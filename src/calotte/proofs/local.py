@@ -18,6 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from calotte.network.margins import Cases
 from calotte.noise import Noise
 from calotte.proofs.boxes import Boxes, log_tail_up
 from calotte.proofs.rows import Rows
@@ -40,6 +41,7 @@ class Local:
         log_missed: log P(not G), rounded up.
         directions: (n, K) orthonormal up to rounding: the axes of boxes; span: bound on the components of u along
             them on G, in units of the noise's size.
+        cases: how many of the margins must fail for the event to occur.
     """
 
     noise: Noise
@@ -55,6 +57,7 @@ class Local:
     log_missed: float
     directions: Tensor
     span: float
+    cases: Cases
 
     @property
     def units(self) -> int:

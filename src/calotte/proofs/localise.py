@@ -48,7 +48,8 @@ def localise(problem: Problem, size: Tensor, height: float, t: float, chooser: C
         rows = torch.zeros(int(mask.sum()), mask.numel(), dtype=torch.float64)
         rows[torch.arange(len(rows)), mask.flatten().nonzero()[:, 0]] = 1.0
         forms.append(relaxation.forms(feeder, rows.reshape(1, -1, *network.shape(feeder)), kept))
-    forms.append(relaxation.forms(*margin_rows(problem), kept))
+    last, rows, constants = margin_rows(problem)
+    forms.append(relaxation.forms(last, rows, kept, constants))
     weight = torch.zeros(total + forms[-1].constant.shape[1], total, dtype=torch.float64)
     for form, position in zip(forms, [*groups, slice(total, len(weight))], strict=True):
         for i, coefficients in form.activations.items():
@@ -77,6 +78,7 @@ def localise(problem: Problem, size: Tensor, height: float, t: float, chooser: C
         log_missed=missed,
         directions=torch.zeros(normal.shape[1], 0, dtype=torch.float64),
         span=0.0,
+        cases=problem.margins.cases,
     )
     known = all(t.isfinite().all() for t in (local.magnitude, local.gram, local.length))
     return local if known else None

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
+from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise, quotient_down
 from calotte.problem import Problem
@@ -20,13 +21,15 @@ from calotte.settings import Settings
 __all__ = ["over_cell", "prove"]
 
 
-def prove(network: Network, x: ArrayLike | Tensor, noise: Noise, proof: Proof) -> float:
+def prove(
+    network: Network, x: ArrayLike | Tensor, noise: Noise, proof: Proof, event: OutputEvent | str = "change"
+) -> float:
     """An upper bound on log p, rounded up: a theorem about the network with its weights as they are.
 
     Args:
         network: the network; x: one input, (d,) or of the network's input shape.
         noise: the noise.
-        proof: decisions, from whomever.
+        proof: decisions, from whomever; event: what p is the probability of.
 
     Returns:
         At most 0; -inf where p = 0 is proved.
@@ -37,7 +40,8 @@ def prove(network: Network, x: ArrayLike | Tensor, noise: Noise, proof: Proof) -
     rows = network.inputs(x)
     if len(rows) != 1:
         raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
-    problem = Problem(Geometry(network, noise.map), rows, [0], noise, Settings())
+    asked = as_event(event, network)
+    problem = Problem(Geometry(network, noise.map), rows, [0], noise, Settings(), event=asked)
     if problem.predicted.item() < 0:
         raise InvalidInput("the network's outputs at x are not finite numbers: there is no answer to prove")
     if isinstance(proof, OverCell):
@@ -66,7 +70,7 @@ def over_cell(problem: Problem, sizes: Tensor, exact: bool) -> Tensor:
     logs = torch.zeros(len(problem.x), dtype=torch.float64)
     if plane:
         heights = quotient_down(problem.distances.rho, sizes)
-        logs = theorem_bound(problem.noise, heights, problem.m, problem.network.units)
+        logs = theorem_bound(problem.noise, heights, problem.m, problem.units)
     if exact:  # never above the other in real arithmetic: rounding must not turn that round
         caps = cell_bound(problem.noise, quotient_down(problem.distances.lower, sizes[:, None]), problem.m)
         logs = torch.minimum(caps, logs)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from calotte.errors import CannotWrite, Contradiction
+from calotte.errors import CannotWrite
 
 __all__ = ["check_place", "make_folder", "save_evidence", "write_whole", "writing"]
 
@@ -72,13 +73,17 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             part.unlink(missing_ok=True)
 
 
-def save_evidence(contradiction: Contradiction, folder: Path | None) -> Path:
-    """Save what a contradiction needs to be seen again: in the folder, else here, else among temporary files."""
-    name = f"contradiction-{contradiction.index}.npz"
+def save_evidence(index: int, evidence: Mapping[str, Any], folder: Path | None) -> Path:
+    """Save what is needed to see a contradiction at an input again: in the folder, else here, else elsewhere.
+
+    Raises:
+        CannotWrite: the disk refuses.
+    """
+    name = f"contradiction-{index}.npz"
     places = [folder] if folder is not None else [Path.cwd(), Path(tempfile.gettempdir())]
     for place in places:
         try:
-            write_whole(place / name, lambda part: np.savez_compressed(part, **contradiction.evidence))
+            write_whole(place / name, lambda part: np.savez_compressed(part, **evidence))
             return place / name
         except CannotWrite:
             if place is places[-1]:

@@ -1,67 +1,77 @@
-"""Reading lines of results back: what `to_dict` wrote, as the dataclass that it came from."""
+"""Reading back the folder that a run of `assess --out` left."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import fields
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from calotte.adversary import Witness
 from calotte.assessment import Assessment
-from calotte.bound import Bound
-from calotte.ladder import PROVED_RUNGS
-from calotte.plan import Plan
-from calotte.sampling.estimate import Estimate
+from calotte.errors import InvalidInput
+from calotte.report.witnesses import load_witnesses
 
-__all__ = ["read_assessment", "read_plan"]
-
-Line = Mapping[str, Any]
+__all__ = ["Kept", "read_folder"]
 
 
-def read_assessment(line: Line, witness: Witness | None = None) -> Assessment:
-    """The Assessment of a line, with its witness, whose point lines do not hold.
+@dataclass(frozen=True)
+class Kept:
+    """What a folder of `assess --out` holds.
+
+    Attributes:
+        folder: where; about: what `run.json` says; run: its SHA-256.
+        assessments: of the inputs that have one, in the order of the file.
+        failures: number of the input -> why it has none.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+    run: str
+    assessments: tuple[Assessment, ...]
+    failures: Mapping[int, str]
+
+
+def read_folder(folder: Path) -> Kept:
+    """Read what `assess --out` left.
 
     Raises:
-        KeyError, TypeError: it is no such line.
+        InvalidInput: it left nothing there, or the files are damaged or of different runs.
     """
-    found = known(Assessment, line) | {
-        "bounds": tuple(read_bound(entry) for entry in line["bounds"]),
-        "estimates": tuple(read_estimate(entry) for entry in line["estimates"]),
-        "clip": None if line["clip"] is None else tuple(line["clip"]),
-        "witness": witness,
+    about, lines = folder / "run.json", folder / "assessments.jsonl"
+    for path in (about, lines):
+        if not path.is_file():
+            plans = "; it holds plans, reports are on assessments" if (folder / "plans.jsonl").exists() else ""
+            raise InvalidInput(f"{folder} holds no {path.name}: name the folder of an assess --out DIR{plans}")
+    text = about.read_bytes()
+    run = hashlib.sha256(text).hexdigest()
+    try:
+        described = json.loads(text)
+        described["options"], described["model"]["sha256"], described["versions"]
+        witnesses = load_witnesses(folder) if (folder / "witnesses.npz").exists() else {}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InvalidInput(f"{folder}: run.json or witnesses.npz is damaged ({error}): run assess again") from None
+    found = [Assessment.from_dict(entry, witnesses.get(entry["index"])) for entry in _entries(lines, run)]
+    failed = folder / "failures.jsonl"
+    failures = {
+        int(entry["index"]): f"{entry.get('failed')}: {entry.get('reason')}"
+        for entry in (_entries(failed, run) if failed.exists() else ())
     }
-    return Assessment(**found)
+    if not found:
+        raise InvalidInput(f"{lines} holds no assessment")
+    return Kept(folder, described, run, tuple(found), failures)
 
 
-def read_plan(line: Line) -> Plan:
-    """The Plan of a line.
-
-    Raises:
-        KeyError, TypeError: it is no such line.
-    """
-    return Plan(**known(Plan, line) | {"clip": None if line["clip"] is None else tuple(line["clip"])})
-
-
-def read_bound(entry: Line) -> Bound:
-    """The Bound of an entry of `bounds`."""
-    guarantee = entry.get("guarantee", "proved" if entry["rung"] in PROVED_RUNGS else "confidence")
-    log = 0.0 if "skipped" in entry else entry["log_misclassification"]
-    return Bound(
-        **known(Bound, entry) | {"guarantee": guarantee, "log_misclassification": -math.inf if log is None else log}
-    )
-
-
-def read_estimate(entry: Line) -> Estimate:
-    """The Estimate of an entry of `estimates`."""
-    low, high = entry.get("interval", (None, None))
-    missing = {"log_probability": None, "relative_error": None}
-    interval = (
-        None if "skipped" in entry else (-math.inf if low is None else low, -math.inf if high is None else high)
-    )
-    return Estimate(**missing | known(Estimate, entry) | {"interval": interval, "reason": entry.get("skipped")})
-
-
-def known(kind: type[Any], line: Line) -> dict[str, Any]:
-    """The entries of a line that are fields of a dataclass."""
-    return {field.name: line[field.name] for field in fields(kind) if field.name in line}
+def _entries(path: Path, run: str) -> Iterator[dict[str, Any]]:
+    """The objects of a file of lines, each seen to be of this run."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                entry = json.loads(line)
+                fits = entry["run"] == run and isinstance(entry["index"], int)
+            except (ValueError, KeyError, TypeError):
+                fits = False
+            if not fits:
+                raise InvalidInput(f"{path}: line {number} is damaged or of another run: run assess again")
+            yield entry

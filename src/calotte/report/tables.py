@@ -6,7 +6,7 @@ out, those first that say nothing. Numbers are never cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from calotte.assessment import Assessment
+from calotte.assessment import Assessment, by_risk
 from calotte.bound import Bound
 from calotte.cells.cell import Cell
 from calotte.plan import Plan
@@ -22,7 +22,7 @@ from calotte.printing import lower_text, number, plain, probability_text
 from calotte.report.words import rungs_of
 from calotte.sampling.estimate import Event
 
-__all__ = ["SHORT", "assessment_table", "by_risk", "cell_table", "plan_table"]
+__all__ = ["SHORT", "assessment_table", "cell_table", "plan_table"]
 
 SHORT = {
     "relaxation": "relax.",
@@ -48,17 +48,6 @@ class Column:
     def width(self, heading: str) -> int:
         """Cells of the terminal that it takes."""
         return max(len(heading), len(self.below), *(entry.cell_len for entry in self.entries))
-
-
-def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
-    """Riskiest first: by the best proved bound, then what sampling says, then the certified radius."""
-
-    def key(one: Assessment) -> tuple[float, float, float]:
-        sampled = max((b.log_misclassification for b in one.bounds if b.guarantee == "confidence"), default=0.0)
-        proved = one.best.log_misclassification if one.best else 0.0
-        return -proved, -sampled, float("inf") if one.certified_radius is None else one.certified_radius
-
-    return sorted(assessments, key=key)
 
 
 def assessment_table(assessments: Sequence[Assessment], width: int | None = 80, rows: int = 30) -> Table:

@@ -1,65 +1,62 @@
-"""Witnesses in a folder of results: `witnesses.npz`, and one file each until that is written."""
+"""Witnesses in a folder of results: `witnesses.npz`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from calotte.adversary import Witness
-from calotte.assessment import Assessment
-from calotte.report.files import make_folder, write_whole
+from calotte.report.files import write_whole
 
-__all__ = ["load_witnesses", "save_witness", "save_witnesses"]
+__all__ = ["WITNESSES", "load_witnesses", "save_witnesses"]
 
-_PARTS, _ALL = "witnesses", "witnesses.npz"
-
-
-def save_witness(one: Assessment, folder: Path) -> None:
-    """The nearest misclassified point of one input in a file of its own, so that an interruption cannot lose it."""
-    if one.witness is not None:
-        make_folder(folder / _PARTS)
-        _save([one], folder / _PARTS / f"{one.index}.npz")
+WITNESSES = "witnesses.npz"
 
 
-def save_witnesses(assessments: Iterable[Assessment], folder: Path) -> None:
+def save_witnesses(
+    folder: Path, index: Sequence[int], predicted: Sequence[int], d: int, witness: Callable[[int], Witness]
+) -> None:
     """All nearest misclassified points as `witnesses.npz`, a row for each input that has one.
 
     index (n,), points (n, d), distances (n,) rounded up, answers (n,) at the points, predicted (n,) at the inputs.
+
+    Args:
+        folder: where it is written.
+        index, predicted: numbers and answers of the inputs that have one; d: the dimension of all.
+        witness: of an input by its number; points go to the disk one by one, as all may be more than memory holds.
     """
-    _save(list(assessments), folder / _ALL)
-    for part in _parts(folder):
-        part.unlink()
-    if (folder / _PARTS).is_dir() and not any((folder / _PARTS).iterdir()):
-        (folder / _PARTS).rmdir()
+    distances, answers = np.empty(len(index)), np.empty(len(index), dtype=np.int64)
+
+    def write(part: Path) -> None:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open("index.npy", "w") as file:
+                np.lib.format.write_array(file, np.array(index, dtype=np.int64))
+            with archive.open("points.npy", "w", force_zip64=True) as file:
+                header = {"descr": "<f8", "fortran_order": False, "shape": (len(index), d)}
+                np.lib.format.write_array_header_1_0(file, header)
+                for row, number in enumerate(index):
+                    one = witness(number)
+                    distances[row], answers[row] = one.distance, one.answer
+                    file.write(one.point.numpy().astype("<f8").tobytes())
+            others: dict[str, NDArray[Any]] = {"distances": distances, "answers": answers}
+            for name, array in (others | {"predicted": np.array(predicted, dtype=np.int64)}).items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, array)
+
+    write_whole(folder / WITNESSES, write)
 
 
 def load_witnesses(folder: Path) -> dict[int, Witness]:
     """The points kept in a folder, by the number of the input."""
-    found: dict[int, Witness] = {}
-    for file in [*([folder / _ALL] if (folder / _ALL).exists() else []), *_parts(folder)]:
-        with np.load(file, allow_pickle=False) as saved:
-            rows = zip(saved["index"], saved["points"], saved["distances"], saved["answers"], strict=True)
-            for index, point, distance, answer in rows:
-                found[int(index)] = Witness(torch.from_numpy(np.array(point)), float(distance), int(answer))
-    return found
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / _PARTS).glob("*.npz") if path.stem.isdecimal())
-
-
-def _save(assessments: list[Assessment], path: Path) -> None:
-    found = [(one, one.witness) for one in assessments if one.witness is not None]
-    d = assessments[0].input_dimension if assessments else 0
-    arrays: dict[str, Any] = {
-        "index": np.array([one.index for one, _ in found], dtype=np.int64),
-        "points": np.array([witness.point.numpy() for _, witness in found]).reshape(-1, d),
-        "distances": np.array([witness.distance for _, witness in found]),
-        "answers": np.array([witness.answer for _, witness in found], dtype=np.int64),
-        "predicted": np.array([one.predicted for one, _ in found], dtype=np.int64),
-    }
-    write_whole(path, lambda part: np.savez_compressed(part, **arrays))
+    with np.load(folder / WITNESSES, allow_pickle=False) as saved:
+        rows = zip(saved["index"], saved["points"], saved["distances"], saved["answers"], strict=True)
+        return {
+            int(index): Witness(torch.from_numpy(np.array(point)), float(distance), int(answer))
+            for index, point, distance, answer in rows
+        }

@@ -119,7 +119,7 @@ def _outward(problem: Problem, latent: Latent, units: Tensor) -> Tensor:
             rows.append(pull_back(network, masks, feeder, hot.reshape(-1, *network.shape(feeder))))
         first += size
     last = len(network.nodes) - 1
-    comparison = -network.decision.comparison(problem.predicted[latent.row][None])[0][units[units >= first] - first]
+    comparison = -problem.margins.rows[latent.row][units[units >= first] - first]
     rows.append(pull_back(network, masks, last, comparison.reshape(-1, *network.shape(last))))
     normals = problem.geometry.mapped(torch.cat(rows))
     return normals / row_norms(normals)[:, None]

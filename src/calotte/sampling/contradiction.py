@@ -17,11 +17,11 @@ from scipy import special
 from torch import Tensor
 
 from calotte.adversary import Witness
-from calotte.adversary.witness import certainly_wrong
 from calotte.bound import Bound
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import Contradiction
 from calotte.network.enclosure import outputs
+from calotte.network.event import CHANGE
 from calotte.printing import number, probability_text
 from calotte.problem import Problem
 from calotte.sampling.draws import Noisy, chunk_size
@@ -51,10 +51,14 @@ def check_radius(
     """
     if witness is None or witness.distance >= radius:
         return
-    index, predicted = problem.index[i], int(problem.predicted[i])
+    index, predicted, within = problem.index[i], int(problem.predicted[i]), number(radius, "down", 12)
+    if problem.event == CHANGE:
+        says = f"nothing within {within} is answered otherwise than {predicted}"
+        point = f"a point certainly answered {witness.answer}"
+    else:
+        says, point = f"event {problem.event.name} occurs nowhere within {within}", "a point where it certainly does"
     raise Contradiction(
-        f"input {index}: {certifier} certifies that nothing within {number(radius, 'down', 12)} is answered "
-        f"otherwise than {predicted}, and a point certainly answered {witness.answer} lies within "
+        f"input {index}: {certifier} certifies that {says}, and {point} lies within "
         f"{number(witness.distance, 'up', 12)}",
         index,
         evidence(problem, i, witness.point)
@@ -94,7 +98,7 @@ def check_samples(problem: Problem, i: int, bounds: Sequence[Bound]) -> None:
 
 
 def count_certain(problem: Problem, i: int, samples: int, log_p: float) -> tuple[int, Tensor | None]:
-    """How many of `samples` fresh draws certainly change the answer of input i, and the first that does.
+    """At how many of `samples` fresh draws the event certainly occurs, of input i, and the first of them.
 
     Counting ends early once the count rejects p <= exp(log_p) whatever the rest would be, and after as much time
     again as the input had: draws that are not made count as unchanged.
@@ -113,8 +117,8 @@ def count_certain(problem: Problem, i: int, samples: int, log_p: float) -> tuple
 
 
 def certain_changes(problem: Problem, i: int, samples: int) -> Iterator[Tensor]:
-    """Points (n, d) of fresh draws in the whole space that certainly change the answer of input i, pass by pass."""
-    network, noise, answer = problem.network, problem.noise, problem.predicted[i]
+    """Points (n, d) of fresh draws in the whole space where the event certainly occurs, of input i, pass by pass."""
+    network, noise, margins = problem.network, problem.noise, problem.margins[i : i + 1]
     noisy = Noisy(problem, i, reduced=False)
     noisy.deadline = Deadline.after(problem.settings.time_limit)
     chunk = chunk_size(problem.m)
@@ -122,11 +126,11 @@ def certain_changes(problem: Problem, i: int, samples: int) -> Iterator[Tensor]:
         chosen = generator(Stream.FRESH_DRAWS, problem.settings.seed, problem.index[i], k)
         u = noise.project(chunk, problem.m, problem.m, chosen)[: samples - drawn]
         for part in torch.split(u, max(1, noisy.at_once // 4)):  # an enclosure takes about four passes' memory
-            likely = part[network.decision.decide(noisy.outputs(part)) != answer]
+            likely = part[margins.occurs(noisy.outputs(part))]
             points = problem.x[i : i + 1] + noise.apply_map(likely, network.d)
             if len(points):
                 enclosed = outputs(network, points)
-                points = points[certainly_wrong(network.decision, enclosed, answer.expand(len(points)))]
+                points = points[margins.certainly_occurs(enclosed.value, enclosed.error)]
             yield points
 
 
@@ -137,6 +141,7 @@ def evidence(problem: Problem, i: int, point: Tensor) -> dict[str, Any]:
         "index": problem.index[i],
         "x": problem.x[i].numpy(),
         "predicted": int(problem.predicted[i]),
+        "event": problem.event.name,
         "witness": point.numpy(),
         "noise": noise.kind,
         "size": noise.size,

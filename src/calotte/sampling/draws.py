@@ -87,7 +87,7 @@ class Draws:
     def __init__(self, problem: Problem, i: int, stream: Stream) -> None:
         self.problem, self.stream, self.index = problem, stream, problem.index[i]
         self.noisy = Noisy(problem, i).on(problem.settings.device)
-        self.answer = problem.predicted[i]
+        self.margins = problem.margins[i : i + 1]
         self.chunk = chunk_size(self.noisy.seen)
 
     def noise(self, count: int) -> Iterator[Tensor]:
@@ -98,7 +98,7 @@ class Draws:
             yield drawn[: count - first]
 
     def wrong(self, noise: Tensor) -> Iterator[Tensor]:
-        """Where draws of coordinates (n, k) change the answer, as float64 says: bool, pass by pass.
+        """Where the event occurs at draws of coordinates (n, k), as float64 says: bool, pass by pass.
 
         Outputs that are not finite are no answer: they count as wrong.
 
@@ -106,4 +106,4 @@ class Draws:
             OutOfTime: before a pass that would begin too late.
         """
         for outputs in self.noisy.passes(noise):
-            yield self.problem.network.decision.decide(outputs) != self.answer
+            yield self.margins.occurs(outputs)

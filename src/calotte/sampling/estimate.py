@@ -6,9 +6,11 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from calotte.deadline import OutOfTime
+from calotte.errors import InvalidInput
+from calotte.lines import Line, check_line, entries, log_of
 from calotte.problem import Problem
 from calotte.sampling.latent import Latent, NotAvailable
 
@@ -53,6 +55,23 @@ class Estimate:
             entry["interval"] = [None if math.isinf(end) else end for end in self.interval]
             entry["relative_error"] = self.relative_error
         return entry | {"calls": self.calls, "seconds": round(self.seconds, 6)}
+
+    @classmethod
+    def from_dict(cls, entry: Line) -> Self:
+        """What `to_dict` wrote.
+
+        Raises:
+            InvalidInput: it is no such entry.
+        """
+        check_line(cls, entry)
+        if "skipped" in entry:
+            missing = {"log_probability": None, "interval": None, "relative_error": None}
+            return cls(**entries(cls, missing | dict(entry)) | {"reason": entry["skipped"]})
+        found = entries(cls, entry)
+        if not isinstance(found["interval"], list | tuple) or len(found["interval"]) != 2:
+            raise InvalidInput(f"interval: expected the logarithms of its two ends, came {found['interval']!r}")
+        low, high = (log_of({"interval": end}, "interval") for end in found["interval"])
+        return cls(**found | {"interval": (low, high)})
 
 
 class Measured(NamedTuple):

@@ -198,6 +198,8 @@ class Isoperimetry(Rung):
             log_p = total(errors, choice.local.log_missed)
         if drawn < estimating:
             cut_short = out_of_time(problem, choosing + drawn)
+        if drawn == 0:
+            return Bound(self.name, "confidence", 0.0, skipped=cut_short)
         return Bound(
             self.name,
             "confidence",
@@ -205,7 +207,6 @@ class Isoperimetry(Rung):
             time.perf_counter() - start,
             settings.confidence,
             choosing + drawn,
-            skipped=cut_short if drawn == 0 else None,
             cut_short=cut_short,
         )
 

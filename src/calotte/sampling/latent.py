@@ -41,7 +41,7 @@ class Latent:
         """With `reduced` false the coordinates are those of u also in a chain of dense layers."""
         self.network, self.noise = problem.network, problem.noise
         self._seed, self._index = problem.settings.seed, problem.index[i]
-        self.row, self.x, self._answer = i, problem.x[i : i + 1], problem.predicted[i : i + 1]
+        self.row, self.x, self._margins = i, problem.x[i : i + 1], problem.margins[i : i + 1]
         self.dimension = problem.m + (2 if self.noise.kind == "ball" else 0)
         self._noisy = Noisy(problem, i, reduced=reduced)
         self.seen = self._noisy.seen
@@ -97,38 +97,30 @@ class Latent:
         except OutOfTime as late:
             raise NotAvailable(str(late)) from None
 
-    def margins(self, y: Tensor) -> Tensor:
-        """Margins (n, comparisons) of the answer over each rival under standard noise y (n, k + 1).
-
-        Raises:
-            NotAvailable: an output is not finite, or the time limit has passed.
-        """
-        return self._split(y)[0]
-
     def margin(self, y: Tensor) -> Tensor:
-        """The least margin (n,), <= 0 exactly where the answer has changed: ties count as the decision has them.
+        """The level (n,) of the event under standard noise y (n, k + 1), <= 0 exactly where it occurs, ties included.
 
         Raises:
             NotAvailable: an output is not finite, or the time limit has passed.
         """
-        margins, changed = self._split(y)
-        least = margins.amin(1)
-        return torch.where(changed, least.clamp_max(0.0), least.clamp_min(torch.finfo(least.dtype).tiny))
+        outputs = self._finite(y)
+        level = self._margins.cases.least(self._margins.of(outputs))[0]
+        occurs = self._margins.occurs(outputs)
+        return torch.where(occurs, level.clamp_max(0.0), level.clamp_min(torch.finfo(level.dtype).tiny))
 
-    def _split(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _finite(self, y: Tensor) -> Tensor:
         outputs = self.outputs(y)
         if not bool(outputs.isfinite().all()):
             raise NotAvailable("outputs of the network overflow under this noise")
-        changed = self.network.decision.decide(outputs) != self._answer
-        return outputs @ self.network.decision.comparison(self._answer)[0].t(), changed
+        return outputs
 
     def slopes(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The least margin (n,) under standard noise y (n, k + 1) and its gradients (n, k + 1) there.
+        """The level (n,) under standard noise y (n, k + 1) and its gradients (n, k + 1) there.
 
         The last column is zero: the network does not see the rest.
         """
         variable = y.detach().clone().requires_grad_()
-        least = self.margins(variable).amin(1)
+        least = self._margins.cases.least(self._margins.of(self._finite(variable)))[0]
         (gradient,) = torch.autograd.grad(least.sum(), variable)
         self.calls += len(y)
         return least.detach(), gradient

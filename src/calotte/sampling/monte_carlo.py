@@ -105,6 +105,8 @@ class MonteCarlo(Rung):
         reason = None
         if drawn < settings.samples and decision in (None, "undecided"):
             reason = out_of_time(problem, drawn)
+        if drawn == 0:
+            return Bound(self.name, "confidence", 0.0, skipped=reason)
         return Bound(
             self.name,
             "confidence",
@@ -115,7 +117,6 @@ class MonteCarlo(Rung):
             wrong,
             settings.delta,
             decision,
-            skipped=reason if drawn == 0 else None,
             cut_short=reason,
         )
 

@@ -25,7 +25,7 @@ def relaxed_radius(problem: Problem, start: Tensor, steps: int = 12) -> Tensor:
 
     def holds(radius: Tensor) -> Tensor:
         margins, _ = relaxed_margins(problem, Support(radius, -math.inf))
-        return (margins.distances() >= radius[:, None]).all(1)
+        return (problem.margins.cases.kept(margins.distances()) >= radius[:, None]).all(1)
 
     low, high = torch.zeros_like(start), start.clamp(1e-6, 1e6)
     growing = torch.ones(len(start), dtype=torch.bool)

@@ -1,0 +1,177 @@
+"""Export: the results of a campaign as CSV, Parquet or a LaTeX table, with what they claim in one sentence."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from calotte.assessment import Assessment, by_risk
+from calotte.bound import Bound
+from calotte.campaign.store import Store
+from calotte.errors import InvalidInput
+from calotte.frame import record
+from calotte.printing import lower_text, number, plain, probability_text
+from calotte.report.files import write_whole
+
+__all__ = ["SUFFIXES", "claim", "export"]
+
+SUFFIXES = (".csv", ".parquet", ".tex")
+_AT_ONCE = 1000  # rows of a Parquet file that are held in memory
+
+
+def export(store: Store, path: Path) -> int:
+    """Write the results, and the inputs that have none, to a file whose suffix says how.
+
+    A row holds what `record` says of an Assessment, and each bound as a probability too, rounded up. The LaTeX table
+    holds what the terminal shows, riskiest first; it needs the packages longtable and booktabs. The claim is the
+    comment at the head of a CSV file, `claim` in the metadata of a Parquet file, the caption of a table.
+
+    Returns:
+        How many inputs are in it.
+
+    Raises:
+        InvalidInput: another suffix, nothing to export, or pyarrow is missing.
+        CannotWrite: the disk refuses; nothing of the new file is left then.
+    """
+    if path.suffix not in SUFFIXES:
+        raise InvalidInput(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
+    first = next(assessments(store), None)
+    if first is None:
+        raise InvalidInput(f"{store.path} holds no result of assess yet")
+    total, failed = len(store.finished()), len(store.failed())
+    said = claim(first, total - failed, failed)
+    if path.suffix == ".csv":
+        write_whole(path, lambda part: _csv(store, said, part))
+    elif path.suffix == ".parquet":
+        try:
+            import pyarrow.parquet
+        except ImportError:
+            raise InvalidInput("a Parquet file needs pyarrow: pip install 'calotte[parquet]'") from None
+        write_whole(path, lambda part: _parquet(store, said, part, pyarrow))
+    else:
+        write_whole(path, lambda part: _tex(store, said, part))
+    return total
+
+
+def claim(first: Assessment, results: int, failed: int = 0) -> str:
+    """What the numbers of a campaign are, in one sentence.
+
+    Args:
+        first: one of its results; results: how many there are; failed: inputs without a result.
+    """
+    what = "changes the answer" if first.event == "change" else f"leads to {plain(first.event)}"
+    model = "" if first.model_sha256 is None else f" {first.model_sha256[:12]}"
+    kinds = []
+    proved = [bound.rung for bound in first.bounds if bound.guarantee == "proved"]
+    if proved:
+        kinds.append(f"proved for {', '.join(proved)}")
+    for confidence in dict.fromkeys(b.confidence for b in first.bounds if b.confidence is not None):
+        names = ", ".join(bound.rung for bound in first.bounds if bound.confidence == confidence)
+        kinds.append(f"at confidence {confidence:g} for each input separately for {names}")
+    without = f" ({failed} more have no result)" if failed else ""
+    return (
+        f"Upper bounds on the probability p that {first.noise} noise of eps {first.eps:.4g} (sigma "
+        f"{first.sigma:.4g}) {what} of the network{model} at {results} input{'' if results == 1 else 's'}{without}, "
+        f"{' and '.join(kinds)}; bounds and distances of misclassified points are rounded up, radii and distances of "
+        f"hyperplanes down; calotte {first.version}."
+    )
+
+
+def assessments(store: Store) -> Iterator[Assessment]:
+    """The results, in the order of the inputs' numbers."""
+    failed = store.failed()
+    for line in store.lines(index for index in sorted(store.finished()) if index not in failed):
+        entries = json.loads(line)
+        if "bounds" not in entries:
+            raise InvalidInput(f"{store.path} holds results of plan: only those of assess are exported and compared")
+        yield Assessment.from_dict(entries)
+
+
+def rows(store: Store) -> Iterator[dict[str, Any]]:
+    """A flat row for each input: of results first, then of failures."""
+    for one in assessments(store):
+        row: dict[str, Any] = {}
+        for key, value in record(one).items():
+            if isinstance(value, list):  # a range or an interval
+                row |= {f"{key}.low": value[0], f"{key}.high": value[1]}
+            elif key != "clip":
+                row[key] = value
+            for bound in one.bounds:
+                if key == f"{bound.rung}.log_misclassification":
+                    row[f"{bound.rung}.probability"] = bound.probability
+        yield row
+    for line in store.lines(sorted(store.failed())):
+        yield json.loads(line)
+
+
+def columns(store: Store) -> dict[str, type]:
+    """The columns of all rows and the type of what stands in them, in the order in which they are met."""
+    found: dict[str, type] = {}
+    for row in rows(store):
+        for key, value in row.items():
+            known = found.setdefault(key, type(value))
+            if known is type(None) or (known is int and isinstance(value, float)):
+                found[key] = type(value)
+    return found
+
+
+def _csv(store: Store, said: str, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(f"# {said}\n")
+        writer = csv.DictWriter(file, list(columns(store)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows(store))
+
+
+def _parquet(store: Store, said: str, path: Path, arrow: Any) -> None:
+    types = {bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
+    fields = [(name, types.get(kind, arrow.string())) for name, kind in columns(store).items()]
+    schema = arrow.schema(fields, metadata={"claim": said})
+    with arrow.parquet.ParquetWriter(path, schema) as writer:
+        held: list[dict[str, Any]] = []
+        for row in rows(store):
+            held.append(row)
+            if len(held) == _AT_ONCE:
+                writer.write_table(arrow.Table.from_pylist(held, schema=schema))
+                held.clear()
+        writer.write_table(arrow.Table.from_pylist(held, schema=schema))
+
+
+def _tex(store: Store, said: str, path: Path) -> None:
+    ranked = by_risk(assessments(store))
+    names = [bound.rung for bound in ranked[0].bounds]
+    heading = " & ".join(["input", "answer", *map(escaped, names), "radius", "wrong at"])
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"% needs \\usepackage{{longtable,booktabs}}\n\\begin{{longtable}}{{{'r' * (len(names) + 4)}}}\n")
+        file.write(f"\\caption{{{escaped(said)}}}\\\\\n\\toprule\n{heading} \\\\\n\\midrule\n\\endfirsthead\n")
+        file.write(f"\\toprule\n{heading} \\\\\n\\midrule\n\\endhead\n\\bottomrule\n\\endfoot\n")
+        for one in ranked:
+            distance = one.adversarial_distance
+            cells = [
+                str(one.index), str(one.predicted), *(_bound(bound) for bound in one.bounds),
+                power(lower_text(one.certified_radius)), "--" if distance is None else power(number(distance, "up")),
+            ]  # fmt: skip
+            file.write(f"{' & '.join(cells)} \\\\\n")
+        file.write("\\end{longtable}\n")
+
+
+def _bound(bound: Bound) -> str:
+    return "--" if bound.skipped is not None else power(probability_text(bound.log_misclassification))
+
+
+def power(text: str) -> str:
+    """A printed number as LaTeX writes it: 3.1e-05 as a power of ten."""
+    if text == "∞":
+        return "$\\infty$"
+    digits, _, exponent = text.partition("e")
+    return f"${digits}\\cdot 10^{{{int(exponent)}}}$" if exponent else f"${digits}$"
+
+
+def escaped(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    named = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+    return re.sub(r"[\\~^&%$#_{}]", lambda match: named.get(match[0], f"\\{match[0]}"), plain(text))

@@ -1,0 +1,75 @@
+"""Result: what every answer about one input says of the network, the input and the noise that it is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from calotte.lines import Line
+from calotte.noise import Kind
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What an answer about one input is about.
+
+    Attributes:
+        index: number of the input; predicted: the network's answer; label: the true class where known.
+        noise: name of its distribution.
+        input_dimension: d; units: N, hidden units plus output comparisons.
+        distance: rho_x, distance to the nearest hyperplane of the cell in input space, rounded down: 0 where x
+            may lie on one, None where there is none or it was not computed.
+        event: what p is the probability of: "change" of the answer. arithmetic: "real", the function that is meant.
+        decision: the rule that answers; clip: the range that noisy inputs are clipped to, None for none.
+        map_sha256, input_sha256: of the noise map and of the input, as float64 numbers; run: of run.json.
+        model_sha256: of the network; version: of the calotte that gave the answer.
+    """
+
+    index: int
+    predicted: int
+    label: int | None
+    noise: Kind
+    input_dimension: int
+    units: int
+    distance: float | None
+    model_sha256: str | None
+    event: str = "change"
+    arithmetic: str = "real"
+    decision: str = "argmax"
+    clip: tuple[float, float] | None = None
+    map_sha256: str | None = None
+    input_sha256: str | None = None
+    run: str | None = None
+    version: str = field(default_factory=lambda: version("calotte"))
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the answer is the label, where there is one."""
+        return None if self.label is None else self.predicted == self.label
+
+    def line(self, size: Line, found: Line) -> dict[str, Any]:
+        """The public JSON form: what it is about, with the `size` of the noise, around what was `found`."""
+        return {
+            "index": self.index,
+            "predicted": self.predicted,
+            "label": self.label,
+            "correct": self.correct,
+            "noise": self.noise,
+            **size,
+            "input_dimension": self.input_dimension,
+            "units": self.units,
+            "event": self.event,
+            "arithmetic": self.arithmetic,
+            "decision": self.decision,
+            "clip": None if self.clip is None else list(self.clip),
+            "map_sha256": self.map_sha256,
+            "input_sha256": self.input_sha256,
+            "run": self.run,
+            "distance": self.distance,
+            **found,
+            "version": self.version,
+            "model_sha256": self.model_sha256,
+        }

@@ -1,0 +1,193 @@
+"""Campaigns: what the store takes and gives back, what becomes of inputs that fail, and workers that are lost."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from shell import run, same, stored
+from torch import Tensor
+
+from calotte.adversary import Witness
+from calotte.campaign.outcome import Job, Outcome, Task
+from calotte.campaign.store import Store
+from calotte.campaign.workers import here as in_this_process
+from calotte.campaign.workers import in_processes
+from calotte.errors import CalotteError, InvalidInput
+
+ASSESS = "assess net.onnx in.npz --eps 0.2 --rungs theorem,cell,sampling --samples 300"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result that says little."""
+
+    index: int
+    witness: Witness | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        distance = None if self.witness is None else self.witness.distance
+        return {"index": self.index, "run": None, "adversarial_distance": distance, "process": os.getpid()}
+
+
+class Deadly:
+    """Work that kills its process at input 1 the first time, and at input 4 every time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, x: Tensor, index: int, label: int | None, watch: object) -> Answer:
+        tried = self.folder / str(index)
+        if index == 4 or (index == 1 and not tried.exists()):
+            tried.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert x.tolist() == [index]
+        assert torch.get_num_threads() == 1
+        return Answer(index)
+
+
+def tasks(count: int) -> list[Task]:
+    return [Task(i, torch.tensor([float(i)]), None) for i in range(count)]
+
+
+def ignored(index: int, step: str) -> None:
+    """No progress is shown."""
+
+
+def test_a_store_gives_back_what_it_took(tmp_path: Path) -> None:
+    point = torch.tensor([0.1, -0.0, 1e-300], dtype=torch.float64)
+    for store in (Store.in_memory(), Store.in_folder(tmp_path / "a", {"command": "x", "eps": 0.1})):
+        with store:
+            store.put(Outcome(7, {"index": 7, "adversarial_distance": 0.25}, Witness(point, 0.25, 2)))
+            store.put(Outcome(3, {"index": 3, "failed": "refused", "reason": "é"}, None, "refused"))
+            assert (store.finished(), store.failed()) == ({3, 7}, {3})
+            assert [json.loads(line)["index"] for line in store.lines([7, 5, 3])] == [7, 3]
+            found = store.witness(7)
+            assert found is not None
+            assert (found.distance, found.answer, store.witness(3)) == (0.25, 2, None)
+            assert found.point.numpy().tobytes() == point.numpy().tobytes()
+    with Store.to_read(tmp_path / "a") as store:
+        assert store.finished() == {3, 7}
+        assert store.description == {"command": "x", "eps": 0.1}
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        ".campaign.lock",
+        "campaign.sqlite",
+        "run.json",
+    ]
+
+
+def test_inputs_that_were_lost_are_tried_again_and_no_others(tmp_path: Path) -> None:
+    job = Job(lambda *_: Answer(0))
+    with Store.in_folder(tmp_path, {}) as store:
+        store.put(job.failed(1, "lost", "killed"))
+        store.put(job.failed(2, "contradiction", "no"))
+        store.put(job.failed(3, "defect", "oops"))
+    with Store.in_folder(tmp_path, {}) as store:
+        assert store.finished() == {2, 3}
+
+
+def test_a_campaign_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
+    with Store.in_folder(tmp_path, {}) as store:
+        store.put(Outcome(0, {"index": 0}))
+        with Store.to_read(tmp_path) as reader:
+            assert list(reader.lines([0])) == ['{"index": 0}']
+            store.put(Outcome(1, {"index": 1}))
+            assert reader.finished() == {0, 1}
+            with pytest.raises(CalotteError):
+                reader.put(Outcome(2, {"index": 2}))
+        with pytest.raises(InvalidInput, match="another process is at work"):
+            Store.in_folder(tmp_path, {})
+    with pytest.raises(InvalidInput, match="holds no campaign"):
+        Store.to_read(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [(InvalidInput("no answer"), "refused"), (ZeroDivisionError("oops"), "defect"), (OSError(28, "full"), None)],
+)
+def test_a_failing_input_is_an_outcome_and_the_others_go_on(error: Exception, failure: str | None) -> None:
+    def work(x: Tensor, index: int, label: int | None, watch: object) -> Answer:
+        if index == 1:
+            raise error
+        return Answer(index)
+
+    outcomes = in_this_process(Job(work, "run"), tasks(3), ignored)
+    if failure is None:
+        assert next(outcomes).index == 0
+        with pytest.raises(OSError, match="full"):
+            next(outcomes)
+        return
+    found = list(outcomes)
+    assert [one.failure for one in found] == [None, failure, None]
+    assert all(one.line["run"] == "run" for one in found)
+    assert str(error) in found[1].line["reason"]
+
+
+def test_the_task_of_a_lost_worker_is_tried_once_more(tmp_path: Path) -> None:
+    found = {one.index: one for one in in_processes(Job(Deadly(tmp_path)), tasks(6), ignored, count=2)}
+    assert sorted(found) == list(range(6))
+    assert [index for index, one in found.items() if one.failure] == [4]
+    assert found[4].failure == "lost"
+    assert "exit status -9" in found[4].line["reason"]
+    assert os.getpid() not in {one.line.get("process") for one in found.values()}
+
+
+def test_an_input_without_an_answer_is_told_at_the_end(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    x = np.load(here / "in.npz")["x"]
+    x[2] = 1.7e308 * np.sign(np.random.default_rng(5).standard_normal(6))  # as the first unit's weights: it overflows
+    np.save(here / "far.npy", x)
+    line = "assess net.onnx far.npy --eps 0.2 --rungs cell --no-search --json --out res"
+    for _ in range(2):  # as it goes on, it says the same
+        status, out, err = run(capsys, monkeypatch, line)
+        assert status == 2
+        assert [json.loads(text).get("failed") for text in out.splitlines()] == [None] * 2 + ["refused"] + [None] * 4
+        assert "calotte: input 2: the network's outputs there are not finite" in err.splitlines()[-1]
+    assert json.loads((here / "res" / "failures.jsonl").read_text())["index"] == 2
+    assert run(capsys, monkeypatch, f"{line} --index 2")[0] == 2
+    alone = run(capsys, monkeypatch, "assess net.onnx far.npy --eps 0.2 --rungs cell --no-search --index 2")
+    assert (alone[0], alone[1]) == (2, "")
+
+
+def test_workers_say_what_one_process_says_and_stop_when_told(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Ctrl-C in the middle, which reaches all processes; then the same command, with other workers, ends it."""
+    line = f"{ASSESS.replace('300', '60000')} --json --out"
+    whole = run(capsys, monkeypatch, f"{line} whole")[1]
+    command = [sys.executable, "-m", "calotte", *f"{line} res --workers 2".split()]
+    process = subprocess.Popen(
+        command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while process.poll() is None and not stored(here / "res"):
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert 0 < stored(here / "res") == out.count("\n") < 7
+    assert f"interrupted: {stored(here / 'res')} of 7 inputs are finished" in err
+    assert all(text in whole.splitlines() or same(text) in map(same, whole.splitlines()) for text in out.splitlines())
+    status, out, err = run(capsys, monkeypatch, f"{line} res")
+    assert status == 0, err
+    assert [same(text) for text in out.splitlines()] == [same(text) for text in whole.splitlines()]
+
+
+def test_workers_that_make_no_sense(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    for options, said in (("--workers 0", "at least 1"), ("--workers 2 --ray auto", "either")):
+        status, out, err = run(capsys, monkeypatch, f"{ASSESS} {options}")
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert said in err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    status, out, err = run(capsys, monkeypatch, f"{ASSESS} --ray auto")
+    assert (status, out) == (2, "")
+    assert "pip install 'calotte[ray]'" in err
+    assert importlib.import_module("calotte.campaign.cluster")
