@@ -12,8 +12,8 @@ from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise, quotient_down
 from calotte.problem import Problem
+from calotte.proofs.chooser import Recorded
 from calotte.proofs.event import on_good_event
-from calotte.proofs.price import Recorded
 from calotte.proofs.proof import GoodHalfSpaces, OverCell, Proof
 from calotte.proofs.union import cell_bound, theorem_bound
 from calotte.settings import Settings
@@ -49,7 +49,7 @@ def prove(
     if isinstance(proof, GoodHalfSpaces):
         proof.fits(network)
         choices = {i: choice[None] for i, choice in proof.choices.items()}
-        chooser = Recorded(choices, {}) if choices else None
+        chooser = Recorded(choices) if choices else None
         heights = torch.full((1,), proof.height, dtype=torch.float64)
         return on_good_event(problem, problem.sizes, proof.tail, heights, chooser).log_bound.item()
     raise InvalidInput(f"expected a Proof, came {type(proof).__name__}")

@@ -90,8 +90,7 @@ class _Search:
         units = max(1, 2 * problem.network.hidden_units)
         share = torch.tensor([log_budget - math.log(units)], dtype=torch.float64)
         height = problem.noise.standard_quantile(share, problem.m, rounding="up").item()
-        local = localise(problem, problem.sizes, height, math.sqrt(-2.0 * log_budget), Thrift())
-        return local if local is not None and local.units <= _MOST_UNSTABLE else None
+        return localise(problem, problem.sizes, height, math.sqrt(-2.0 * log_budget), Thrift(), _MOST_UNSTABLE)
 
     def distance(self, local: Local, points: Tensor) -> tuple[float, float]:
         """The distance that promises the smallest measure of errors within the good event, and its logarithm."""

@@ -24,8 +24,8 @@ from torch import Tensor
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
 from calotte.problem import Problem
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import OnGoodEvent, on_good_event
-from calotte.proofs.price import Chooser
 from calotte.proofs.proof import Proof
 from calotte.searches.proposal import Proposal
 from calotte.searches.thrift import Thrift
