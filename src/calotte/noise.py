@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -19,16 +19,16 @@ from numpy.typing import ArrayLike
 from scipy import special
 from torch import Tensor
 
+from calotte.assumptions import NORMAL_ERROR, NORMAL_QUANTILE_ERROR, UNDERFLOW
 from calotte.checks import array, number, whole
 from calotte.errors import InvalidInput
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
+from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, dot_error
 from calotte.sphere import Rounding, cap_height, log_cap
 
-__all__ = ["Ball", "Gaussian", "Kind", "Noise", "Sphere", "make_noise", "noise_map", "quotient_down"]
+__all__ = ["Ball", "Bounded", "Gaussian", "Kind", "Noise", "Sphere", "make_noise", "noise_map", "quotient_down"]
 
 Kind = Literal["sphere", "ball", "gaussian"]
-
-_GAUSSIAN_ERROR = 1e-12  # relative error of scipy's log_ndtr, with room: a test holds it against mpmath
+Dimension = TypeVar("Dimension", int, Tensor)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -149,7 +149,7 @@ class Noise(ABC):
         if not reached.any():
             return 0.0 if t <= 0 else -math.inf
         # the error of the norm is relative to the sums of absolute values, which may cancel: to the safe side
-        error = gamma(2 * (len(n) + m) + 16) * most.norm().item() + NORM_SLACK
+        error = dot_error(most.norm().item(), 2 * (len(n) + m) + 16) + NORM_SLACK
         side = {"nearest": 0.0, "up": 1.0, "down": -1.0}[rounding]
         length = max(norm.norm().item() + side * math.copysign(error, t), 0.0)
         with np.errstate(over="ignore", under="ignore"):
@@ -160,8 +160,24 @@ class Noise(ABC):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class _Bounded(Noise):
-    """Noise on or in a sphere: what Sphere and Ball share."""
+class Bounded(Noise):
+    """Noise on or in a sphere: what Sphere and Ball share.
+
+    The ball is the projection of a sphere with two dimensions more (Archimedes), so that both have the tails of
+    spheres.
+    """
+
+    more: ClassVar[int]
+
+    def sphere_dimension(self, m: Dimension) -> Dimension:
+        """Of the space of the sphere whose uniform points have u / size, u in R^m, for their first m coordinates."""
+        return m + self.more
+
+    def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return log_cap(s, self.sphere_dimension(m), rounding=rounding)
+
+    def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return cap_height(log_p, self.sphere_dimension(m), rounding=rounding)
 
     def eps(self, m: int) -> float:
         return self.size
@@ -179,36 +195,28 @@ class _Bounded(Noise):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sphere(_Bounded):
+class Sphere(Bounded):
     """Uniform on the sphere of radius eps: the perturbed input is exactly eps away (Kůrková's model)."""
+
+    more: ClassVar[int] = 0
 
     @property
     def kind(self) -> Kind:
         return "sphere"
-
-    def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return log_cap(s, m, rounding=rounding)
-
-    def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return cap_height(log_p, m, rounding=rounding)
 
     def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
         return self.size * _direction(n, r, m, generator)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Ball(_Bounded):
+class Ball(Bounded):
     """Uniform in the ball of radius eps: its tails are those of the sphere in R^(m+2)."""
+
+    more: ClassVar[int] = 2
 
     @property
     def kind(self) -> Kind:
         return "ball"
-
-    def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return log_cap(s, m + 2, rounding=rounding)
-
-    def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return cap_height(log_p, m + 2, rounding=rounding)
 
     def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
         direction = _direction(n, r, m, generator)
@@ -240,7 +248,7 @@ class Gaussian(Noise):
             return log_p
         # a normal tail is never zero: where its logarithm overflows, a huge negative number is an upper bound
         log_p = log_p.clamp_min(-1e300) if rounding == "up" else log_p
-        margin = _GAUSSIAN_ERROR * log_p.abs() + 1e-300
+        margin = NORMAL_ERROR * log_p.abs() + UNDERFLOW
         moved = (log_p + margin).clamp_max(0.0) if rounding == "up" else log_p - margin
         return torch.where(torch.isinf(s), torch.where(s > 0, -torch.inf, 0.0), moved)
 
@@ -248,7 +256,8 @@ class Gaussian(Noise):
         s = -torch.from_numpy(np.asarray(special.ndtri_exp(log_p.numpy())))
         margin = {"nearest": 0.0, "up": 1.0, "down": -1.0}[rounding]
         end = torch.where(log_p == 0, -torch.inf, torch.inf)
-        return torch.where((log_p == 0) | torch.isinf(log_p), end, s + margin * (1e-10 * s.abs() + 1e-10))
+        error = NORMAL_QUANTILE_ERROR * s.abs() + NORMAL_QUANTILE_ERROR
+        return torch.where((log_p == 0) | torch.isinf(log_p), end, s + margin * error)
 
     def standard_exponential_tail(self, s: Tensor, m: int) -> Tensor:
         bound = -0.5 * s.clamp_min(0.0) ** 2 * (1.0 - 8 * UNIT_ROUNDOFF)

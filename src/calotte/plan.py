@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ _STEEPNESS = 20.0  # of log p over log eps, until two bounds tell
 _TELLING = 2.5  # how far above the target a bound tells where it is reached
 _CLOSE, _MOST_BETWEEN = 0.015, 12  # where it stops: distance of the ends, evaluations between them
 _MOST_BACK, _BACK = 12, 0.002  # steps back where `assess`, not told what to aim at, proves less; the first of them
+_SEARCHING = 0.8  # of the time that is left: the rest is for proving again what the search has found
 _LARGEST = 1e300
 
 
@@ -170,13 +172,13 @@ class Planner:
             if reason is None:
                 try:
                     reached = max((one.size for one in found.values()), default=0.0)
-                    found[rung.name] = self._largest(rung, problem.within(part), reached)
+                    found[rung.name], cut = self._largest(rung, problem.within(part), reached)
+                    if cut:
+                        cut_short[rung.name] = f"time limit of {deadline.limit:g} s reached"
                 except OutOfTime as late:
                     reason = str(late)
             if reason is not None:
                 skipped[rung.name] = reason
-            elif part.passed:
-                cut_short[rung.name] = f"time limit of {deadline.limit:g} s reached"
         clipping, distance = network.clipping, self._distance(problem, deadline)
         lower = problem.known.get("distances")
         certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all())
@@ -216,12 +218,17 @@ class Planner:
             return None
         return None if math.isinf(rho) else rho
 
-    def _largest(self, rung: ProvedRung, problem: Problem, start: float) -> Reported:
-        """The largest size found at which the rung proves p <= delta, as `assess` will at the numbers reported."""
+    def _largest(self, rung: ProvedRung, problem: Problem, start: float) -> tuple[Reported, bool]:
+        """The largest size found at which the rung proves p <= delta, as `assess` will at the numbers reported.
+
+        And whether the time ended the search for a larger one.
+        """
         target = log_target(self.delta)
-        size = _largest_size(rung, problem.aimed(target, target), start, affordable(problem.geometry))
+        searched = problem.aimed(target, target).within(problem.deadline.part(_SEARCHING))
+        size = _largest_size(rung, searched, start, affordable(problem.geometry))
+        cut = searched.deadline.passed
         if math.isinf(size):
-            return Reported(size, None, None)
+            return Reported(size, None, None), False
         plainly = problem.aimed(-math.inf, target)
         for i in range(_MOST_BACK):
             if size == 0.0:
@@ -229,9 +236,9 @@ class Planner:
             found = self._reported(size)
             above = rung.log_bound(plainly, torch.tensor([found.size], dtype=torch.float64)).item() - target
             if above <= 0:
-                return found
+                return found, cut
             size *= math.exp(-max(_BACK * 2.0**i, min(above / _STEEPNESS, 1.0)))
-        return Reported(0.0, 0.0, 0.0)
+        return Reported(0.0, 0.0, 0.0), cut
 
     def _reported(self, size: float) -> Reported:
         """A size as eps and sigma, rounded down, and the size that `make_noise` makes of that eps."""
@@ -320,7 +327,8 @@ def _largest_size(rung: ProvedRung, problem: Problem, start: float, measured: bo
     """
     rho = math.nan
     if rung.monotone or measured:
-        rho = problem.distances.rho.item()
+        with contextlib.nullcontext() if rung.monotone else contextlib.suppress(OutOfTime):
+            rho = problem.distances.rho.item()
     if rho == math.inf:
         return rho
 

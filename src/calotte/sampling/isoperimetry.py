@@ -24,7 +24,7 @@ from torch import Tensor
 
 from calotte.bound import Bound, Rung
 from calotte.deadline import Deadline, OutOfTime
-from calotte.noise import Ball, Gaussian, Noise
+from calotte.noise import Bounded, Gaussian, Noise
 from calotte.problem import Problem
 from calotte.proofs.balls import free_within
 from calotte.proofs.local import Local
@@ -62,7 +62,8 @@ def log_far(noise: Noise, m: int, log_missed: float, distance: float) -> float:
         height = noise.standard_quantile(log_p, m, rounding="down") + distance / noise.size * (1.0 - gamma(4))
         height = height - gamma(4) * height.abs().nan_to_num(0.0, 0.0, 0.0)
         return min(0.0, noise.standard_log_tail(height, m, rounding="up").item())
-    d = m + 2 if isinstance(noise, Ball) else m
+    assert isinstance(noise, Bounded), "of another law nothing is known"
+    d = noise.sphere_dimension(m)
     chord = min(1.0, distance / (2.0 * noise.size) * (1.0 - gamma(4)))
     turn = 2.0 * math.asin(chord) * (1.0 - gamma(8))
     left = cap_angle(log_missed, d, rounding="up") + 4.0 * UNIT_ROUNDOFF * math.pi - turn
