@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -27,24 +27,21 @@ from calotte.models.opened import as_network, split_batch
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
+from calotte.notebook import html_table
+from calotte.printing import lower_text
 from calotte.problem import Problem
-from calotte.result import Result
+from calotte.result import Result, Results
 from calotte.rounding import down
+from calotte.searches.sizes import STEEPNESS, bisected, closed_in
 from calotte.settings import Settings, check_delta
 from calotte.theorems import log_target
 
 __all__ = ["Plan", "Planner", "largest_noise", "plan", "plan_each"]
 
 _STEPS = {True: 50, False: 12}  # of bisection of log eps, for rungs that are monotone in eps and others
-# where a rung takes the inputs one by one, the search is on the logarithm of eps
-_FIRST, _LONGEST, _MOST_UP = 0.4, 8.0, 40  # steps up: the first, the longest, how many
-_ROOM = 0.4  # how far below the target a bound is where more effort would not have taken it
-_STEEPNESS = 20.0  # of log p over log eps, until two bounds tell
-_TELLING = 2.5  # how far above the target a bound tells where it is reached
-_CLOSE, _MOST_BETWEEN = 0.015, 12  # where it stops: distance of the ends, evaluations between them
 _MOST_BACK, _BACK = 12, 0.002  # steps back where `assess`, not told what to aim at, proves less; the first of them
 _SEARCHING = 0.8  # of the time that is left: the rest is for proving again what the search has found
-_LARGEST = 1e300
+_SHOWN = 30  # rows in a notebook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +75,32 @@ class Plan(Result):
             **({"cut_short": self.cut_short} if self.cut_short else {}),
         }
         return self.line({"delta": self.delta}, found)
+
+    @classmethod
+    def html(cls, results: Sequence[Self]) -> str:
+        """Those that bear the least noise as a table for a notebook: sizes rounded down."""
+        first = results[0]
+        what = "sigma" if first.noise == "gaussian" else "eps"
+
+        def largest(one: Self) -> dict[str, float | None]:
+            return one.largest_sigma if what == "sigma" else one.largest_eps
+
+        def most(one: Self) -> float:
+            return max((math.inf if size is None else size for size in largest(one).values()), default=0.0)
+
+        shown = sorted(results, key=most)[:_SHOWN]
+        rungs = list(dict.fromkeys(rung for one in shown for rung in (*largest(one), *one.skipped)))
+        rows = []
+        for one in shown:
+            sizes = [lower_text(largest(one)[rung]) if rung in largest(one) else "-" for rung in rungs]
+            rows.append([str(one.index), str(one.predicted), *sizes])
+        more = f"{len(shown)} of {len(results)}, least first; " if len(results) > len(shown) else ""
+        return html_table(
+            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved",
+            ["input", "answer", *rungs],
+            rows,
+            f"{more}rounded down; -: skipped",
+        )
 
     @classmethod
     def from_dict(cls, line: Line) -> Self:
@@ -237,7 +260,7 @@ class Planner:
             above = rung.log_bound(plainly, torch.tensor([found.size], dtype=torch.float64)).item() - target
             if above <= 0:
                 return found, cut
-            size *= math.exp(-max(_BACK * 2.0**i, min(above / _STEEPNESS, 1.0)))
+            size *= math.exp(-max(_BACK * 2.0**i, min(above / STEEPNESS, 1.0)))
         return Reported(0.0, 0.0, 0.0), cut
 
     def _reported(self, size: float) -> Reported:
@@ -277,7 +300,7 @@ def plan(
         InvalidInput: anything that does not make sense, before anything is computed.
     """
     options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
-    return list(plan_each(network, inputs, noise, delta, **options))
+    return Results(plan_each(network, inputs, noise, delta, **options))
 
 
 def largest_noise(
@@ -346,58 +369,8 @@ def _largest_size(rung: ProvedRung, problem: Problem, start: float, measured: bo
     if not proved:
         return 0.0
     try:
-        for larger in (_closed_in if rung.one_by_one else _bisected)(excess, low, _STEPS[rung.monotone]):
+        for larger in (closed_in if rung.one_by_one else bisected)(excess, low, _STEPS[rung.monotone]):
             low = larger
     except OutOfTime:
         pass
     return low
-
-
-def _bisected(excess: Callable[[float], float], low: float, steps: int) -> Iterator[float]:
-    """Ever larger sizes with excess <= 0, as it is at `low`: by steps up, then by bisection of the logarithm."""
-    high = 2.0 * low
-    while high < _LARGEST and excess(high) <= 0:
-        yield high
-        low, high = high, 4.0 * high
-    for _ in range(steps):
-        middle = low * math.sqrt(high / low)
-        if excess(middle) <= 0:
-            low = middle
-            yield low
-        else:
-            high = middle
-
-
-def _closed_in(excess: Callable[[float], float], low: float, most: int = _MOST_BETWEEN) -> Iterator[float]:
-    """As `_bisected` in few evaluations: each is meant to hit, by the last that failed and the slope between two."""
-    high, above, step = low, -math.inf, _FIRST
-    for i in range(_MOST_UP):
-        high = low * math.exp(step)
-        if high > _LARGEST:
-            return
-        above = excess(high)
-        if not above <= 0.0:
-            break
-        yield high
-        # the second step is meant to fail by little
-        low, step = high, min(max(_ROOM - above, 0.0) / _STEEPNESS if i == 0 else 2.0 * step, _LONGEST)
-    else:
-        return
-    steepness, aimed = _STEEPNESS, False
-    for _ in range(most):
-        width = math.log(high / low)
-        if width <= _CLOSE:
-            break
-        step = 0.5 * width
-        if above < _TELLING and not aimed:
-            step = min(max(1.2 * above / steepness, 0.15 * width), 0.85 * width)
-        middle = high * math.exp(-step)
-        found = excess(middle)
-        aimed = found <= 0.0
-        if aimed:
-            low = middle
-            yield low
-        else:
-            if above < _TELLING:
-                steepness = max((above - found) / step, 1.0)
-            high, above = middle, found
