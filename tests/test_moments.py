@@ -12,7 +12,7 @@ from torch import Tensor
 
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.proofs.moments import correlations, dominating_diagonals, gaussian_comparison, log_moment
-from calotte.searches.exponents import least_diagonals
+from calotte.searches.diagonals import least_diagonals
 
 
 def normals(*shape: int, seed: int) -> Tensor:

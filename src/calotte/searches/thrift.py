@@ -10,7 +10,7 @@ from torch import Tensor
 from calotte.proofs.local import Local
 from calotte.proofs.price import ABOVE, BELOW, BOTH, FREE, NEGATIVE, POSITIVE, Offer
 from calotte.proofs.tilted import Moments, Pairs, Tilt
-from calotte.searches.exponents import shapes
+from calotte.searches.diagonals import shapes
 from calotte.searches.slopes import Tilting
 
 __all__ = ["Thrift"]
