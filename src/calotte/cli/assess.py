@@ -131,12 +131,12 @@ def assess(
     from functools import partial
 
     from calotte.assess import Assessor
-    from calotte.assessment import Assessment
+    from calotte.assessment import Assessment, by_size
     from calotte.campaign.cluster import on_ray
     from calotte.campaign.outcome import Job
     from calotte.campaign.workers import here, in_processes
     from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
-    from calotte.cli.running import finish, open_store, results, run_through, tasks_of
+    from calotte.cli.running import finish, keys_of, open_store, results, run_through, tasks_of
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
     from calotte.sampling.sequential import least_samples
@@ -146,17 +146,19 @@ def assess(
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
     settings = replace(settings, delta=delta, search=search, device=device.value)
     network, data = open_both(model, inputs, decision, output, layout, index, clip)
-    the_noise = open_noise(noise.value, network, eps, sigma, map)
+    noises = [open_noise(noise.value, network, size, None, map) for size in eps or ()]
+    noises += [open_noise(noise.value, network, None, size, map) for size in sigma or ()]
     # whatever is wrong is found here, before anything is written or printed
     assessor = Assessor(
         network,
-        the_noise,
+        noises[0],
         event=open_event(event),
         rungs=split_names(rungs),
         estimates=split_names(estimates),
         settings=settings,
     )
-    tasks = tasks_of(data, network)
+    assessors = [assessor.at(one.size) for one in noises]
+    tasks, keys = tasks_of(data, network, len(noises)), keys_of(data, len(noises))
     do: Doing = here
     if workers is not None:
         do = partial(in_processes, count=workers)
@@ -168,26 +170,39 @@ def assess(
             least = least_samples(delta, confidence)
             when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
             say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
-        run_through(Job(assessor.assess, store.run), tasks, data.index, store, "assessments.jsonl", as_json, do)
-        found = [Assessment.from_dict(line) for line in results(store, data.index)]
+        job = Job([one.assess for one in assessors], store.run, [one.said for one in assessors])
+        run_through(job, tasks, keys, store, "assessments.jsonl", as_json, do)
+        found = by_size([Assessment.from_dict(line) for line in results(store, keys)])
         console = console_for(as_json)
-        if found:
-            print_table(console, lambda width: assessment_table(found, width), wide)
-            for line in (summary(found), *remarks(found)):
+        for k, group in enumerate(found):
+            if k:
+                say(console, "")
+            print_table(console, partial(assessment_table, group), wide)
+            for line in (summary(group), *remarks(group)):
                 say(console, line)
         if out is not None:
             written = write_pictures(found, data, out)
             say(console, f"wrote {out / 'assessments.jsonl'}, {', '.join(written[:-1])} and {written[-1]}")
-        finish(store, data.index)
+        finish(store, keys)
 
 
-def write_pictures(found: list[Assessment], data: Inputs, folder: Path) -> list[str]:
-    """The pictures of the folder, each whole or not at all; the names of what is there beside the lines."""
-    from calotte.report.pictures import risk_picture, riskiest_picture
+def write_pictures(found: list[list[Assessment]], data: Inputs, folder: Path) -> list[str]:
+    """The pictures of the folder, each whole or not at all; the names of what is there beside the lines.
+
+    Args:
+        found: results of each size of the noise: the largest is shown by itself, all in a picture of their own.
+    """
+    from calotte.report.pictures import risk_picture, riskiest_picture, sizes_picture
 
     there = ["campaign.sqlite", "run.json", "witnesses.npz"]
     if not found:
         return there
-    risk_picture(found, folder / "risk.png")
-    shown = riskiest_picture(found, data.x, folder / "riskiest.png")
-    return [*there, "risk.png", *(["riskiest.png"] if shown else [])]
+    largest = max(found, key=lambda group: group[0].eps)
+    risk_picture(largest, folder / "risk.png")
+    there.append("risk.png")
+    if riskiest_picture(largest, data.x, folder / "riskiest.png"):
+        there.append("riskiest.png")
+    if len(found) > 1:
+        sizes_picture([one for group in found for one in group], folder / "sizes.png")
+        there.append("sizes.png")
+    return there
