@@ -43,6 +43,7 @@ from calotte.searches.radius import relaxed_radius
 from calotte.settings import Settings
 
 __all__ = [
+    "DISTANCE_NOT_ASKED",
     "ESTIMATORS",
     "RUNGS",
     "Assessment",
@@ -60,6 +61,7 @@ R = TypeVar("R", bound=Rung)
 Watch = Callable[[int, str], None]
 _CHEAP = 2.0  # seconds, as estimated, up to which distances are found though no rung asks for them
 _MOST_SEARCHED = 1000  # hidden units behind the first layer up to which graphs get a search for the certified radius
+DISTANCE_NOT_ASKED = "not asked for, and long to compute: ask for rung theorem or cell"
 _OPT_IN = ("isoperimetry",)  # rungs that are taken where they are named, or all of them, only
 
 
@@ -280,7 +282,7 @@ class _Work:
         own, problem = self.assessor, self.problem
         asked = own.mapped is own.plain and any(name in rungs for name in ("theorem", "cell"))
         if not asked and not affordable(own.plain):
-            return None, 0, "not asked for, and long to compute: ask for rung theorem or cell"
+            return None, 0, DISTANCE_NOT_ASKED
         here = self._next("distances")
         if own.mapped is not own.plain:
             here = problem.seen_by(own.plain, here.deadline)
