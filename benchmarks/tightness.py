@@ -134,13 +134,11 @@ def inputs(name: str, network: Network, count: int) -> torch.Tensor:
     return x[network.predict(x) == y][:count]
 
 
-def measure(name: str, count: int, deltas: list[float], wanted: list[str], settings: Settings) -> None:
+def measure(name: str, count: int, deltas: list[float], rungs: list[str], settings: Settings) -> None:
     """Print one network's lines."""
     network = opened(name)
     geometry = Geometry(network)
     x = inputs(name, network, count)
-    known = [PROVED_RUNGS[rung] for rung in wanted]
-    rungs = [rung.name for rung in known if geometry.chain or geometry.deep_units <= rung.most_units]
     reached: dict[tuple[str, float], list[float]] = {}
     seconds, truths = [], []
     for i in range(len(x)):
@@ -149,7 +147,7 @@ def measure(name: str, count: int, deltas: list[float], wanted: list[str], setti
             (one,) = plan(network, x[i], Sphere(1.0), delta, rungs=rungs, settings=settings)
             seconds.append(time.process_time() - begin)
             for rung in rungs:
-                reached.setdefault((rung, delta), []).append(one.largest_eps[rung] or 0.0)
+                reached.setdefault((rung, delta), []).append(one.largest_eps.get(rung) or 0.0)
         directions = Directions(geometry, x[i : i + 1])
         truths.append(directions.truth(1e-3))
         for eps in (reached[rungs[-1], deltas[0]][-1], truths[-1]):
