@@ -13,11 +13,12 @@ from zoo import dense
 from calotte.assess import assess
 from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
+from calotte.laws import make_noise
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 from calotte.network.random import random_network
-from calotte.noise import Ball, Gaussian, Noise, Sphere, make_noise
+from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.plan import _bisected, _closed_in, plan
 from calotte.settings import Settings
 from calotte.theorems import largest_eps, perceptron_robustness

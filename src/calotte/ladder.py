@@ -29,6 +29,7 @@ __all__ = ["PROVED_RUNGS", "CellUnion", "Theorem", "ladder_table", "propose"]
 class Theorem(ProvedRung):
     """Rung `theorem`: Kůrková's Theorem 4.2. Nothing is chosen."""
 
+    any_noise: ClassVar[bool] = True
     monotone: ClassVar[bool] = True
     needs_plane: ClassVar[bool] = True
     name: str = "theorem"
@@ -48,6 +49,7 @@ class Theorem(ProvedRung):
 class CellUnion(ProvedRung):
     """Rung `cell`: the union bound over the cell's hyperplanes. Nothing is chosen."""
 
+    any_noise: ClassVar[bool] = True
     monotone: ClassVar[bool] = True
     name: str = "cell"
     proves: str = "p ≤ the sum over the cell's hyperplanes of the exact measure of the cap that each cuts off"
@@ -89,7 +91,7 @@ def propose(
     if len(rows) != 1:
         raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
     settings = settings or Settings()
-    geometry = Geometry(network, noise.map, settings.memory_limit)
+    geometry = Geometry(network, noise.map, settings.memory_limit, noise.isotropic)
     problem = Problem(geometry, rows, [0], noise, settings, event=as_event(event, network))
     reason = PROVED_RUNGS[rung].refuses(problem)
     if reason is not None:

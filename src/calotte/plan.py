@@ -150,8 +150,10 @@ class Planner:
         self.event, self.rungs = as_event(event, network), select_rungs(rungs, PROVED_RUNGS)
         self.settings, self.run = settings, run
         self.m = noise.dimension(network.d)
-        self.mapped = Geometry(network, noise.map, settings.memory_limit)
-        self.plain = self.mapped if noise.map is None else Geometry(network, None, settings.memory_limit)
+        limit = settings.memory_limit
+        self.mapped = Geometry(network, noise.map, limit, noise.isotropic)
+        own_space = noise.map is not None or not noise.isotropic
+        self.plain = Geometry(network, None, limit) if own_space else self.mapped
 
     def plan(self, x: Tensor, index: int, label: int | None = None, watch: Watch | None = None) -> Plan:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
@@ -236,8 +238,8 @@ class Planner:
     def _reported(self, size: float) -> Reported:
         """A size as eps and sigma, rounded down, and the size that `make_noise` makes of that eps."""
         root = math.sqrt(self.m)
-        if self.noise.kind != "gaussian":
-            return Reported(size, size, down(down(size / root)))
+        if self.noise.kind not in ("gaussian", "truncated"):
+            return Reported(size, size, down(down(self.noise.resized(size).sigma(self.m))))
         eps = down(down(size * root))
         return Reported(eps / root, eps, eps / root)
 

@@ -13,6 +13,7 @@ from calotte.cli.options import (
     LIMITS,
     OUTPUT,
     Clip,
+    Cut,
     Decision_,
     DeviceName,
     Eps,
@@ -53,6 +54,7 @@ def assess(
     eps: Eps = None,
     sigma: Sigma = None,
     noise: Noise_ = NoiseName.sphere,
+    cut: Cut = None,
     map: Map = None,
     clip: Clip = None,
     event: Event_ = "change",
@@ -121,9 +123,9 @@ def assess(
     ] = None,
 ) -> None:
     """Bound the probability that noise changes each answer; inputs ranked by risk. --eps or --sigma is required."""
-    if (eps is None) == (sigma is None):
+    on_box = noise in (NoiseName.box, NoiseName.truncated) and event.lower().endswith(".vnnlib")
+    if (eps is None) == (sigma is None) and not (eps is None and on_box):
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
-
     if workers is not None and ray is not None:
         raise InvalidInput("give either --workers, processes of this machine, or --ray, a cluster")
     if workers is not None and workers < 1:
@@ -136,7 +138,7 @@ def assess(
     from calotte.campaign.cluster import on_ray
     from calotte.campaign.outcome import Job
     from calotte.campaign.workers import here, in_processes
-    from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
+    from calotte.cli.opening import event_file, make_settings, notices, open_both, open_event, open_noise, split_names
     from calotte.cli.running import finish, open_store, results, run_through, tasks_of
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
@@ -147,7 +149,7 @@ def assess(
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
     settings = replace(settings, delta=delta, search=search, device=device.value)
     network, data = open_both(model, inputs, decision, output, layout, index, clip)
-    the_noise = open_noise(noise.value, network, eps, sigma, map)
+    the_noise = open_noise(noise.value, network, eps, sigma, map, cut, event_file(event))
     # whatever is wrong is found here, before anything is written or printed
     assessor = Assessor(
         network,

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from calotte.cli.options import DecisionName, LayoutName
-from calotte.inputs import Inputs, check_file, parse_index, read_array, read_event, read_inputs
+from calotte.errors import InvalidInput
+from calotte.inputs import Inputs, check_file, parse_index, read_array, read_event, read_half_widths, read_inputs
+from calotte.laws import CUT, make_noise
 from calotte.models.onnx import load
 from calotte.network.clip import clipped
 from calotte.network.event import OutputEvent, event_of
 from calotte.network.graph import Network
-from calotte.noise import Kind, Noise, make_noise, noise_map
+from calotte.noise import Kind, Noise, noise_map
 from calotte.settings import Settings
 from calotte.terminal import say, stderr
 
@@ -53,10 +55,31 @@ def open_both(
     return network if clip is None else clipped(network, *clip), data
 
 
-def open_noise(kind: Kind, network: Network, eps: float | None, sigma: float | None, map: Path | None) -> Noise:
-    """The noise, through the map of a file."""
+def open_noise(
+    kind: Kind,
+    network: Network,
+    eps: float | None,
+    sigma: float | None,
+    map: Path | None,
+    cut: float | None = None,
+    box: Path | None = None,
+) -> Noise:
+    """The noise, through the map of a file; without a size, on the box of a property.
+
+    Raises:
+        InvalidInput: no size, and no property or another noise than one on a box.
+    """
     scale = None if map is None else noise_map(read_array(map))
-    return make_noise(kind, network.d, eps=eps, sigma=sigma, map=scale)
+    if eps is None and sigma is None:
+        if box is None or map is not None or kind not in ("box", "truncated"):
+            raise InvalidInput("give the size of the noise as either --eps or --sigma")
+        widths = read_half_widths(box)
+        if len(widths) != network.d:
+            raise InvalidInput(f"{box}: a box of {len(widths)} inputs, the network takes {network.d}")
+        standard = 1.0 / (CUT if cut is None else cut)  # its half-width is 1
+        size = {"eps": 1.0} if kind == "box" else {"sigma": standard}
+        return make_noise(kind, network.d, **size, map=noise_map(widths), cut=cut)
+    return make_noise(kind, network.d, eps=eps, sigma=sigma, map=scale, cut=cut)
 
 
 def event_file(event: str) -> Path | None:

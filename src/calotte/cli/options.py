@@ -10,6 +10,7 @@ import typer
 
 __all__ = [
     "Clip",
+    "Cut",
     "DecisionName",
     "Decision_",
     "DeviceName",
@@ -41,6 +42,8 @@ class NoiseName(StrEnum):
     sphere = "sphere"
     ball = "ball"
     gaussian = "gaussian"
+    box = "box"
+    truncated = "truncated"
 
 
 class DecisionName(StrEnum):
@@ -110,7 +113,7 @@ Output = Annotated[
 Eps = Annotated[
     float | None,
     typer.Option(
-        help="Norm of the noise (sigma sqrt(d) for the Gaussian). This or --sigma is required.",
+        help="Norm of the noise (sigma sqrt(d) for a Gaussian), half-width of the box. This or --sigma is required.",
         rich_help_panel=NOISE,
         show_default=False,
     ),
@@ -139,6 +142,15 @@ Clip = Annotated[
         "--clip",
         metavar="LO HI",
         help="The noisy input is clipped to this range before the network sees it.",
+        rich_help_panel=NOISE,
+        show_default=False,
+    ),
+]
+Cut = Annotated[
+    float | None,
+    typer.Option(
+        "--cut",
+        help="Standard deviations at which the noise `truncated` is cut off. Default: 3.",
         rich_help_panel=NOISE,
         show_default=False,
     ),

@@ -11,6 +11,7 @@ from calotte.cli.options import (
     NOISE,
     OUTPUT,
     Clip,
+    Cut,
     Decision_,
     Event_,
     Index,
@@ -38,6 +39,7 @@ def plan(
         float, typer.Option(help="Misclassification probability allowed.", rich_help_panel=NOISE, show_default=False)
     ],
     noise: Noise_ = NoiseName.sphere,
+    cut: Cut = None,
     map: Map = None,
     clip: Clip = None,
     event: Event_ = "change",
@@ -72,7 +74,7 @@ def plan(
 
     settings = make_settings(1, 0.5, 0, time_limit, memory_limit)
     network, data = open_both(model, inputs, decision, output, layout, index, clip)
-    the_noise = open_noise(noise.value, network, 1.0, None, map)
+    the_noise = open_noise(noise.value, network, 1.0, None, map, cut)
     # whatever is wrong is found here, before anything is written or printed
     the_event = open_event(event)
     planner = Planner(network, the_noise, delta, event=the_event, rungs=split_names(rungs), settings=settings)

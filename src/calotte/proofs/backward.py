@@ -144,28 +144,38 @@ class Relaxation:
         value, error = (t.flatten(1)[:, block].repeat(1, 2) for t in (here.value, here.error))
         norm, doubt = (t[block].repeat(2).expand(value.shape) for t in (norms, errors))
         doubt = doubt * self.inflation + NORM_SLACK
-        return self._rounded(signs * value, (error + VALUE_SLACK) * self.inflation, norm, doubt, accuracy)
+        normal = None
+        if not self.geometry.isotropic:
+            normal = (signs[:, None] * self.geometry.space.rows[block].repeat(2, 1)).expand(len(value), -1, -1)
+        return self._rounded(signs * value, (error + VALUE_SLACK) * self.inflation, norm, doubt, accuracy, normal)
 
     @cached_property
     def first(self) -> dict[int, tuple[Tensor, Tensor, float]]:
-        """As `Geometry.first_norms`."""
+        """As `Geometry.first_norms`; none where the normals themselves are wanted, and are not at hand."""
         if self.stop == 0:
-            return self.geometry.first_norms
+            return self.geometry.first_norms if self.geometry.isotropic else {}
         return {self.stop: (row_norms(self.geometry.space.rows), self.row_errors, self.accuracy)}
 
     def _enclosed(self, form: Form) -> LinearBounds:
         """A form's constant rounded down, and the norm of its normal."""
         norm = row_norms(form.normal.flatten(0, 1)).reshape(form.constant.shape)
-        return self._rounded(form.constant, form.error, norm, form.normal_error, form.accuracy)
+        normal = None if self.geometry.isotropic else form.normal
+        return self._rounded(form.constant, form.error, norm, form.normal_error, form.accuracy, normal)
 
     def _rounded(
-        self, constant: Tensor, error: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float
+        self,
+        constant: Tensor,
+        error: Tensor,
+        norm: Tensor,
+        norm_error: Tensor,
+        accuracy: float,
+        normal: Tensor | None = None,
     ) -> LinearBounds:
         """Bounds with their constant rounded down."""
         lower = constant - error
         lower = lower - 2 * UNIT_ROUNDOFF * lower.abs()
         known = lower.isfinite() & norm.isfinite() & norm_error.isfinite()  # overflow: nothing is known
-        return LinearBounds(torch.where(known, lower, -torch.inf), norm, norm_error, accuracy)
+        return LinearBounds(torch.where(known, lower, -torch.inf), norm, norm_error, accuracy, normal=normal)
 
     def forms(self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constants: Tensor | None = None) -> Form:
         """rows . (values of node) + constants as an affine function of noise and some units' activations, enclosed.

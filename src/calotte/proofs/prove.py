@@ -41,7 +41,9 @@ def prove(
     if len(rows) != 1:
         raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
     asked = as_event(event, network)
-    problem = Problem(Geometry(network, noise.map), rows, [0], noise, Settings(), event=asked)
+    problem = Problem(
+        Geometry(network, noise.map, isotropic=noise.isotropic), rows, [0], noise, Settings(), event=asked
+    )
     if problem.predicted.item() < 0:
         raise InvalidInput("the network's outputs at x are not finite numbers: there is no answer to prove")
     if isinstance(proof, OverCell):
@@ -64,7 +66,7 @@ def over_cell(problem: Problem, sizes: Tensor, exact: bool) -> Tensor:
     Raises:
         InvalidInput: the latter on sphere or ball in one dimension, of which it says nothing.
     """
-    plane = problem.m >= 2 or problem.noise.kind == "gaussian"
+    plane = problem.m >= 2 or problem.noise.kind not in ("sphere", "ball")
     if not plane and not exact:
         raise InvalidInput(f"Theorem 4.2 needs dimension d >= 2, the noise has {problem.m}")
     logs = torch.zeros(len(problem.x), dtype=torch.float64)
