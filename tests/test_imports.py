@@ -10,7 +10,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "calotte"
 ORDER = [
-    "errors", "checks", "lines", "rounding", "printing", "deadline", "settings", "streams", "sphere",
+    "errors", "assumptions", "checks", "lines", "rounding", "printing", "deadline", "settings", "streams", "sphere",
     "network", "models", "noise", "independent", "laws", "cells", "theorems", "shallow", "adversary",
     "problem", "proofs", "bound", "searches", "ladder", "sampling", "result", "assessment", "arguments", "assess",
     "plan", "frame", "paper", "inputs", "plot", "report", "campaign", "terminal", "cli", "__main__",

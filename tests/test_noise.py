@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from zoo import DIGITS, exact_log_tail, log_normal_tail, mp, tensor
 
-from calotte import noise as noises
+from calotte.assumptions import NORMAL_ERROR
 from calotte.errors import InvalidInput
 from calotte.laws import make_noise
 from calotte.noise import Ball, Gaussian, Noise, Sphere, noise_map, quotient_down
@@ -46,7 +46,7 @@ def test_log_tail_against_high_precision(kind: type[Noise]) -> None:
 
 
 def test_the_documented_error_of_the_normal_tail() -> None:
-    """scipy's log_ndtr within `_GAUSSIAN_ERROR`, and within 1e-300 where the logarithm underflows."""
+    """scipy's log_ndtr within `NORMAL_ERROR`, and within 1e-300 where the logarithm underflows."""
     rng = np.random.default_rng(0)
     s = np.concatenate(
         (np.linspace(-40, 40, 1601), np.logspace(-300, 5, 400), -np.logspace(-300, 1.6, 200), rng.uniform(0, 1e5, 99))
@@ -56,7 +56,7 @@ def test_the_documented_error_of_the_normal_tail() -> None:
     with mpmath.workdps(40):
         for height, log_p in zip([*s, *far], found.tolist(), strict=True):
             exact = log_normal_tail(mp(float(height)))
-            assert abs(log_p - exact) <= noises._GAUSSIAN_ERROR * abs(exact) / 3 + 1e-301, height
+            assert abs(log_p - exact) <= NORMAL_ERROR * abs(exact) / 3 + 1e-301, height
 
 
 positive = st.floats(1e-3, 1e3) | st.floats(5e-324, 1.7e308)

@@ -19,13 +19,50 @@ from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 from calotte.network.random import random_network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.plan import _bisected, _closed_in, plan
+from calotte.plan import plan
+from calotte.searches.size import _bisected, _closed_in
 from calotte.settings import Settings
 from calotte.theorems import largest_eps, perceptron_robustness
 
 GENERATOR = torch.Generator().manual_seed(3)
 NETWORK = random_network((20, 15, 15, 4), GENERATOR)
 X = torch.randn(9, 20, dtype=torch.float64, generator=GENERATOR).numpy()
+
+
+class Ticking:
+    """A clock on which each look at it takes a hundredth of a second."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def perf_counter(self) -> float:
+        self.looks += 1
+        return 0.01 * self.looks
+
+
+@pytest.mark.parametrize("noise", [Sphere(1.0), Gaussian(1.0)])
+def test_whenever_the_time_ends_what_was_found_is_proved(noise: Noise, monkeypatch) -> None:
+    """A search that the clock ended had its last find thrown away where there was no time to prove it again."""
+    delta, rungs, seen = 1e-2, ["cell", "relaxation", "concentration"], set()
+    (whole,) = plan(NETWORK, X[:1], noise, delta, rungs=rungs)
+    for limit in (0.05, 0.3, 0.9, 2.0, 5.0):
+        with monkeypatch.context() as patch:
+            patch.setattr("calotte.deadline.time", Ticking())
+            (one,) = plan(NETWORK, X[:1], noise, delta, rungs=rungs, settings=Settings(time_limit=limit))
+        for rung in rungs:
+            if rung in one.skipped:
+                assert "time limit" in one.skipped[rung]
+                assert rung not in one.largest_eps
+                continue
+            eps = one.largest_eps[rung]
+            assert 0 < eps <= whole.largest_eps[rung] * 1.05
+            assert rung in one.cut_short or eps >= whole.largest_eps[rung] * 0.95
+            at = make_noise(noise.kind, 20, eps=eps)
+            (found,) = assess(NETWORK, X[:1], at, rungs=[rung], settings=Settings(search=False))
+            assert found.best.log_misclassification <= math.log(delta)
+        seen |= {(len(one.skipped), len(one.cut_short))}
+    assert {skipped for skipped, _ in seen} >= {0, 3}
+    assert len(seen) >= 4
 
 
 @pytest.mark.parametrize("delta", [0.5, 1e-3, 1e-12, 1e-300])

@@ -139,8 +139,8 @@ class Assessor:
         self.m = noise.dimension(network.d)
         limit = self.settings.memory_limit
         self.plain = Geometry(network, None, limit)
-        own_space = noise.map is not None or not noise.isotropic
-        self.mapped = Geometry(network, noise.map, limit, noise.isotropic) if own_space else self.plain
+        mapped = not noise.in_input_space
+        self.mapped = Geometry(network, noise.map, limit, noise.isotropic) if mapped else self.plain
         clipping = network.clipping
         self.behind = self.plain if clipping is None else Geometry(clipping.network, None, limit)
         self.map_sha256 = None if noise.map is None else sha256(noise.map)

@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
+from calotte.assumptions import ELEMENTARY_ERROR
 from calotte.deadline import OutOfTime
 from calotte.lines import Line, check_line, entries, log_of
 from calotte.printing import probability_text
 from calotte.problem import Problem
 from calotte.proofs.proof import Proof
+from calotte.rounding import up
 
 __all__ = ["Bound", "Decided", "Guarantee", "ProvedRung", "Rung"]
 
@@ -64,7 +66,7 @@ class Bound:
         """The bound itself, rounded up: 5e-324 where it is smaller than that, 0 only where p = 0 is proved."""
         if self.certain:
             return 0.0
-        return min(math.nextafter(math.exp(self.log_misclassification) * (1.0 + 2.0**-50), math.inf), 1.0)
+        return min(up(math.exp(self.log_misclassification) * (1.0 + 4.0 * ELEMENTARY_ERROR)), 1.0)
 
     def __str__(self) -> str:
         if self.skipped is not None:

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 from torch import Tensor
 
+from calotte.assumptions import NORMAL_ERROR
 from calotte.checks import number
 from calotte.errors import InvalidInput
 from calotte.noise import Kind, Noise
@@ -31,8 +32,7 @@ from calotte.sphere import Rounding
 
 __all__ = ["Box", "Independent", "Truncated"]
 
-MOMENT_ERROR = 1e-12
-"""Relative error of `log_moment`, and of the log_ndtr of scipy in it, with room: a test holds it against mpmath."""
+_MOMENT_ERROR = 1e-12  # relative error of `log_moment`: of sums of a few logarithms, with room; mpmath holds it
 _SERIES = 0.5  # below it psi of the uniform law is bounded by its series
 _WIDEST, _STEPS = 12.0, 40  # of the search for a rate: logarithms above the Gaussian one, and golden sections
 
@@ -162,7 +162,7 @@ class Box(Independent):
         series = x * x / 6.0 * (1.0 - x * x / 30.0 * (1.0 - x * x * (2.0 / 31.5)))
         far = x.clamp_min(_SERIES)
         closed = far - (2.0 * far).log() + torch.log1p(-(-2.0 * far).exp())
-        return torch.where(x < _SERIES, series, closed) * (1.0 + MOMENT_ERROR) + VALUE_SLACK  # squares underflow
+        return torch.where(x < _SERIES, series, closed) * (1.0 + _MOMENT_ERROR) + VALUE_SLACK  # squares underflow
 
     def from_normals(self, g: Tensor) -> Tensor:
         return torch.erf(g / math.sqrt(2.0))
@@ -214,12 +214,12 @@ class Truncated(Independent):
         inside = above + torch.log1p(-ratio)
         whole = math.log1p(-2.0 * float(special.ndtr(-c)))
         spread = (above.abs() + below.abs()) * ratio / (1.0 - ratio)  # what errors of the ratio become
-        error = 4.0 * MOMENT_ERROR * (above.abs() + spread + abs(whole) / -math.expm1(whole) + 1e-3)
+        error = 4.0 * NORMAL_ERROR * (above.abs() + spread + abs(whole) / -math.expm1(whole) + 1e-3)
         half = x * x / 2.0
         closed = half + inside - whole + error
         closed = torch.where(closed.isnan(), torch.inf, closed)
         # never more than over the whole line, nor than at the end of the cube
-        return torch.minimum(torch.minimum(half, c * x), closed.clamp_min(0.0)) * (1.0 + MOMENT_ERROR) + VALUE_SLACK
+        return torch.minimum(torch.minimum(half, c * x), closed.clamp_min(0.0)) * (1.0 + _MOMENT_ERROR) + VALUE_SLACK
 
     def from_normals(self, g: Tensor) -> Tensor:
         return self._inverse(torch.special.ndtr(g))

@@ -20,16 +20,15 @@ from numpy.typing import ArrayLike
 from scipy import special
 from torch import Tensor
 
+from calotte.assumptions import NORMAL_ERROR, NORMAL_QUANTILE_ERROR, UNDERFLOW
 from calotte.checks import array, number
 from calotte.errors import InvalidInput
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, gamma
+from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, dot_error
 from calotte.sphere import Rounding, cap_height, log_cap
 
 __all__ = ["Ball", "Gaussian", "Kind", "Noise", "Sphere", "noise_map", "quotient_down"]
 
 Kind = Literal["sphere", "ball", "gaussian", "box", "truncated"]
-
-_GAUSSIAN_ERROR = 1e-12  # relative error of scipy's log_ndtr, with room: a test holds it against mpmath
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,6 +67,11 @@ class Noise(ABC):
     @abstractmethod
     def sigma(self, m: int) -> float:
         """Standard deviation per coordinate: sigma, or eps / sqrt(m) for sphere and ball."""
+
+    @property
+    def in_input_space(self) -> bool:
+        """Whether distances in its space are those of the input space: no map, and no coordinates that matter."""
+        return self.map is None and self.isotropic
 
     @property
     def inner_radius(self) -> float:
@@ -157,7 +161,7 @@ class Noise(ABC):
         if not reached.any():
             return 0.0 if t <= 0 else -math.inf
         # the error of the norm is relative to the sums of absolute values, which may cancel: to the safe side
-        error = gamma(2 * (len(n) + m) + 16) * most.norm().item() + NORM_SLACK
+        error = dot_error(most.norm().item(), 2 * (len(n) + m) + 16) + NORM_SLACK
         side = {"nearest": 0.0, "up": 1.0, "down": -1.0}[rounding]
         length = max(norm.norm().item() + side * math.copysign(error, t), 0.0)
         with np.errstate(over="ignore", under="ignore"):
@@ -242,7 +246,7 @@ class Gaussian(Noise):
             return log_p
         # a normal tail is never zero: where its logarithm overflows, a huge negative number is an upper bound
         log_p = log_p.clamp_min(-1e300) if rounding == "up" else log_p
-        margin = _GAUSSIAN_ERROR * log_p.abs() + 1e-300
+        margin = NORMAL_ERROR * log_p.abs() + UNDERFLOW
         moved = (log_p + margin).clamp_max(0.0) if rounding == "up" else log_p - margin
         return torch.where(torch.isinf(s), torch.where(s > 0, -torch.inf, 0.0), moved)
 
@@ -250,7 +254,8 @@ class Gaussian(Noise):
         s = -torch.from_numpy(np.asarray(special.ndtri_exp(log_p.numpy())))
         margin = {"nearest": 0.0, "up": 1.0, "down": -1.0}[rounding]
         end = torch.where(log_p == 0, -torch.inf, torch.inf)
-        return torch.where((log_p == 0) | torch.isinf(log_p), end, s + margin * (1e-10 * s.abs() + 1e-10))
+        error = NORMAL_QUANTILE_ERROR * s.abs() + NORMAL_QUANTILE_ERROR
+        return torch.where((log_p == 0) | torch.isinf(log_p), end, s + margin * error)
 
     def standard_exponential_tail(self, s: Tensor, m: int) -> Tensor:
         bound = -0.5 * s.clamp_min(0.0) ** 2 * (1.0 - 8 * UNIT_ROUNDOFF)

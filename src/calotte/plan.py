@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -29,20 +29,14 @@ from calotte.noise import Noise
 from calotte.problem import Problem
 from calotte.result import Result
 from calotte.rounding import down
+from calotte.searches.size import STEEPNESS, largest_size
 from calotte.settings import Settings, check_delta
 from calotte.theorems import log_target
 
 __all__ = ["Plan", "Planner", "largest_noise", "plan", "plan_each"]
 
-_STEPS = {True: 50, False: 12}  # of bisection of log eps, for rungs that are monotone in eps and others
-# where a rung takes the inputs one by one, the search is on the logarithm of eps
-_FIRST, _LONGEST, _MOST_UP = 0.4, 8.0, 40  # steps up: the first, the longest, how many
-_ROOM = 0.4  # how far below the target a bound is where more effort would not have taken it
-_STEEPNESS = 20.0  # of log p over log eps, until two bounds tell
-_TELLING = 2.5  # how far above the target a bound tells where it is reached
-_CLOSE, _MOST_BETWEEN = 0.015, 12  # where it stops: distance of the ends, evaluations between them
 _MOST_BACK, _BACK = 12, 0.002  # steps back where `assess`, not told what to aim at, proves less; the first of them
-_LARGEST = 1e300
+_SEARCHING = 0.8  # of the time that is left: the rest is for proving again what the search has found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,10 +144,8 @@ class Planner:
         self.event, self.rungs = as_event(event, network), select_rungs(rungs, PROVED_RUNGS)
         self.settings, self.run = settings, run
         self.m = noise.dimension(network.d)
-        limit = settings.memory_limit
-        self.mapped = Geometry(network, noise.map, limit, noise.isotropic)
-        own_space = noise.map is not None or not noise.isotropic
-        self.plain = Geometry(network, None, limit) if own_space else self.mapped
+        self.mapped = Geometry(network, noise.map, settings.memory_limit, noise.isotropic)
+        self.plain = self.mapped if noise.in_input_space else Geometry(network, None, settings.memory_limit)
 
     def plan(self, x: Tensor, index: int, label: int | None = None, watch: Watch | None = None) -> Plan:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
@@ -172,13 +164,13 @@ class Planner:
             if reason is None:
                 try:
                     reached = max((one.size for one in found.values()), default=0.0)
-                    found[rung.name] = self._largest(rung, problem.within(part), reached)
+                    found[rung.name], cut = self._largest(rung, problem.within(part), reached)
+                    if cut:
+                        cut_short[rung.name] = f"time limit of {deadline.limit:g} s reached"
                 except OutOfTime as late:
                     reason = str(late)
             if reason is not None:
                 skipped[rung.name] = reason
-            elif part.passed:
-                cut_short[rung.name] = f"time limit of {deadline.limit:g} s reached"
         clipping, distance = network.clipping, self._distance(problem, deadline)
         lower = problem.known.get("distances")
         certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all())
@@ -218,12 +210,17 @@ class Planner:
             return None
         return None if math.isinf(rho) else rho
 
-    def _largest(self, rung: ProvedRung, problem: Problem, start: float) -> Reported:
-        """The largest size found at which the rung proves p <= delta, as `assess` will at the numbers reported."""
+    def _largest(self, rung: ProvedRung, problem: Problem, start: float) -> tuple[Reported, bool]:
+        """The largest size found at which the rung proves p <= delta, as `assess` will at the numbers reported.
+
+        And whether the time ended the search for a larger one.
+        """
         target = log_target(self.delta)
-        size = _largest_size(rung, problem.aimed(target, target), start, affordable(problem.geometry))
+        searched = problem.aimed(target, target).within(problem.deadline.part(_SEARCHING))
+        size = largest_size(rung, searched, start, affordable(problem.geometry))
+        cut = searched.deadline.passed
         if math.isinf(size):
-            return Reported(size, None, None)
+            return Reported(size, None, None), False
         plainly = problem.aimed(-math.inf, target)
         for i in range(_MOST_BACK):
             if size == 0.0:
@@ -231,9 +228,9 @@ class Planner:
             found = self._reported(size)
             above = rung.log_bound(plainly, torch.tensor([found.size], dtype=torch.float64)).item() - target
             if above <= 0:
-                return found
-            size *= math.exp(-max(_BACK * 2.0**i, min(above / _STEEPNESS, 1.0)))
-        return Reported(0.0, 0.0, 0.0)
+                return found, cut
+            size *= math.exp(-max(_BACK * 2.0**i, min(above / STEEPNESS, 1.0)))
+        return Reported(0.0, 0.0, 0.0), cut
 
     def _reported(self, size: float) -> Reported:
         """A size as eps and sigma, rounded down, and the size that `make_noise` makes of that eps."""
@@ -304,94 +301,7 @@ def largest_noise(
     if len(row) != 1:
         raise InvalidInput(f"x: expected one input, came {len(row)}: plan takes more than one")
     (one,) = plan(network, row, noise, delta, rungs=rungs, settings=settings)
-    sizes = one.largest_sigma if noise.kind == "gaussian" else one.largest_eps
+    sizes = one.largest_sigma if noise.kind in ("gaussian", "truncated") else one.largest_eps
     if not sizes:
         raise InvalidInput("; ".join(f"rung '{name}' says nothing: {why}" for name, why in one.skipped.items()))
     return max(math.inf if size is None else size for size in sizes.values())
-
-
-def _largest_size(rung: ProvedRung, problem: Problem, start: float, measured: bool) -> float:
-    """Largest eps or sigma found at which a rung proves p <= delta: bisection on its logarithm, the safe end.
-
-    The search begins at `start`, what cheaper rungs have reached, or at rho_x, where sphere and ball have p = 0; 0
-    where nothing is proved there, inf where noise of no size crosses a hyperplane. Where the time is up, what was
-    reached. `measured`: whether the distances are to be had though the rung does not need them.
-
-    Raises:
-        OutOfTime: before anything was found.
-    """
-    rho = math.nan
-    if rung.monotone or measured:
-        rho = problem.distances.rho.item()
-    if rho == math.inf:
-        return rho
-
-    def excess(size: float) -> float:
-        problem.deadline.check("before any noise was proved to be small enough")
-        return rung.log_bound(problem, torch.tensor([size], dtype=torch.float64)).item() - problem.target
-
-    low = start if start > 0 else rho if rho > 0 else 1.0
-    proved = excess(low) <= 0
-    for _ in range(20):
-        if proved:
-            break
-        low /= 2
-        proved = excess(low) <= 0
-    if not proved:
-        return 0.0
-    try:
-        for larger in (_closed_in if rung.one_by_one else _bisected)(excess, low, _STEPS[rung.monotone]):
-            low = larger
-    except OutOfTime:
-        pass
-    return low
-
-
-def _bisected(excess: Callable[[float], float], low: float, steps: int) -> Iterator[float]:
-    """Ever larger sizes with excess <= 0, as it is at `low`: by steps up, then by bisection of the logarithm."""
-    high = 2.0 * low
-    while high < _LARGEST and excess(high) <= 0:
-        yield high
-        low, high = high, 4.0 * high
-    for _ in range(steps):
-        middle = low * math.sqrt(high / low)
-        if excess(middle) <= 0:
-            low = middle
-            yield low
-        else:
-            high = middle
-
-
-def _closed_in(excess: Callable[[float], float], low: float, most: int = _MOST_BETWEEN) -> Iterator[float]:
-    """As `_bisected` in few evaluations: each is meant to hit, by the last that failed and the slope between two."""
-    high, above, step = low, -math.inf, _FIRST
-    for i in range(_MOST_UP):
-        high = low * math.exp(step)
-        if high > _LARGEST:
-            return
-        above = excess(high)
-        if not above <= 0.0:
-            break
-        yield high
-        # the second step is meant to fail by little
-        low, step = high, min(max(_ROOM - above, 0.0) / _STEEPNESS if i == 0 else 2.0 * step, _LONGEST)
-    else:
-        return
-    steepness, aimed = _STEEPNESS, False
-    for _ in range(most):
-        width = math.log(high / low)
-        if width <= _CLOSE:
-            break
-        step = 0.5 * width
-        if above < _TELLING and not aimed:
-            step = min(max(1.2 * above / steepness, 0.15 * width), 0.85 * width)
-        middle = high * math.exp(-step)
-        found = excess(middle)
-        aimed = found <= 0.0
-        if aimed:
-            low = middle
-            yield low
-        else:
-            if above < _TELLING:
-                steepness = max((above - found) / step, 1.0)
-            high, above = middle, found

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from calotte.assumptions import CAP_ERROR, LARGEST_DIMENSION, UNDERFLOW
+
 __all__ = [
-    "ABSOLUTE_ERROR",
-    "MAX_DIMENSION",
-    "RELATIVE_ERROR",
     "Rounding",
     "cap_angle",
     "cap_height",
@@ -25,14 +24,6 @@ __all__ = [
 Rounding = Literal["nearest", "up", "down"]
 Array = npt.NDArray[np.float64]
 Value = TypeVar("Value", float, Array, torch.Tensor)
-
-RELATIVE_ERROR = 2e-12
-"""Relative error that "up" and "down" allow a logarithm: ten times the largest measured against quadrature,
-1.9e-13 for measures 1 - 1e-250; 2e-14 is the largest for measures up to 1/2."""
-ABSOLUTE_ERROR = 1e-300
-"""Allowed on top of it, for measures so close to 1 that their logarithm underflows."""
-MAX_DIMENSION = 10**9
-"""The largest d accepted; the errors above were measured up to here."""
 
 _LOG_HALF = math.log(0.5)  # the float64 just above log(1/2)
 _DEPTH = 60  # levels of the continued fraction, _TERMS of the central series: both reach float64 precision
@@ -50,8 +41,8 @@ def log_cap(s: Value, d: int, *, rounding: Rounding = "nearest") -> Value:
 
     Args:
         s: heights, any shape; any real number or infinity, exact as given (no gradient flows back).
-        d: dimension of the space, 1 <= d <= MAX_DIMENSION.
-        rounding: "nearest" is within RELATIVE_ERROR |log T| + ABSOLUTE_ERROR of the true logarithm, "up" is
+        d: dimension of the space, 1 <= d <= LARGEST_DIMENSION.
+        rounding: "nearest" is within CAP_ERROR |log T| + UNDERFLOW of the true logarithm, "up" is
             never below and "down" never above it.
 
     Returns:
@@ -71,7 +62,7 @@ def log_cap_angle(alpha: Value, d: int, *, rounding: Rounding = "nearest") -> Va
 
     Args:
         alpha: angles in radians, any shape, in [0, pi]; math.pi stands for pi itself, the whole sphere.
-        d: dimension of the space, 1 <= d <= MAX_DIMENSION.
+        d: dimension of the space, 1 <= d <= LARGEST_DIMENSION.
         rounding: as in `log_cap`.
 
     Returns:
@@ -92,7 +83,7 @@ def cap_height(log_measure: Value, d: int, *, rounding: Rounding = "nearest") ->
 
     Args:
         log_measure: natural logarithms of measures, any shape, in [-inf, 0].
-        d: dimension of the space, 1 <= d <= MAX_DIMENSION.
+        d: dimension of the space, 1 <= d <= LARGEST_DIMENSION.
         rounding: "up" gives an s with T(s) <= exp(log_measure) for certain, "down" one with T(s) >=
             exp(log_measure) for certain. Where d = 1 does not attain the infimum, "up" is the float64 above it.
 
@@ -114,7 +105,7 @@ def cap_angle(log_measure: Value, d: int, *, rounding: Rounding = "nearest") -> 
 
     Args:
         log_measure: natural logarithms of measures, any shape, in [-inf, 0].
-        d: dimension of the space, 1 <= d <= MAX_DIMENSION.
+        d: dimension of the space, 1 <= d <= LARGEST_DIMENSION.
         rounding: of the measure. "down" gives a cap of measure at most exp(log_measure) for certain (the
             smaller angle), "up" one of at least that measure for certain (the larger angle).
 
@@ -138,7 +129,7 @@ def log_ball_bound(s: Value, d: int, *, rounding: Rounding = "nearest") -> Value
 
     Args:
         s: heights (cosines of angular radii), any shape, in [0, 1).
-        d: dimension of the space, 1 <= d <= MAX_DIMENSION.
+        d: dimension of the space, 1 <= d <= LARGEST_DIMENSION.
         rounding: as in `log_cap`.
 
     Returns:
@@ -244,7 +235,7 @@ def _directed(log_t: Array, rounding: Rounding) -> Array:
     """A computed logarithm, moved by the documented error in the direction of rounding, never above 0."""
     if rounding == "nearest":
         return log_t + 0.0  # -0.0 becomes 0.0
-    margin = RELATIVE_ERROR * np.abs(log_t) + ABSOLUTE_ERROR
+    margin = CAP_ERROR * np.abs(log_t) + UNDERFLOW
     return np.minimum(log_t + margin, 0.0) if rounding == "up" else log_t - margin
 
 
@@ -322,7 +313,7 @@ def _certain(
     measure is exactly 0 or 1, by doubling steps.
     """
     exact = np.isinf(log_measure) | (log_measure == 0)
-    margin = np.where(exact, 0.0, 3 * (RELATIVE_ERROR * np.abs(log_measure) + ABSOLUTE_ERROR))
+    margin = np.where(exact, 0.0, 3 * (CAP_ERROR * np.abs(log_measure) + UNDERFLOW))
     x = inverse(log_measure - margin if smaller else np.minimum(log_measure + margin, 0.0), d)
     step = 4 * np.spacing(np.abs(x))
     while True:
@@ -366,8 +357,8 @@ def _checked(d: int, rounding: Rounding) -> int:
         dimension = operator.index(d)
     except TypeError:
         dimension = 0
-    if not 1 <= dimension <= MAX_DIMENSION:
-        raise ValueError(f"d must be an integer from 1 to {MAX_DIMENSION}, got {d!r}")
+    if not 1 <= dimension <= LARGEST_DIMENSION:
+        raise ValueError(f"d must be an integer from 1 to {LARGEST_DIMENSION}, got {d!r}")
     if rounding not in get_args(Rounding):
         raise ValueError(f"rounding must be one of {get_args(Rounding)}, got {rounding!r}")
     return dimension

@@ -73,7 +73,7 @@ class RobustnessBound:
         """A lower bound on rob = 1 - p, rounded down; it stays below 1.0 unless `certain`."""
         if self.certain:
             return 1.0
-        # Two steps: expm1 of the usual C libraries errs by at most one unit in the last place.
+        # two steps: the error of expm1 (`assumptions.ELEMENTARY_ERROR`), and one to go down
         return max(0.0, down(down(-math.expm1(self.log_misclassification))))
 
 
@@ -102,8 +102,8 @@ def theorem_3_1(rho: float, eps: float, d: int) -> RobustnessBound:
 def perceptron_robustness(rho: float, eps: float, d: int) -> RobustnessBound:
     """What Theorem 3.1 bounds, exactly: one Heaviside perceptron is flipped on a cap, so `p = T(rho / eps)`.
 
-    T is the cap measure of `calotte.sphere` (d up to its MAX_DIMENSION); d >= 2, rho >= 0. Not in the paper:
-    ours, from its proof.
+    T is the cap measure of `calotte.sphere` (d up to `assumptions.LARGEST_DIMENSION`); d >= 2, rho >= 0. Not in the
+    paper: ours, from its proof.
     """
     rho, eps, d = _distance(rho), _size(eps), _dimension(d)
     log_p = -math.inf

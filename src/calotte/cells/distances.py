@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.rounding import UNIT_ROUNDOFF, gamma
+from calotte.rounding import UNIT_ROUNDOFF, lowered, raised
 
 __all__ = ["Distances", "signed_distances"]
 
@@ -62,8 +62,8 @@ def signed_distances(
     """
     finite = torch.finfo(value.dtype).max
     numerator = value - value_error
-    above = (norm * (1.0 + norm_accuracy) + norm_error) * (1.0 + gamma(4))
-    below = (norm * (1.0 - norm_accuracy) * (1.0 - gamma(4)) - norm_error) * (1.0 - gamma(4))
+    above = raised(norm * (1.0 + norm_accuracy) + norm_error, 4)
+    below = lowered(lowered(norm * (1.0 - norm_accuracy), 4) - norm_error, 4)
     # one rounding of the subtraction, one of the quotient: 4 u moves both to the safe side (subnormals: _TINIEST)
     lower = torch.where(
         numerator >= 0,

@@ -21,7 +21,7 @@ from calotte.network.enclosure import Enclosure, evaluate, normal_errors
 from calotte.network.event import CHANGE
 from calotte.network.graph import Network, Relu
 from calotte.network.margins import Margins
-from calotte.rounding import NORM_SLACK, gamma
+from calotte.rounding import NORM_SLACK, dot_error, gamma, norm_up, raised
 
 __all__ = ["Geometry"]
 
@@ -69,9 +69,9 @@ class Geometry:
         if self.noise_map.ndim == 1:
             norms = self.noise_map.abs()
         else:
-            norms = self.noise_map.norm(dim=1) * (1.0 + gamma(self.m + 4))
+            norms = norm_up(self.noise_map, 1)
             norms = torch.where((self.noise_map != 0).any(1), norms.clamp_min(NORM_SLACK), norms)
-        return Enclosure(norms, norms * gamma(self.network.d + 4))
+        return Enclosure(norms, dot_error(norms, self.network.d + 4))
 
     @cached_property
     def space(self) -> RowSpace:
@@ -82,8 +82,8 @@ class Geometry:
             spread = weight.abs() @ self.coordinates.value
             # ||S' e|| <= ||S|| ||e||: a diagonal S has its largest entry for norm, any S at most its Frobenius norm
             sizes = self.coordinates.value
-            size = sizes.max() if self.noise_map.ndim == 1 else sizes.norm() * (1.0 + gamma(self.network.d + 4))
-            errors = errors * size * (1.0 + gamma(4)) + spread * gamma(2 * self.network.d + 8)
+            size = sizes.max() if self.noise_map.ndim == 1 else norm_up(sizes, 0)
+            errors = raised(errors * size, 4) + dot_error(spread, 2 * self.network.d + 8)
             reached = ((weight != 0) & (sizes > 0)).any(1)  # spread may underflow
             errors = torch.where(reached, errors.clamp_min(NORM_SLACK), errors)
         return row_space(self.mapped(weight), errors, spanned=self.isotropic)

@@ -21,12 +21,12 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from calotte.assumptions import LOG_GAMMA_ERROR, NORMAL_ERROR
 from calotte.noise import Ball, Gaussian, Noise
 from calotte.rounding import gamma
 
 __all__ = ["dominating_diagonals", "gaussian_comparison", "log_moment"]
 
-_LOG_NDTR_ERROR = 1e-12
 _STEPS, _RANK, _UNIMPORTANT = 30, 6, 0.2  # of the search for diagonals
 
 
@@ -112,7 +112,7 @@ def gaussian_comparison(
         inside = (2 * a / w).clamp_max(1.0)
         ratios.append(log_c + a * inside.log() + w * (1.0 - inside) / 2)
     log_kappa = torch.maximum(*ratios)
-    slack = 1e-12 * (1.0 + dimension * (1.0 + dimension.log()))
+    slack = LOG_GAMMA_ERROR * (1.0 + dimension * (1.0 + dimension.log()))
     return sigma, torch.where(known, log_kappa.clamp_min(0.0) + slack, torch.inf)
 
 
@@ -131,7 +131,7 @@ def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) ->
     value = torch.logaddexp(*logs)
     # a part that weighs little may be off by more than the whole: its error counts by its weight
     weights = [(log - value).exp() for log in logs]
-    error = sum(w * torch.expm1((gamma(64) + _LOG_NDTR_ERROR) * s) for w, s in zip(weights, sizes, strict=True))
+    error = sum(w * torch.expm1((gamma(64) + NORMAL_ERROR) * s) for w, s in zip(weights, sizes, strict=True))
     derivative = (weights[0] * theta * (1.0 - alpha) - weights[1] * theta * alpha).abs()
     derivative = derivative + theta.abs() * (4.0 * error + gamma(32) * (1.0 + value.abs()))
     return value + error * (1.0 + gamma(8)) + gamma(16) * (1.0 + value.abs()), derivative

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
+from calotte.assumptions import BETA_QUANTILE_ERROR
 from calotte.bound import Bound, Rung
 from calotte.deadline import OutOfTime
 from calotte.problem import Problem
@@ -58,7 +59,7 @@ def clopper_pearson(misclassified: int, samples: int, confidence: float) -> floa
         log_p = math.log(-math.expm1(math.log1p(-confidence) / samples))
     else:
         log_p = math.log(special.betaincinv(misclassified + 1, samples - misclassified, confidence))
-    return min(0.0, log_p + 1e-9)
+    return min(0.0, log_p + BETA_QUANTILE_ERROR * max(1.0, samples / 1e7))
 
 
 def bound_of_draws(misclassified: int, drawn: int, samples: int, confidence: float, limited: bool) -> float:

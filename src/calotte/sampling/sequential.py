@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
+from calotte.assumptions import LOG_BETA_ERROR
 from calotte.bound import Decided
 from calotte.errors import InvalidInput
 from calotte.settings import check_delta
@@ -78,7 +79,7 @@ def log_martingale(k: int, n: int, p: float, delta: float) -> tuple[float, float
     mixed, prior = special.betaln(_A + k, b + n - k), special.betaln(_A, b)
     likelihood = special.xlogy(k, p) + special.xlog1py(n - k, -p)
     # betaln is a difference of three log gammas as large as that of all their arguments together
-    error = 1e-14 * (special.gammaln(_A + b + n) + abs(mixed) + abs(prior) + abs(likelihood)) + 1e-12
+    error = LOG_BETA_ERROR * (special.gammaln(_A + b + n) + abs(mixed) + abs(prior) + abs(likelihood)) + 1e-12
     return float(mixed - prior - likelihood), float(error)
 
 
