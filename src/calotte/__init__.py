@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from calotte.models.torch import from_torch
     from calotte.network import Network, clipped, random_network
     from calotte.network.event import Event
+    from calotte.network.normalise import normalised
     from calotte.noise import Ball, Gaussian, Sphere, noise_map
     from calotte.plan import Plan, largest_noise, plan
     from calotte.proofs.proof import Proof
@@ -64,6 +65,7 @@ __all__ = [
     "load",
     "make_noise",
     "noise_map",
+    "normalised",
     "plan",
     "propose",
     "prove",
@@ -86,6 +88,7 @@ _HOMES = {
     "models.torch": ("from_torch",),
     "network": ("Network", "clipped", "random_network"),
     "network.event": ("Event",),
+    "network.normalise": ("normalised",),
     "noise": ("Ball", "Gaussian", "Sphere", "noise_map"),
     "plan": ("Plan", "largest_noise", "plan"),
     "proofs.proof": ("Proof",),

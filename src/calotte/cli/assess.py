@@ -23,16 +23,18 @@ from calotte.cli.options import (
     Json,
     Layout_,
     Map,
+    Mean,
     MemoryLimit,
     Model,
     Noise_,
     NoiseName,
     Output,
     Sigma,
+    Std,
     TimeLimit,
     Wide,
 )
-from calotte.errors import InvalidInput
+from calotte.errors import InvalidInput, NotMet
 
 if TYPE_CHECKING:
     from calotte.assessment import Assessment
@@ -57,6 +59,8 @@ def assess(
     cut: Cut = None,
     map: Map = None,
     clip: Clip = None,
+    mean: Mean = None,
+    std: Std = None,
     event: Event_ = "change",
     index: Index = None,
     layout: Layout_ = None,
@@ -79,6 +83,16 @@ def assess(
         float | None,
         typer.Option(
             help="Stop sampling once it can say whether p <= delta; --samples is then the most it draws.",
+            rich_help_panel=BOUNDS,
+            show_default=False,
+        ),
+    ] = None,
+    require: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Exit with status 3 where this does not hold: 'p<=1e-6 for 95%' of the inputs, proved; with "
+            "'sampled' behind it a sampled bound will do.",
             rich_help_panel=BOUNDS,
             show_default=False,
         ),
@@ -142,13 +156,15 @@ def assess(
     from calotte.cli.running import finish, open_store, results, run_through, tasks_of
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
+    from calotte.requirement import Requirement
     from calotte.sampling.sequential import least_samples
     from calotte.terminal import output as console_for
     from calotte.terminal import print_table, say, stderr
 
+    required = None if require is None else Requirement.of(require)
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
     settings = replace(settings, delta=delta, search=search, device=device.value)
-    network, data = open_both(model, inputs, decision, output, layout, index, clip)
+    network, data = open_both(model, inputs, decision, output, layout, index, clip, mean, std)
     the_noise = open_noise(noise.value, network, eps, sigma, map, cut, event_file(event))
     # whatever is wrong is found here, before anything is written or printed
     assessor = Assessor(
@@ -166,7 +182,7 @@ def assess(
     elif ray is not None:
         do = partial(on_ray, address=ray)
     with open_store(context, network, threads=None if do is here else 1) as store:
-        notices(network, data)
+        notices(network, data, the_noise)
         if delta is not None and samples < least_samples(delta, confidence):
             least = least_samples(delta, confidence)
             when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
@@ -184,7 +200,12 @@ def assess(
         if out is not None:
             written = write_pictures(found, data, out)
             say(console, f"wrote {out / 'assessments.jsonl'}, {', '.join(written[:-1])} and {written[-1]}")
+        holds, verdict = (True, "") if required is None else required.verdict(found, len(data.index))
+        if verdict and holds:
+            say(console, verdict)
         finish(store, data.index)
+        if not holds:
+            raise NotMet(verdict)
 
 
 def write_pictures(found: list[Assessment], data: Inputs, folder: Path) -> list[str]:

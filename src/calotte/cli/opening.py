@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calotte.cli.options import DecisionName, LayoutName
@@ -14,8 +16,10 @@ from calotte.inputs import Inputs, check_file, parse_index, read_array, read_eve
 from calotte.laws import CUT, make_noise
 from calotte.models.onnx import load
 from calotte.network.clip import clipped
+from calotte.network.dependence import depends
 from calotte.network.event import OutputEvent, event_of
 from calotte.network.graph import Network
+from calotte.network.normalise import normalised
 from calotte.noise import Kind, Noise, noise_map
 from calotte.settings import Settings
 from calotte.terminal import say, stderr
@@ -42,10 +46,14 @@ def open_both(
     layout: LayoutName | None,
     index: str | None,
     clip: tuple[float, float] | None = None,
+    mean: str | None = None,
+    std: str | None = None,
 ) -> tuple[Network, Inputs]:
-    """Load the network, clipping its input where asked, and the inputs chosen, checked."""
+    """Load the network, normalising and clipping its input where asked, and the inputs chosen, checked."""
     check_file(inputs, "inputs")
     network = load(model, decision.value if decision else None, output)
+    if mean is not None or std is not None:
+        network = normalised(network, numbers_of("--mean", mean or "0"), numbers_of("--std", std or "1"))
     try:
         data = read_inputs(inputs).fitted(network, layout.value if layout else None)
     except ValueError as error:
@@ -53,6 +61,20 @@ def open_both(
     if index is not None:
         data = data.select(parse_index(index, len(data.x)))
     return network if clip is None else clipped(network, *clip), data
+
+
+def numbers_of(option: str, text: str) -> NDArray[np.float64]:
+    """The numbers of '0.5', of '0.1,0.2,0.3' or of a .npy file.
+
+    Raises:
+        InvalidInput: neither.
+    """
+    if text.lower().endswith(".npy"):
+        return read_array(Path(text))
+    try:
+        return np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        raise InvalidInput(f"{option} {text}: expected numbers separated by commas, or a .npy file") from None
 
 
 def open_noise(
@@ -108,8 +130,10 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def notices(network: Network, data: Inputs) -> None:
+def notices(network: Network, data: Inputs, noise: Noise | None = None) -> None:
     """Say what was loaded, the accuracy where labels are known, and what looks wrong."""
+    if noise is not None and not depends(network, shaken(network, noise)):
+        say(stderr, "warning: no output depends on the noise: p is 0 or 1 for every input, whatever its size")
     for notice in (*network.notices, *data.notices):
         say(stderr, f"notice: {notice}")
     layers, comparisons = len(network.relus), network.decision.comparisons
@@ -136,6 +160,13 @@ def notices(network: Network, data: Inputs) -> None:
         outside = int(((x < low) | (x > high)).any(1).sum())
         if outside:
             say(stderr, f"warning: {outside} of {len(x)} inputs lie outside of the clipping range")
+
+
+def shaken(network: Network, noise: Noise) -> Tensor:
+    """The features (d,), bool, that noise reaches through its map."""
+    if noise.map is None:
+        return torch.ones(network.d, dtype=torch.bool)
+    return noise.map != 0 if noise.map.ndim == 1 else (noise.map != 0).any(1)
 
 
 def range_warning(network: Network, x: Tensor, labels: Tensor | None) -> str | None:

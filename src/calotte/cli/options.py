@@ -22,6 +22,7 @@ __all__ = [
     "LayoutName",
     "Layout_",
     "Map",
+    "Mean",
     "MemoryLimit",
     "Model",
     "NoiseName",
@@ -29,6 +30,7 @@ __all__ = [
     "Output",
     "Seed",
     "Sigma",
+    "Std",
     "TimeLimit",
     "Wide",
 ]
@@ -145,6 +147,21 @@ Clip = Annotated[
         rich_help_panel=NOISE,
         show_default=False,
     ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        metavar="M",
+        help="INPUTS are raw, the network takes (x - M) / S: a number, one for each channel (0.1,0.2,0.3) or a .npy "
+        "file. Noise and distances are in raw units then.",
+        rich_help_panel=FILES,
+        show_default=False,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option("--std", metavar="S", help="S of --mean, which see.", rich_help_panel=FILES, show_default=False),
 ]
 Cut = Annotated[
     float | None,
