@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(max(1, (os.cpu_count() or 2) // 2))")
 
-.PHONY: demo test lint paper bench clean
+.PHONY: demo test lint docs notebook paper bench clean
 
 demo: $(READY)  ## train a small classifier on real digits and assess held-out ones
 	$(BIN)/python examples/digits.py calotte-demo
@@ -20,6 +20,14 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)  ## the documentation site in build/site; a broken link fails
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+notebook: $(READY)  ## run docs/notebook.ipynb anew
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/jupyter execute --inplace docs/notebook.ipynb
 
 paper: $(READY)  ## the paper's theorems checked, its figures drawn
 	$(BIN)/calotte paper --out calotte-paper

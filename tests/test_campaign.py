@@ -20,6 +20,7 @@ from shell import run, same, stored
 from torch import Tensor
 
 from calotte.adversary import Witness
+from calotte.campaign.cluster import on_ray
 from calotte.campaign.outcome import Job, Outcome, Task
 from calotte.campaign.store import Store
 from calotte.campaign.workers import here as in_this_process
@@ -42,14 +43,14 @@ class Answer:
 
 
 class Deadly:
-    """Work that kills its process at input 1 the first time, and at input 4 every time."""
+    """Work that kills its process at input 1 the first time, and at one input every time."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, always: int) -> None:
+        self.folder, self.always = folder, always
 
     def __call__(self, x: Tensor, index: int, label: int | None, watch: object) -> Answer:
         tried = self.folder / str(index)
-        if index == 4 or (index == 1 and not tried.exists()):
+        if index == self.always or (index == 1 and not tried.exists()):
             tried.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         assert x.tolist() == [index]
@@ -135,11 +136,21 @@ def test_a_failing_input_is_an_outcome_and_the_others_go_on(error: Exception, fa
 
 
 def test_the_task_of_a_lost_worker_is_tried_once_more(tmp_path: Path) -> None:
-    found = {one.index: one for one in in_processes(Job(Deadly(tmp_path)), tasks(6), ignored, count=2)}
-    assert sorted(found) == list(range(6))
-    assert [index for index, one in found.items() if one.failure] == [4]
-    assert found[4].failure == "lost"
-    assert "exit status -9" in found[4].line["reason"]
+    found = {one.index: one for one in in_processes(Job(Deadly(tmp_path, 2)), tasks(3), ignored, count=1)}
+    assert sorted(found) == list(range(3))
+    assert [index for index, one in found.items() if one.failure] == [2]
+    assert found[2].failure == "lost"
+    assert "exit status -9" in found[2].line["reason"]
+    assert os.getpid() not in {one.line.get("process") for one in found.values()}
+
+
+def test_a_lost_worker_of_ray_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    found = {one.index: one for one in on_ray(Job(Deadly(tmp_path, -1), "run"), tasks(3), ignored, "local")}
+    assert {index: one.failure for index, one in found.items()} == dict.fromkeys(range(3))
+    assert (tmp_path / "1").exists(), "a worker was killed"
+    assert {one.line["run"] for one in found.values()} == {"run"}
     assert os.getpid() not in {one.line.get("process") for one in found.values()}
 
 

@@ -10,7 +10,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "calotte"
 ORDER = [
-    "errors", "assumptions", "checks", "lines", "rounding", "printing", "deadline", "settings", "streams", "sphere",
+    "errors", "assumptions", "checks", "lines", "rounding", "printing", "notebook", "deadline", "settings", "streams",
+    "sphere",
     "network", "models", "noise", "independent", "laws", "cells", "theorems", "shallow", "adversary",
     "problem", "proofs", "bound", "searches", "ladder", "sampling", "result", "assessment", "requirement",
     "arguments", "assess", "plan", "frame", "paper", "inputs", "plot", "report", "campaign", "terminal", "cli",

@@ -20,7 +20,7 @@ from calotte.network.graph import Network, Node, Relu
 from calotte.network.random import random_network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.plan import plan
-from calotte.searches.size import _bisected, _closed_in
+from calotte.searches.sizes import bisected, closed_in
 from calotte.settings import Settings
 from calotte.theorems import largest_eps, perceptron_robustness
 
@@ -102,12 +102,12 @@ def test_a_constant_network_has_no_largest_size(noise: Noise) -> None:
     assert set(deaf.largest_eps.values()) == {None}
 
 
-@pytest.mark.parametrize("search", [_closed_in, _bisected])
+@pytest.mark.parametrize("search", [closed_in, bisected])
 def test_a_bound_that_is_not_a_number_proves_no_size(search) -> None:
     assert max(search(lambda size: math.nan if size > 1.2 else -1.0, 1.0, 12)) <= 1.2
 
 
-@pytest.mark.parametrize("search", [_closed_in, _bisected])
+@pytest.mark.parametrize("search", [closed_in, bisected])
 def test_sizes_that_overflow_end_the_search(search) -> None:
     def proved(size: float) -> float:
         assert math.isfinite(size)
@@ -116,7 +116,7 @@ def test_sizes_that_overflow_end_the_search(search) -> None:
     assert max(search(proved, 1e290, 12)) < math.inf
 
 
-@pytest.mark.parametrize("search", [_closed_in, _bisected])
+@pytest.mark.parametrize("search", [closed_in, bisected])
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
 def test_the_searches_find_where_a_bound_crosses(search, scale: float) -> None:
     """On logarithms: sizes whose squares overflow or underflow are sizes like others."""

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from calotte import plot as plot
     from calotte.assess import assess, assess_each
     from calotte.assessment import Assessment
     from calotte.bound import Bound
@@ -114,6 +115,8 @@ def __getattr__(name: str) -> Any:
     """A public name on its first use."""
     if name == "__version__":
         return version("calotte")
+    if name == "plot":
+        return import_module(f"{__name__}.plot")
     if name not in _HOME:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     value = getattr(import_module(_HOME[name]), name)

@@ -29,6 +29,7 @@ from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.problem import Problem
+from calotte.result import Results
 from calotte.sampling.alore import ALORE
 from calotte.sampling.contradiction import check_radius, check_samples
 from calotte.sampling.estimate import Estimate, Estimator
@@ -355,4 +356,4 @@ def assess(
         "estimates": estimates,
         "event": event,
     }
-    return list(assess_each(network, inputs, noise, **options, settings=settings))
+    return Results(assess_each(network, inputs, noise, **options, settings=settings))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,11 +10,14 @@ from calotte.adversary import Witness
 from calotte.bound import Bound
 from calotte.errors import InvalidInput
 from calotte.lines import Line, entries
-from calotte.printing import lower_text
+from calotte.notebook import html_table
+from calotte.printing import lower_text, number, probability_text
 from calotte.result import Result
 from calotte.sampling.estimate import Estimate
 
 __all__ = ["Assessment", "by_risk"]
+
+_SHOWN = 30  # rows in a notebook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,30 @@ class Assessment(Result):
         if points:
             found["witness"] = None if self.witness is None else self.witness.to_dict()
         return self.line({"eps": self.eps, "sigma": self.sigma}, found | {"seed": self.seed})
+
+    @classmethod
+    def html(cls, results: Sequence[Self]) -> str:
+        """The riskiest of them as a table for a notebook: bounds rounded up, radii down."""
+        ranked = by_risk(results)
+        shown, first = ranked[:_SHOWN], ranked[0]
+        rungs = list(dict.fromkeys(bound.rung for one in shown for bound in one.bounds))
+        rows = []
+        for one in shown:
+            said = {b.rung: "-" if b.skipped else probability_text(b.log_misclassification) for b in one.bounds}
+            answer = f"{one.predicted} (label {one.label})" if one.correct is False else str(one.predicted)
+            found = "-" if one.adversarial_distance is None else number(one.adversarial_distance, "up")
+            bounds = [said.get(rung, "-") for rung in rungs]
+            rows.append([str(one.index), answer, *bounds, lower_text(one.certified_radius), found])
+        what = "the answer changes" if first.event == "change" else first.event
+        statistical = [b for b in first.bounds if b.confidence is not None]
+        levels = "".join(f"; {b.rung}: at confidence {b.confidence:g} for each input" for b in statistical)
+        more = f"{len(shown)} of {len(ranked)}, riskiest first; " if len(ranked) > len(shown) else ""
+        return html_table(
+            f"p ≤ …, the probability that {what}: {first.noise} noise, eps {first.eps:.4g}, sigma {first.sigma:.4g}",
+            ["input", "answer", *rungs, "certified radius", "wrong at"],
+            rows,
+            f"{more}bounds rounded up, radii down{levels}",
+        )
 
     @classmethod
     def from_dict(cls, line: Line, witness: Witness | None = None) -> Self:

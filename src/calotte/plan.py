@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,17 +27,21 @@ from calotte.models.opened import as_network, split_batch
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
+from calotte.notebook import html_table
+from calotte.printing import lower_text
 from calotte.problem import Problem
-from calotte.result import Result
+from calotte.result import Result, Results
 from calotte.rounding import down
-from calotte.searches.size import STEEPNESS, largest_size
+from calotte.searches.sizes import STEEPNESS, bisected, closed_in
 from calotte.settings import Settings, check_delta
 from calotte.theorems import log_target
 
 __all__ = ["Plan", "Planner", "largest_noise", "plan", "plan_each"]
 
+_STEPS = {True: 50, False: 12}  # of bisection of log eps, for rungs that are monotone in eps and others
 _MOST_BACK, _BACK = 12, 0.002  # steps back where `assess`, not told what to aim at, proves less; the first of them
 _SEARCHING = 0.8  # of the time that is left: the rest is for proving again what the search has found
+_SHOWN = 30  # rows in a notebook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,32 @@ class Plan(Result):
             **({"cut_short": self.cut_short} if self.cut_short else {}),
         }
         return self.line({"delta": self.delta}, found)
+
+    @classmethod
+    def html(cls, results: Sequence[Self]) -> str:
+        """Those that bear the least noise as a table for a notebook: sizes rounded down."""
+        first = results[0]
+        what = "sigma" if first.noise == "gaussian" else "eps"
+
+        def largest(one: Self) -> dict[str, float | None]:
+            return one.largest_sigma if what == "sigma" else one.largest_eps
+
+        def most(one: Self) -> float:
+            return max((math.inf if size is None else size for size in largest(one).values()), default=0.0)
+
+        shown = sorted(results, key=most)[:_SHOWN]
+        rungs = list(dict.fromkeys(rung for one in shown for rung in (*largest(one), *one.skipped)))
+        rows = []
+        for one in shown:
+            sizes = [lower_text(largest(one)[rung]) if rung in largest(one) else "-" for rung in rungs]
+            rows.append([str(one.index), str(one.predicted), *sizes])
+        more = f"{len(shown)} of {len(results)}, least first; " if len(results) > len(shown) else ""
+        return html_table(
+            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved",
+            ["input", "answer", *rungs],
+            rows,
+            f"{more}rounded down; -: skipped",
+        )
 
     @classmethod
     def from_dict(cls, line: Line) -> Self:
@@ -217,7 +248,7 @@ class Planner:
         """
         target = log_target(self.delta)
         searched = problem.aimed(target, target).within(problem.deadline.part(_SEARCHING))
-        size = largest_size(rung, searched, start, affordable(problem.geometry))
+        size = _largest_size(rung, searched, start, affordable(problem.geometry))
         cut = searched.deadline.passed
         if math.isinf(size):
             return Reported(size, None, None), False
@@ -269,7 +300,7 @@ def plan(
         InvalidInput: anything that does not make sense, before anything is computed.
     """
     options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
-    return list(plan_each(network, inputs, noise, delta, **options))
+    return Results(plan_each(network, inputs, noise, delta, **options))
 
 
 def largest_noise(
@@ -305,3 +336,41 @@ def largest_noise(
     if not sizes:
         raise InvalidInput("; ".join(f"rung '{name}' says nothing: {why}" for name, why in one.skipped.items()))
     return max(math.inf if size is None else size for size in sizes.values())
+
+
+def _largest_size(rung: ProvedRung, problem: Problem, start: float, measured: bool) -> float:
+    """Largest eps or sigma found at which a rung proves p <= delta: bisection on its logarithm, the safe end.
+
+    The search begins at `start`, what cheaper rungs have reached, or at rho_x, where sphere and ball have p = 0; 0
+    where nothing is proved there, inf where noise of no size crosses a hyperplane. Where the time is up, what was
+    reached. `measured`: whether the distances are to be had though the rung does not need them.
+
+    Raises:
+        OutOfTime: before anything was found.
+    """
+    rho = math.nan
+    if rung.monotone or measured:
+        with contextlib.nullcontext() if rung.monotone else contextlib.suppress(OutOfTime):
+            rho = problem.distances.rho.item()
+    if rho == math.inf:
+        return rho
+
+    def excess(size: float) -> float:
+        problem.deadline.check("before any noise was proved to be small enough")
+        return rung.log_bound(problem, torch.tensor([size], dtype=torch.float64)).item() - problem.target
+
+    low = start if start > 0 else rho if rho > 0 else 1.0
+    proved = excess(low) <= 0
+    for _ in range(20):
+        if proved:
+            break
+        low /= 2
+        proved = excess(low) <= 0
+    if not proved:
+        return 0.0
+    try:
+        for larger in (closed_in if rung.one_by_one else bisected)(excess, low, _STEPS[rung.monotone]):
+            low = larger
+    except OutOfTime:
+        pass
+    return low

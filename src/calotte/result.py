@@ -1,19 +1,21 @@
-"""Result: what every answer about one input says of the network, the input and the noise that it is about."""
+"""Result: what every answer about one input says of the network, the input and the noise; and lists of them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from calotte.lines import Line
 from calotte.noise import Kind
 
-__all__ = ["Result"]
+__all__ = ["Result", "Results"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(ABC):
     """What an answer about one input is about.
 
     Attributes:
@@ -50,6 +52,14 @@ class Result:
         """Whether the answer is the label, where there is one."""
         return None if self.label is None else self.predicted == self.label
 
+    @classmethod
+    @abstractmethod
+    def html(cls, results: Sequence[Self]) -> str:
+        """Some of them as a table for a notebook."""
+
+    def _repr_html_(self) -> str:
+        return self.html([self])
+
     def line(self, size: Line, found: Line) -> dict[str, Any]:
         """The public JSON form: what it is about, with the `size` of the noise, around what was `found`."""
         return {
@@ -73,3 +83,13 @@ class Result:
             "version": self.version,
             "model_sha256": self.model_sha256,
         }
+
+
+R = TypeVar("R", bound=Result)
+
+
+class Results(list[R]):
+    """A list that notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        return self[0].html(self) if self else "<p>no results</p>"

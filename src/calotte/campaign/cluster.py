@@ -6,6 +6,7 @@ of lost workers again. calotte must be installed there in the same version.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -39,6 +40,7 @@ def on_ray(job: Job, tasks: Iterable[Task], watch: Watch, address: str) -> Itera
         from ray.exceptions import RayError
     except ImportError:
         raise InvalidInput("--ray needs Ray: pip install 'calotte[ray]'") from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here reports to nobody
     try:
         ray.init(address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -51,7 +53,7 @@ def on_ray(job: Job, tasks: Iterable[Task], watch: Watch, address: str) -> Itera
         rest = iter(tasks)
         while True:
             while len(flying) < most and (task := next(rest, None)) is not None:
-                watch(task.index, f"{len(flying) + 1} tasks on Ray")
+                watch(task.index, f"{len(flying) + 1} on Ray")
                 flying[worker.remote([packed], task)] = task
             if not flying:
                 return

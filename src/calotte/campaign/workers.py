@@ -12,6 +12,7 @@ import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -47,33 +48,32 @@ def in_processes(job: Job, tasks: Iterable[Task], watch: Watch, count: int) -> I
                 message = worker.message()
                 if message is None:  # lost
                     workers.remove(worker)
-                    task = worker.task
+                    task, status = worker.task, worker.end()
                     lost[None if task is None else task.index] += 1
                     if lost[None] > count:
                         raise InvalidInput(
-                            f"worker processes end before they begin (exit status {worker.end()}): is there memory "
+                            f"worker processes end before they begin (exit status {status}): is there memory "
                             f"for {count} of them? Take fewer --workers"
                         )
                     if task is not None and lost[task.index] < _TRIES:
                         waiting.appendleft(task)
                     elif task is not None:
-                        reason = f"{_TRIES} processes that worked on it were lost (exit status {worker.end()})"
+                        reason = f"{_TRIES} processes that worked on it were lost (exit status {status})"
                         yield job.failed(task.index, "lost", f"{reason}: killed, or out of memory?")
-                    workers.append(_Worker())
+                    if _filled(waiting, rest):
+                        workers.append(_Worker())
                     continue
                 if worker.task is None:
                     worker.give(packed)
                 else:
                     yield pickle.loads(message)
-                task = waiting.popleft() if waiting else next(rest, None)
-                if task is None:
+                if not _filled(waiting, rest):
                     workers.remove(worker)
                     worker.end()
-                    # those still at work may be lost yet: their task is given to the process that replaces them
                     continue
-                watch(task.index, f"{len(workers)} workers")
-                worker.task = task
-                worker.give(pickle.dumps(task))
+                worker.task = waiting.popleft()
+                watch(worker.task.index, f"{len(workers)} at work")
+                worker.give(pickle.dumps(worker.task))
     finally:
         for worker in workers:
             worker.end()
@@ -113,6 +113,13 @@ class _Worker:
         self.process.join()
         self.connection.close()
         return self.process.exitcode
+
+
+def _filled(waiting: deque[Task], rest: Iterator[Task]) -> bool:
+    """Whether a task waits, after one more was taken from the rest where none did."""
+    if not waiting:
+        waiting.extend(islice(rest, 1))
+    return bool(waiting)
 
 
 def _heard(workers: list[_Worker]) -> list[_Worker]:

@@ -18,8 +18,12 @@ from calotte.deadline import Deadline
 from calotte.errors import InvalidInput
 from calotte.network.enclosure import evaluate
 from calotte.network.graph import Network
+from calotte.notebook import html_table
+from calotte.printing import lower_text, number
 
 __all__ = ["Cell"]
+
+_SHOWN = 10  # hyperplanes in a notebook
 
 
 class Cell:
@@ -47,6 +51,17 @@ class Cell:
         self._geometry = geometry or Geometry(network)
         self.pattern = network.pattern(rows)[0]
         self.predicted = int(network.predict(rows)[0])
+
+    def _repr_html_(self) -> str:
+        names, distances = self.names, self.distances
+        near = [i for i in distances.argsort().tolist()[:_SHOWN] if not math.isinf(distances[i])]
+        return html_table(
+            f"The cell of an input, answer {self.predicted}: {self.network.units} units, distance "
+            f"{lower_text(self.distance)}",
+            ["unit", "distance of its hyperplane"],
+            [[names[i], number(distances[i].item(), digits=4)] for i in near],
+            "nearest first, as computed",
+        )
 
     @cached_property
     def _measured(self) -> Distances:

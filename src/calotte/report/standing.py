@@ -73,11 +73,11 @@ def statistical(one: Assessment) -> list[Bound]:
 def claim(assessments: Sequence[Assessment], delta: float, model: str = "the network") -> str:
     """What a run shows, in one sentence."""
     here, first = standing(assessments, delta), assessments[0]
-    what = "changes the answer" if first.event == "change" else f"leads to {plain(first.event)}"
+    does = "changes the answer of" if first.event == "change" else f"makes {plain(first.event)} happen at"
     sizes = [one.eps for one in assessments]
     size = f"{min(sizes):.4g}" if min(sizes) == max(sizes) else f"{min(sizes):.4g} to {max(sizes):.4g}"
     said = (
-        f"Proved for {here.proved} of {here.total} inputs: random {first.noise} noise of size eps = {size} {what} of "
+        f"Proved for {here.proved} of {here.total} inputs: random {first.noise} noise of size eps = {size} {does} "
         f"{plain(model)} with probability at most {delta!r}"
     )
     more = here.total - here.proved - here.risk
