@@ -7,10 +7,11 @@ export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c "import os; print(max(1, (os.cpu_
 
 .PHONY: demo test lint docs notebook paper bench clean
 
-demo: $(READY)  ## train a small classifier on real digits and assess held-out ones
+demo: $(READY)  ## train a small classifier on real digits and assess held-out ones, with a page about them
 	$(BIN)/python examples/digits.py calotte-demo
 	rm -f calotte-demo/campaign.sqlite* calotte-demo/run.json calotte-demo/assessments.jsonl
 	$(BIN)/calotte assess calotte-demo/digits.onnx calotte-demo/digits.npz --eps 0.4 --index 0:40 --out calotte-demo
+	$(BIN)/calotte report calotte-demo
 
 test: export OMP_NUM_THREADS = 1
 test: $(READY)  ## all tests, one process a core; failures are named as they happen, the slowest tests at the end

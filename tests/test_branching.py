@@ -22,6 +22,7 @@ from calotte.proofs.evaluate import evaluate, restricted
 from calotte.proofs.local import Local
 from calotte.proofs.localise import localise
 from calotte.proofs.tilted import Form, Moments
+from calotte.searches import tree
 from calotte.searches.branching import Branching, axes
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
@@ -267,6 +268,24 @@ def test_cuts_along_few_of_many_directions(law: Noise) -> None:
     share = (margins(case, x + u) <= 0).any(1).double().mean()
     assert share - 4 * (share / DRAWS).sqrt() <= math.exp(more)
     assert more < few - 0.01 < -1.0
+
+
+def test_where_boxes_say_nothing_few_are_tried() -> None:
+    """At a size where every other direction is an error: some twenty boxes, not three hundred, and why."""
+    case = problem(random_dense((30, 24, 24, 3), 0, bias=0.3), points(1, 30, 50), Sphere(30.0), 300)
+    tried, right = 0, tree.evaluate
+
+    def counted(local: Local, boxes: Boxes, *rest: object) -> object:
+        nonlocal tried
+        tried += len(boxes)
+        return right(local, boxes, *rest)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "evaluate", counted)
+        (found,) = Branching(small=0).bound(case)
+    assert found.log_misclassification == 0.0
+    assert 0 < tried <= 20
+    assert "calotte plan" in found.cut_short
 
 
 def test_inputs_on_a_boundary() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from calotte.network.affine import Affine, Dense, Diagonal, Reshape, Sum
+from calotte.network.convolution import Convolution
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 from calotte.noise import Gaussian, Noise, Sphere
@@ -68,6 +69,34 @@ def residual(d: int, outputs: int, seed: int) -> Network:
     first = Dense(w1, b1), relu, (Sum((d,), (1, 1)), (2, 0))
     second = Dense(w2, b2), relu, (Sum((d,), (1, -1)), (5, 0))
     return network((d,), *first, *second, relu, Dense(w3, b3))
+
+
+def convolutional(seed: int = 0, channels: int = 3, side: int = 6, pad: int = 1) -> Network:
+    """A padded convolution with a normalisation before it, ReLU, and a dense layer."""
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=g)
+
+    shape = (2, side, side)
+    conv = Convolution(
+        draw(channels, 2, 3, 3) / 4,
+        draw(channels) / 4,
+        shape,
+        stride=(2, 1),
+        padding=((pad, 0), (pad, pad)),
+        dilation=(1, 1),
+    )
+    units = math.prod(conv.output_shape)
+    head = Dense(draw(3, units) / math.sqrt(units), draw(3))
+    return network(
+        shape,
+        Diagonal(shape, tensor(0.3), tensor(-0.1), divide=True),
+        conv,
+        Relu(conv.output_shape),
+        Reshape(conv.output_shape, (units,)),
+        head,
+    )
 
 
 def points(n: int, d: int, seed: int, scale: float = 1.0) -> Tensor:

@@ -199,6 +199,7 @@ class _Work:
         distance, unit, why = self._distance(named)
         witness = self._witness() if own.settings.search else None
         self._bound("concentration", named, bounds)
+        self._bound("moments", named, bounds)
         radius, certifier = self._radius(distance, bounds)
         estimates = tuple(self._estimate(estimator) for estimator in own.estimators)
         self._bound("isoperimetry", named, bounds)

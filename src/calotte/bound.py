@@ -178,6 +178,11 @@ class ProvedRung(Rung):
             return f"too slow so far on a graph of {units:,} hidden units behind the first layer (at most {most})"
         return None
 
+    def cut_short(self, problem: Problem) -> str | None:
+        """Why the search for smaller bounds ended before it was done, or None."""
+        late = problem.deadline.passed and self.searches
+        return f"time limit of {problem.deadline.limit:g} s reached" if late else None
+
     def bound(self, problem: Problem) -> list[Bound]:
         reason = self.refuses(problem)
         start = time.perf_counter()
@@ -188,7 +193,5 @@ class ProvedRung(Rung):
                 reason = str(late)
         if reason is not None:
             return [Bound(self.name, "proved", 0.0, skipped=reason)] * len(problem.x)
-        cut = problem.deadline.passed and self.searches
-        cut_short = f"time limit of {problem.deadline.limit:g} s reached" if cut else None
         each = (time.perf_counter() - start) / len(logs)
-        return [Bound(self.name, "proved", log, each, cut_short=cut_short) for log in logs]
+        return [Bound(self.name, "proved", log, each, cut_short=self.cut_short(problem)) for log in logs]

@@ -19,6 +19,7 @@ from calotte.proofs.proof import OverCell, Proof
 from calotte.proofs.prove import over_cell
 from calotte.searches.branching import Branching
 from calotte.searches.concentration import Concentration
+from calotte.searches.moments import ExponentialMoments
 from calotte.searches.worst_case import WorstCase
 from calotte.settings import Settings
 
@@ -63,7 +64,8 @@ class CellUnion(ProvedRung):
 
 
 PROVED_RUNGS: dict[str, ProvedRung] = {
-    rung.name: rung for rung in (Theorem(), CellUnion(), WorstCase(), Concentration(), Branching())
+    rung.name: rung
+    for rung in (Theorem(), CellUnion(), WorstCase(), Concentration(), ExponentialMoments(), Branching())
 }
 
 

@@ -63,7 +63,7 @@ def on_ray(job: Job, tasks: Iterable[Task], watch: Watch, address: str) -> Itera
                 yield pickle.loads(ray.get(landed))
             except RayError as error:
                 said = str(error).strip().splitlines()[0]
-                yield job.failed(task.index, "lost", f"Ray lost {_RETRIES + 1} workers on it: {said}")
+                yield job.failed(task.index, "lost", f"Ray gave it up, after {_RETRIES} retries: {said}")
     finally:
         ray.shutdown()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from calotte.rounding import NORM_SLACK, dot_error, gamma, norm_up, raised
 
 __all__ = ["Geometry"]
 
+S = TypeVar("S")
 _GROUP = 32  # inputs of a chain that are evaluated together, always as many
 
 
@@ -54,6 +56,14 @@ class Geometry:
             self.m = network.d
         else:
             self.m = int((noise_map != 0).sum()) if noise_map.ndim == 1 else noise_map.shape[1]
+        self.known: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, compute: Callable[[], S]) -> S:
+        """What `compute` gives, computed once for this network and map."""
+        if key not in self.known:
+            self.known[key] = compute()
+        found: S = self.known[key]
+        return found
 
     @cached_property
     def chain(self) -> Chain | None:

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from calotte.assessment import Assessment, by_risk
 from calotte.plot.style import COLOURS, GRID, MUTED, logs_of, named, new_axes, probability_axis
+from calotte.printing import plain
 
 __all__ = ["risk"]
 
@@ -45,12 +46,9 @@ def risk(assessments: Sequence[Assessment], axes: Axes | None = None) -> Axes:
     axes.set_xlabel("inputs, riskiest first")
     axes.set_ylabel("p is at most")
     probability_axis(axes.yaxis)
-    axes.set_title(
-        "How likely noise is to change the answer, at most: "
-        f"{first.noise} noise, eps {first.eps:.4g}, sigma {first.sigma:.4g}",
-        loc="left",
-        fontsize="medium",
-    )
+    what = "noise is to change the answer" if first.event == "change" else f"{plain(first.event)} is"
+    size = f"{first.noise} noise, eps {first.eps:.4g}, sigma {first.sigma:.4g}"
+    axes.set_title(f"How likely {what}, at most: {size}", loc="left", fontsize="medium", parse_math=False)
     axes.grid(axis="y", color=GRID)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)

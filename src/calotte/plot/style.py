@@ -21,6 +21,7 @@ COLOURS = {
     "cell": "#56b4e9",
     "relaxation": "#0072b2",
     "concentration": "#009e73",
+    "moments": "#f0e442",
     "branching": "#000000",
     "isoperimetry": "#cc79a7",
     "sampling": "#d55e00",

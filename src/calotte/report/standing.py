@@ -74,16 +74,20 @@ def claim(assessments: Sequence[Assessment], delta: float, model: str = "the net
     """What a run shows, in one sentence."""
     here, first = standing(assessments, delta), assessments[0]
     does = "changes the answer of" if first.event == "change" else f"makes {plain(first.event)} happen at"
-    sizes = [one.eps for one in assessments]
-    size = f"{min(sizes):.4g}" if min(sizes) == max(sizes) else f"{min(sizes):.4g} to {max(sizes):.4g}"
+    size = f"eps {_range([one.eps for one in assessments])} (sigma {_range([one.sigma for one in assessments])})"
     said = (
-        f"Proved for {here.proved} of {here.total} inputs: random {first.noise} noise of size eps = {size} {does} "
+        f"Proved for {here.proved} of {here.total} inputs: random {first.noise} noise of {size} {does} "
         f"{plain(model)} with probability at most {delta!r}"
     )
     more = here.total - here.proved - here.risk
     if more:
         said += f"; for {more} more, samples say so"
     return f"{said}; {here.risk} {'is' if here.risk == 1 else 'are'} at risk."
+
+
+def _range(sizes: Sequence[float]) -> str:
+    low, high = f"{min(sizes):.4g}", f"{max(sizes):.4g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def levels(assessments: Sequence[Assessment]) -> tuple[str | None, str | None]:

@@ -25,8 +25,11 @@ from calotte.sampling.estimate import Event
 __all__ = ["SHORT", "assessment_table", "cell_table", "plan_table"]
 
 SHORT = {
+    "answer": "ans.",
+    "theorem": "theor.",
+    "moments": "momen.",
     "relaxation": "relax.",
-    "concentration": "concen.",
+    "concentration": "conc.",
     "branching": "branch.",
     "isoperimetry": "isoper.",
     "sampling": "samples",

@@ -32,6 +32,10 @@ from calotte.searches.worst_case import MOST_UNITS
 
 __all__ = ["Branching", "axes"]
 
+_BEGIN = "; calotte plan finds the noise where it begins to"
+_NOTHING = f"not even the slab nearest to the input gives a bound at this size{_BEGIN}"
+_TOO_MANY = f"more units may switch at this size than it takes on{_BEGIN}"
+
 
 @dataclass(frozen=True)
 class Branching(ProvedRung):
@@ -79,7 +83,17 @@ class Branching(ProvedRung):
     def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
         start = self.below.log_bound(problem, sizes).tolist()
         bounds = [self._bound(problem.alone(i), sizes[i : i + 1], best) for i, best in enumerate(start)]
+        if len(bounds) == 1 and bounds[0] < -math.log(2.0):  # it does say something
+            problem.known.pop(self._hopeless(sizes), None)
         return torch.tensor(bounds, dtype=torch.float64)
+
+    def cut_short(self, problem: Problem) -> str | None:
+        hopeless: str | None = problem.known.get(self._hopeless(problem.sizes[:1]))
+        return hopeless or super().cut_short(problem)
+
+    def _hopeless(self, size: Tensor) -> tuple[ProvedRung, str, float]:
+        """Under which name a problem knows why boxes were given up."""
+        return self, "hopeless", size.item()
 
     def _bound(self, problem: Problem, size: Tensor, best: float) -> float:
         """The bound of one input, `best` or less: aimed at one goal, or at smaller ones in turn until one is missed.
@@ -122,15 +136,17 @@ class Branching(ProvedRung):
         except OutOfTime:
             return best
         if local is None:
+            problem.known.setdefault(self._hopeless(size), _TOO_MANY)
             return best
-        found = self._sum(local.along(axes(local, self.most_axes, self.few_axes), height), problem, goal)
+        found = self._sum(local.along(axes(local, self.most_axes, self.few_axes), height), problem, size, goal)
         if found <= goal:  # what is found before giving up depends on the effort
             problem.known[key] = found
         return min(best, found)
 
-    def _sum(self, local: Local, problem: Problem, target: float) -> float:
+    def _sum(self, local: Local, problem: Problem, size: Tensor, target: float) -> float:
         """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up."""
         n, k = local.directions.shape
+        problem.known.pop(self._hopeless(size), None)
         log_target = torch.tensor([target], dtype=torch.float64)
         unit = local.noise.standard_quantile(log_target, local.m).item() * local.noise.size / local.sigma
         unit = max(unit, 3.1)  # in few dimensions so high that nothing is paid
@@ -166,6 +182,9 @@ class Branching(ProvedRung):
         for slab in slabs:
             within = restricted(local, slab, self._height(local, slab, len(slabs)), self.chooser)
             trees.append(Tree(within, slab, levels, self.chooser, self.growth, problem.deadline))
+            if trees[-1].silent and whole.silent and k < n:
+                problem.known[self._hopeless(size)] = _NOTHING
+                return best
             if over(total()) and slab is not slabs[-1]:
                 return best
         while trees:

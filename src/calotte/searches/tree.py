@@ -31,6 +31,7 @@ class Growth:
         at_once: leaves that are cut together; batch: entries of the largest tensors.
         close: of log p: leaves that much below the worst are not cut with it.
         least: of log p, what a cut must give to be kept.
+        silent: of log p: where no height tried first takes more from the measure of any box, none is searched for.
     """
 
     spread: float = 1.6
@@ -40,6 +41,7 @@ class Growth:
     batch: int = 4_000_000
     close: float = 1.0
     least: float = 1e-3
+    silent: float = 1e-3
 
 
 def cut(box: Boxes, axis: int, local: Local, slabs: int, reach: float) -> list[Boxes]:
@@ -118,7 +120,7 @@ class Tree:
         deadline: Deadline,
     ) -> None:
         self.local, self.levels, self.count, self.deadline = local, levels, 0, deadline
-        self.chooser, self.growth = chooser, growth
+        self.chooser, self.growth, self.silent = chooser, growth, False
         self.log_measure = log_sum_up(boxes.log_measure(local.noise, local.m)).item()
         self.leaves = self._search(boxes, None)
 
@@ -168,6 +170,10 @@ class Tree:
         if parents is None:  # which impacts matter is not known yet
             found = self._tried(boxes, torch.tensor(self.levels, dtype=torch.float64).expand(len(boxes), -1), None)
             best = found.best(len(boxes))
+            gained = boxes.log_measure(self.local.noise, self.local.m) - best.found.log_bound
+            self.silent = bool((gained <= self.growth.silent).all())
+            if self.silent:
+                return best
             best = self._between(boxes, best, (-1.6, 0.4), best, 2)
         else:
             n, cut_along = self.local.directions.shape

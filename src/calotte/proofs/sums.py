@@ -1,0 +1,136 @@
+"""Sums of first-layer activations: bounds on E exp(-lambda F), F = c + b.u + sum_j g_j relu(z_j), rounded up.
+
+Under a Gaussian with deviation sigma, for slopes alpha_j in [0, 1] and a = b + sum_j g_j alpha_j a_j,
+
+    log E exp(-lambda F) <= -lambda (c + sum_j g_j alpha_j zeta_j) + lambda^2 sigma^2 ||a||^2 / 2
+                            + sum_j log E exp(-p_j lambda g_j e_j(z_j')) / p_j,
+
+e_j(z) = relu(z) - alpha_j z, z_j' being z_j with its mean zeta_j moved by -lambda sigma^2 a.a_j, and p verified
+exponents (`exponents`). A Gaussian stands in for sphere and ball (`gaussian`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotte.cells.products import row_norms
+from calotte.proofs.exponents import Exponents, Group
+from calotte.proofs.first import FirstLayer
+from calotte.proofs.gaussian import MEAN_ERROR, GaussianLaw
+from calotte.proofs.moments import log_moment
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
+
+__all__ = ["Sums", "Tilt", "levels", "log_moments"]
+
+_FAR = 0.01  # a unit further than its hundredfold deviation from 0 is given a larger one: logarithms stay accurate
+
+
+@dataclass(frozen=True)
+class Sums:
+    """R forms c + b.u + sum_j g_j relu(z_j) around one input.
+
+    Attributes:
+        first: the units; group: those that each form reads, None for all.
+        value, error: (n,) of all units at x, enclosed.
+        constant: (R,) c, rounded down.
+        weight: (R, n) g, exact.
+        linear: (R, k) b, within `linear_error` (R,) in the Euclidean norm; None for zero.
+        direct: whether g are the network's own weights, no line of another ReLU in between.
+    """
+
+    first: FirstLayer
+    value: Tensor
+    error: Tensor
+    constant: Tensor
+    weight: Tensor
+    linear: Tensor | None
+    linear_error: Tensor
+    group: Group | None = None
+    direct: bool = True
+
+    @property
+    def linear_norm(self) -> Tensor:
+        """Upper bounds (R,) on ||b||."""
+        if self.linear is None:
+            return self.linear_error
+        return (row_norms(self.linear) + self.linear_error) * (1.0 + gamma(self.linear.shape[1] + 8))
+
+    def of_units(self, values: Tensor) -> Tensor:
+        """Values (n,) of all units as they are met in the forms: (1, n) or (R, n)."""
+        return values[None] if self.group is None else values[self.group.index]
+
+    def products(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """As `FirstLayer.products`."""
+        if self.group is None:
+            return self.first.products(weights, self.linear)
+        inner = (self.group.gram @ weights[:, :, None])[:, :, 0]
+        return inner, (inner * weights).sum(1)
+
+
+@dataclass(frozen=True)
+class Tilt:
+    """What is proposed: slopes (R, n) in [0, 1] and rates (R,) > 0, not trusted, and exponents, verified."""
+
+    slope: Tensor
+    rate: Tensor
+    exponents: Exponents
+
+
+def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
+    """Upper bounds (R,) on log E exp(-rate F), and so on log P(F <= 0); inf where what is proposed is no good."""
+    if tilt.exponents.first is not sums.first or tilt.exponents.group is not sums.group:
+        return torch.full_like(sums.constant, torch.inf)
+    power = tilt.exponents.power.expand(sums.weight.shape)
+    first, g, slope, rate = sums.first, sums.weight, tilt.slope, tilt.rate[:, None]
+    n = g.shape[1]
+    centre, doubt = sums.of_units(sums.value), sums.of_units(sums.error)
+    longest, shortest = sums.of_units(first.longest), sums.of_units(first.shortest)
+    along = g * slope
+    weights = along * longest
+    inner, squared = sums.products(weights)
+    spread = weights.abs().sum(1) * (1.0 + gamma(n + 4))
+    spread = (spread + sums.linear_norm) * (1.0 + gamma(4))
+    off = first.accuracy * spread + sums.linear_error * (1.0 + first.doubt) + NORM_SLACK
+    norm = (squared.clamp_min(0.0) + first.accuracy * spread * spread).sqrt() * (1.0 + gamma(8)) + off
+    met = along.abs() * (centre.abs() * gamma(n + 16) + doubt)
+    constant = sums.constant + (along * centre).sum(1) - met.sum(1) * (1.0 + gamma(n + 8))
+    constant = constant - gamma(8) * (sums.constant.abs() + constant.abs()) - VALUE_SLACK
+
+    moved = rate * law.high * law.high * longest
+    mean = centre - moved * inner
+    theta = -power * rate * g
+    rising = theta > 0
+    deviation = (law.high * longest * (1.0 + gamma(4))).expand(mean.shape)
+    most = torch.where(rising, torch.maximum(deviation, _FAR * mean.abs()), deviation).clamp_min(1e-100)
+    # theta is rounded too: the mean of e_j under the tilted law is below |mean| + deviation + |theta| deviation^2
+    half = doubt + moved * off[:, None] + (gamma(32) + 8.0 * MEAN_ERROR) * (centre.abs() + moved * inner.abs())
+    half = half + gamma(16) * (mean.abs() + most + theta.abs() * most * most)
+    value = log_moment(theta, slope, mean, most)[0]
+    # a Lipschitz function of the mean; convex in z, so that deviations make it larger, where theta > 0; else
+    # log-concave, where n = (z - mean) / deviation has |E n| <= |theta| deviation and variance at most 1
+    value = value + theta.abs() * half * (1.0 + gamma(8))
+    wide = (deviation - law.low * shortest * (1.0 - gamma(8))) * (1.0 + gamma(8))
+    value = torch.where(rising, value, value + theta.abs() * (1.0 + theta.abs() * deviation) * wide)
+    value = value / power
+    value = value + gamma(4) * value.abs()
+    kink = rate * g * (centre.abs() + doubt) * law.lost * (1.0 + gamma(8))
+    # e_j >= 0: where g_j > 0 its term may be left out
+    below = torch.where(value.isnan(), 0.0, (value + kink + gamma(4) * (value.abs() + kink)).clamp_max(0.0))
+    terms = torch.where(g > 0, below, torch.where(g < 0, value, 0.0))
+
+    sigma = rate[:, 0] * norm * law.high
+    linear = -rate[:, 0] * constant + 0.5 * sigma * sigma
+    size = (rate[:, 0] * constant).abs() + sigma * sigma + terms.abs().sum(1)
+    total = linear + terms.sum(1) + gamma(n + 32) * (size + 1.0)
+    sound = ((slope >= 0) & (slope <= 1) & power.isfinite()).all(1) & (rate[:, 0] > 0) & rate[:, 0].isfinite()
+    return torch.where(sound & ~total.isnan(), total, torch.inf)
+
+
+def levels(log_moment_: Tensor, rate: Tensor, log_each: Tensor) -> Tensor:
+    """Lower bounds (R,) on forms that fail with probability at most exp(log_each): P(F <= y) <= exp(rate y) E."""
+    level = (log_each - log_moment_) / rate
+    level = level - gamma(8) * ((log_each.abs() + log_moment_.abs()) / rate) - VALUE_SLACK
+    return torch.where(level.isnan(), -torch.inf, level)

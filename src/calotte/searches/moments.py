@@ -1,0 +1,109 @@
+"""Rung `moments`: margins and deeper units bounded by exponential moments, all first-layer units as they are.
+
+One evaluation bounds an input's margins under one noise (`proofs.layers`); how much its good event may cost follows
+from the bound that is aimed at. Networks of one hidden layer have no good event.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from calotte.bound import ProvedRung
+from calotte.deadline import OutOfTime
+from calotte.problem import Problem
+from calotte.proofs.first import FirstLayer, first_layer
+from calotte.proofs.gaussian import GaussianLaw
+from calotte.proofs.layers import log_bound
+from calotte.proofs.price import Chooser
+from calotte.proofs.support import Support
+from calotte.searches.thrift import Thrift
+from calotte.searches.tilts import Tilts
+from calotte.searches.worst_case import MOST_UNITS
+
+__all__ = ["ExponentialMoments"]
+
+
+@dataclass(frozen=True)
+class ExponentialMoments(ProvedRung):
+    """Rung `moments`.
+
+    Attributes:
+        chooser: says what units behind the first layer pay for.
+        goals: bounds on log p aimed at, in turn, where the problem names none.
+        room: the price of a good event lies e^-room below the bound aimed at.
+    """
+
+    one_by_one: ClassVar[bool] = True
+    searches: ClassVar[bool] = True
+    name: str = "moments"
+    proves: str = (
+        "p ≤ E exp(−λ margin) for sums over all first-layer units, none of them relaxed; "
+        "deeper units bounded by such moments on a good event whose failure is paid for"
+    )
+    source: str = "[docs/ladder.md](docs/ladder.md)"
+    most_units: float = MOST_UNITS
+    chooser: Chooser = field(default_factory=Thrift)
+    goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
+    room: float = 0.7
+
+    def refuses(self, problem: Problem) -> str | None:
+        geometry, limit = problem.geometry, problem.settings.memory_limit
+        shapes = (geometry.network.shape(i) for i in geometry.first_nodes)
+        units = sum(math.prod(shape) for shape in shapes)
+        needed = 32.0 * min(units, geometry.m) ** 2
+        if needed > limit:
+            return (
+                f"the first layer's {units:,} units read {geometry.m:,} inputs: a matrix between them takes "
+                f"{needed / 1e9:.3g} GB; allow that with --memory-limit"
+            )
+        return super().refuses(problem)
+
+    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+        """(B,) upper bounds on log p.
+
+        Raises:
+            OutOfTime: before any bound was found.
+        """
+        found = [self._bound(problem.alone(i), sizes[i : i + 1]) for i in range(len(sizes))]
+        return torch.tensor(found, dtype=torch.float64)
+
+    def _bound(self, problem: Problem, size: Tensor) -> float:
+        """The smallest bound found for one input."""
+        geometry, best = problem.geometry, math.inf
+        first = geometry.once("first layer", lambda: first_layer(geometry, problem.deadline))
+        if first is None:
+            return 0.0
+        goals = [problem.target] if math.isfinite(problem.target) else list(self.goals)
+        last = math.isfinite(problem.target)
+        while goals and not best <= problem.enough:
+            goal = goals.pop(0)
+            try:
+                for found in self._aimed_at(problem, first, size, goal):
+                    best = min(best, found)
+                    if best <= goal:
+                        break
+            except OutOfTime:
+                if math.isinf(best):
+                    raise
+                break
+            if not best <= goal:  # once more, between what was found and what was missed
+                goals, last = [] if last else [(min(best, 0.0) + goal) / 2], True
+        return min(best, 0.0)
+
+    def _aimed_at(self, problem: Problem, first: FirstLayer, size: Tensor, goal: float) -> Iterator[float]:
+        """Bounds on log p meant to be at most `goal`: the first good event is cheap enough whatever is used."""
+        around = Support.of(problem, size, math.sqrt(2.0 * (self.room - goal)))
+        law = GaussianLaw.of(problem.noise, size.item(), problem.m)
+        propose, deep = Tilts(problem, goal - self.room), problem.geometry.deep_units
+        log_each = goal - self.room - math.log(2 * max(deep, 1))
+        found, price = log_bound(problem, first, around, law, propose, self.chooser, log_each)
+        yield found.item()
+        if deep and price.isfinite():
+            log_each = min(log_each + goal - self.room - price.item(), -1.0)
+            yield log_bound(problem, first, around, law, propose, self.chooser, log_each)[0].item()
