@@ -1,10 +1,13 @@
-"""The ladder's time per input and rung, batch 1 and 64, on one thread; a worst-case pass beside its bare products.
+"""The ladder's CPU time per input and rung, one input and a batch, on one thread; a pass beside its bare products.
 
     python benchmarks/ladder.py [NETWORK ...]
 
 A pass bounds all units and margins over an L2 ball of radius 0.5 (rung `relaxation`). Beside it stand the matrix
 products that back-substitution of every unit and its negative takes where nothing is skipped or shared. The rungs
-look for p <= 1e-3 at eps 0.5; the cell's distances, which all share, are counted with `theorem` and `cell` only.
+look for p <= 1e-3 at eps 0.5; the cell's distances, which all share, are counted with `theorem` and `cell` only. Of
+convolutional networks, where the radius is 0.1 and the batch 8, only the pass is measured, beside the transposed
+convolutions of the windows of all units and their negatives. `vgg` is a network of 221,184 units with random weights:
+the times of its rungs and the peak of memory.
 Before anything is printed, samples from the ball are held against the bounds on units and margins, and bounds of one
 input against those of a batch.
 """
@@ -12,24 +15,33 @@ input against those of a batch.
 from __future__ import annotations
 
 import math
+import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
 
 import torch
-from data import DATA, images
+from data import DATA, cifar, images
+from models import vgg
 
-from calotte import Ball, Settings, Sphere, load
+from calotte import Ball, Network, Settings, Sphere, from_torch, load
 from calotte.bound import ProvedRung
 from calotte.cells.geometry import Geometry
 from calotte.ladder import PROVED_RUNGS
+from calotte.network.affine import Affine
 from calotte.problem import Problem
 from calotte.proofs.event import margin_rows, relaxed_margins, relaxed_units
 from calotte.proofs.support import Support
+from calotte.proofs.windows import unit_rows
 
 EPS, BATCH, DELTA = 0.5, 64, 1e-3
 NETWORKS = {name: f"mnistfc/mnist-net_{name}.onnx" for name in ("256x2", "256x4", "256x6")}
+CONVOLUTIONAL = {
+    "cifar_base_kw": "oval21_cifar_conv/cifar_base_kw.onnx",
+    "resnet_2b": "cifar10_resnet/resnet_2b.onnx",
+    "resnet_4b": "cifar10_resnet/resnet_4b.onnx",
+}
 
 
 def seconds(call: Callable[[], object], times: int) -> float:
@@ -37,9 +49,9 @@ def seconds(call: Callable[[], object], times: int) -> float:
     call()
     taken = []
     for _ in range(times):
-        start = time.perf_counter()
+        start = time.process_time()
         call()
-        taken.append(time.perf_counter() - start)
+        taken.append(time.process_time() - start)
     return statistics.median(taken)
 
 
@@ -59,16 +71,36 @@ def products(geometry: Geometry, classes: int) -> Callable[[], None]:
     return multiply
 
 
+def window_products(network: Network) -> Callable[[], None]:
+    """The transposed products of all units of a convolutional network, and of their negatives."""
+
+    def multiply() -> None:
+        for relu in network.relus:
+            node = network.nodes[relu].inputs[0]
+            for units in torch.arange(math.prod(network.shape(node))).split(64):
+                last, rows, _ = unit_rows(network, node, units)
+                met = {last: rows.both()}
+                for i in range(last, 0, -1):
+                    if i not in met:
+                        continue
+                    here, op = met.pop(i), network.nodes[i].op
+                    parts = here.through(op) if isinstance(op, Affine) else (here,)
+                    for j, part in zip(network.nodes[i].inputs, parts, strict=True):
+                        met[j] = met[j].plus(part) if j in met else part
+
+    return multiply
+
+
 def check(problem: Problem) -> None:
     """Leave where a sample violates a bound, or a batch says something else than one input."""
-    network, radius = problem.network, torch.full((len(problem.x),), EPS, dtype=torch.float64)
+    network, radius = problem.network, problem.sizes
     around = Support(radius, -math.inf)
     relaxation = relaxed_units(problem, around).relaxation
     lowest = relaxation.bounds(*margin_rows(problem)).lowest(radius[:, None])
     comparison = problem.margins.rows
     generator = torch.Generator().manual_seed(0)
     for i in range(len(problem.x)):
-        draws = [law.sample(50, network.d, generator) for law in (Sphere(EPS), Ball(EPS))]
+        draws = [law.sample(50, network.d, generator) for law in (problem.noise, Ball(problem.noise.size))]
         y = problem.x[i] + torch.cat(draws)
         for node, value in network.values(y):
             for relu, (low, high) in relaxation.intervals.items():
@@ -77,7 +109,7 @@ def check(problem: Problem) -> None:
         if not (network.forward(y) @ comparison[i].t() >= lowest[i]).all():
             sys.exit(f"a sample around image {i} violates the bound on a margin")
     for name, rung in PROVED_RUNGS.items():
-        if not rung.one_by_one:
+        if not rung.one_by_one and problem.geometry.chain is not None:
             many = rung.log_bound(problem, problem.sizes)
             one = rung.log_bound(problem.alone(3), problem.sizes[3:4])
             if not torch.allclose(many[3:4], one, rtol=1e-6):
@@ -109,6 +141,39 @@ def measure(name: str) -> None:
     sys.stdout.flush()
 
 
+def measure_convolutional(name: str) -> None:
+    """Print the line of a convolutional network."""
+    network = load(DATA / CONVOLUTIONAL[name])
+    batch = Problem(Geometry(network), cifar(name, 8), list(range(8)), Sphere(0.1), Settings())
+    check(batch)
+    took = {}
+    for problem in (batch.alone(0), batch):
+        around = Support(problem.sizes, -math.inf)
+        given = (problem, around)
+        took[len(problem.x)] = seconds(lambda given=given: relaxed_margins(*given), 5) / len(problem.x)
+    floor = seconds(window_products(network), 1)
+    print(
+        f"{name}: a pass {1000 * took[1]:.0f} ms, {1000 * took[8]:.0f} ms an image in a batch of 8; "
+        f"bare products of all units {1000 * floor:.0f} ms"
+    )
+    sys.stdout.flush()
+
+
+def measure_vgg() -> None:
+    """Print the lines of a network of many units."""
+    network = from_torch(vgg(), (3, 32, 32))
+    geometry, x = Geometry(network), torch.rand(1, network.d, generator=torch.Generator().manual_seed(0)).double()
+    print(f"vgg: {network.hidden_units:,} units")
+    for name in ("cell", "relaxation", "concentration"):
+        problem = Problem(geometry, x, [0], Sphere(0.1), Settings())
+        start = time.process_time()
+        (bound,) = PROVED_RUNGS[name].bound(problem)
+        took, peak = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"  {name:13s} {took:.0f} s, peak {peak:.1f} GB; log p <= {bound.log_misclassification:.3g}", flush=True
+        )
+
+
 def of_rung(rung: ProvedRung, problem: Problem) -> float:
     """Seconds that a rung takes for each input; nothing that other rungs share is there yet."""
 
@@ -122,10 +187,13 @@ def of_rung(rung: ProvedRung, problem: Problem) -> float:
 def main(names: list[str]) -> None:
     """Measure the networks named."""
     torch.set_num_threads(1)
-    print(f"eps {EPS}, one thread; medians")
+    print(f"eps {EPS} (convolutional: 0.1), one thread; medians of CPU time")
     for name in names:
-        measure(name)
+        if name == "vgg":
+            measure_vgg()
+        else:
+            (measure if name in NETWORKS else measure_convolutional)(name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(NETWORKS))
+    main(sys.argv[1:] or [*NETWORKS, *CONVOLUTIONAL, "vgg"])

@@ -1,4 +1,4 @@
-"""Networks to measure with, random weights: a ResNet-18 as torchvision builds it, and its ONNX file.
+"""Networks to measure with, random weights: a ResNet-18 as torchvision builds it, its ONNX file, and one like VGG.
 
 python benchmarks/models.py resnet18.onnx [--size 224]
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-__all__ = ["resnet18", "write_onnx"]
+__all__ = ["resnet18", "vgg", "write_onnx"]
 
 
 class BasicBlock(nn.Module):
@@ -59,6 +59,21 @@ def resnet18(classes: int = 1000, seed: int = 0) -> nn.Module:
                 part.running_var.uniform_(0.5, 2.0)
                 nn.init.normal_(part.bias, std=0.1)
     return module
+
+
+def vgg(classes: int = 10, seed: int = 0) -> nn.Module:
+    """Six convolutions and average pools (after Simonyan and Zisserman, arXiv:1409.1556); 221,184 ReLUs on 32x32."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        before = 3
+        for widths in ((64, 64), (128, 128), (256,), (512,)):
+            for width in widths:
+                layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+                nn.init.kaiming_normal_(layers[-2].weight)  # type: ignore[arg-type]
+                before = width
+            layers.append(nn.AvgPool2d(2))
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * before, classes)).eval()
 
 
 def write_onnx(module: nn.Module, shape: tuple[int, ...], path: Path) -> Path:

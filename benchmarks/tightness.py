@@ -99,7 +99,7 @@ def measure(name: str, count: int, deltas: list[float], settings: Settings) -> N
     network = load(DATA / NETWORKS[name])
     geometry = Geometry(network)
     x = inputs(name, network, count)
-    rungs = [rung.name for rung in PROVED_RUNGS.values() if geometry.chain or geometry.deep_units <= rung.most_units]
+    rungs = list(PROVED_RUNGS)
     reached: dict[tuple[str, float], list[float]] = {}
     seconds, truths = [], []
     for i in range(len(x)):

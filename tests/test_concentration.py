@@ -180,7 +180,7 @@ def test_lines_hold_in_rational_arithmetic_at_every_scale() -> None:
     network = dense(([[1.0]] * len(ends), None), ([[1.0] * len(ends)], None))
     x = torch.zeros(1, 1, dtype=torch.float64)
     relaxation = Relaxation(Geometry(network), x, torch.ones(1, dtype=torch.float64))
-    relaxation.magnitude[1] = torch.full((1, len(ends)), math.inf, dtype=torch.float64)
+    relaxation.reach.magnitude[1] = torch.full((1, len(ends)), math.inf, dtype=torch.float64)
     lower, upper = torch.tensor(ends, dtype=torch.float64).t()[:, None]
     relaxation.settle(2, lower, upper, lower, upper)
     lines = torch.stack(relaxation.lines[2])[:, 0].t().tolist()
@@ -211,7 +211,7 @@ def test_a_norm_that_overflows_gives_no_distance() -> None:
     """-(z_1 + z_2) = -2 - 2e308 x_1."""
     network = dense(([[1e308, 0.0]] * 2, [1.0] * 2))
     relaxation = Relaxation(Geometry(network), torch.zeros(1, 2, dtype=torch.float64), torch.ones(1).double())
-    relaxation.bound_magnitude(1)
+    relaxation.reach.bound(1)
     found = relaxation.bounds(1, -torch.ones(1, 1, 2, dtype=torch.float64))
     assert found.distances()[0, 0] <= -1e-308
 

@@ -135,8 +135,6 @@ class ProvedRung(Rung):
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
         one_by_one: whether it takes the inputs of a batch one after the other.
         searches: whether it tries for smaller bounds until the time is up.
-        most_units: hidden units behind the first layer up to which it is tried on graphs that are no chain of dense
-            layers.
     """
 
     any_noise: ClassVar[bool] = False
@@ -144,7 +142,6 @@ class ProvedRung(Rung):
     needs_plane: ClassVar[bool] = False
     one_by_one: ClassVar[bool] = False
     searches: ClassVar[bool] = False
-    most_units: float = math.inf
 
     @abstractmethod
     def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
@@ -172,10 +169,6 @@ class ProvedRung(Rung):
             return f"needs noise that is alike in all directions, which {problem.noise.kind} noise is not"
         if self.needs_plane and problem.m < 2 and problem.noise.kind in ("sphere", "ball"):
             return f"needs dimension d >= 2, the noise has {problem.m}"
-        units = problem.geometry.deep_units
-        if problem.geometry.chain is None and units > self.most_units:
-            most = f"{self.most_units:,.0f}"
-            return f"too slow so far on a graph of {units:,} hidden units behind the first layer (at most {most})"
         return None
 
     def cut_short(self, problem: Problem) -> str | None:

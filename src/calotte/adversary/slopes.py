@@ -22,7 +22,7 @@ class Slopes:
     def __init__(self, network: Network, memory_limit: float) -> None:
         """Passes take at most about a quarter of the memory limit, in bytes."""
         self.network = network
-        self.feeders = {i: network.nodes[i].inputs[0] for i in network.relus}
+        self.feeders = network.feeders
         tensors = (t for node in network.nodes if isinstance(node.op, Affine) for t in vars(node.op).values())
         single = any(isinstance(t, Tensor) and t.dtype == torch.float32 for t in tensors)
         self.dtype = torch.float32 if single else torch.float64
@@ -79,7 +79,7 @@ class Slopes:
         if aims is not None:
             reached = (smallest < 0) | (gaps.gather(1, aims[:, None]) < 0)
             aim = torch.where(reached, aim, aims[:, None])
-        last = len(network.nodes) - 1
+        last = network.last
         cotangents = margins.rows[0][aim[:, 0]].reshape(-1, *network.shape(last))
         slope = pull_back(network, masks, last, cotangents).to(self.dtype)
         largest = slope.abs().amax(1, keepdim=True)  # squares neither overflow nor underflow after scaling

@@ -111,10 +111,10 @@ class Cell:
         masks = {i: mask[0] for i, mask in network.masks(self.pattern[None]).items()}
         rows = []
         for i in network.relus:
-            feeder = network.nodes[i].inputs[0]
+            feeder = network.feeders[i]
             for _, hot in one_hot_blocks(network, feeder, self._geometry.memory_limit):
                 rows.append(pull_back(network, masks, feeder, hot))
-        last = len(network.nodes) - 1
+        last = network.last
         comparison = network.decision.comparison(torch.tensor([self.predicted]))[0]
         rows.append(pull_back(network, masks, last, comparison.reshape(-1, *network.shape(last))))
         return torch.cat(rows) * self.has_hyperplane[:, None]
@@ -124,7 +124,7 @@ class Cell:
         """Values at x of the N affine functions (N,): pre-activations, then output margins."""
         network = self.network
         inside = evaluate(network, self.x[None], network.masks(self.pattern[None]))
-        hidden = [inside[network.nodes[i].inputs[0]].value.flatten() for i in network.relus]
+        hidden = [inside[network.feeders[i]].value.flatten() for i in network.relus]
         comparison = network.decision.comparison(torch.tensor([self.predicted]))[0]
         return torch.cat([*hidden, comparison @ inside[-1].value[0]])
 
@@ -143,15 +143,15 @@ class Cell:
         rows = self.network.inputs(y)
         if len(rows) != 1:
             raise InvalidInput(f"one input is either in the cell or not, came {len(rows)}: pass a single row")
-        network, feeders = self.network, {self.network.nodes[i].inputs[0] for i in self.network.relus}
-        values = {i: value[0] for i, value in network.values(rows) if i in feeders or i == len(network.nodes) - 1}
+        network, feeders = self.network, set(self.network.feeders.values())
+        values = {i: value[0] for i, value in network.values(rows) if i in feeders or i == network.last}
         if not all(bool(value.isfinite().all()) for value in values.values()):
             return False  # a number that overflowed has no sign
         same = all(
-            torch.equal(values[network.nodes[i].inputs[0]] > 0, mask[0])
+            torch.equal(values[network.feeders[i]] > 0, mask[0])
             for i, mask in network.masks(self.pattern[None]).items()
         )
-        return same and int(network.decision.decide(values[len(network.nodes) - 1].reshape(1, -1))) == self.predicted
+        return same and int(network.decision.decide(values[network.last].reshape(1, -1))) == self.predicted
 
     def __repr__(self) -> str:
         return f"Cell(N={self.network.units}, d={self.network.d}, predicted={self.predicted})"

@@ -172,7 +172,7 @@ class Geometry:
         lower = torch.empty(count, units, dtype=torch.float64)
         begin = 0
         for i in network.relus:
-            feeder = network.nodes[i].inputs[0]
+            feeder = network.feeders[i]
             signs = torch.where(masks[i][:count], 1.0, -1.0).flatten(1)
             end = begin + signs.shape[1]
             nearest[:, begin:end], lower[:, begin:end] = signed_distances(
@@ -219,7 +219,7 @@ class Geometry:
             if chain.final_relu:
                 rows = rows * layers[-1][b, :, None]
             output_norms[b] = row_norms(rows.t() @ margins.rows[b].t(), 0)
-        feeders = [network.nodes[i].inputs[0] for i in network.relus]
+        feeders = list(network.feeders.values())
         shaped = {
             i: norm.reshape(batch, *network.shape(i))
             for i, norm in zip(chain.ends, norms, strict=True)
@@ -237,7 +237,7 @@ class Geometry:
         self, masks: Mapping[int, Tensor], margins: Margins, deadline: Deadline
     ) -> tuple[dict[int, Tensor], Tensor, float]:
         """Norms of all normals by packed columns and by transposed products, input by input."""
-        last = len(self.network.nodes) - 1
+        last = self.network.last
         found = []
         for b, rows in enumerate(margins.rows):
             own = {i: mask[b] for i, mask in masks.items()}
@@ -249,7 +249,7 @@ class Geometry:
         self, plan: Plan, masks: Mapping[int, Tensor], margins: Tensor, deadline: Deadline
     ) -> dict[int, Tensor]:
         """Norms (*shape) of the normals of a plan's nodes on one cell, (C,) of rows `margins` (C, K) for the last."""
-        network, last = self.network, len(self.network.nodes) - 1
+        network, last = self.network, self.network.last
         norms = norms_by_columns(
             Columns(network, self.noise_map),
             plan.stages,
@@ -294,23 +294,23 @@ class Geometry:
         """Of the widest field of each node, for the last one of all its units together: margins read two of them."""
         if self.noise_map is not None and self.noise_map.ndim == 2:
             return dict.fromkeys(range(len(self.network.nodes)), (self.m,))
-        last = len(self.network.nodes) - 1
+        last = self.network.last
         return {i: (fields.joint if i == last else fields).widths for i, fields in self.fields.items()}
 
     @cached_property
     def plan(self) -> Plan:
         """How the norms of all normals on a cell are found where the network is no chain."""
         network = self.network
-        feeders = {network.nodes[i].inputs[0] for i in network.relus}
-        targets = {i: math.prod(network.shape(i)) for i in feeders if i}
-        targets[len(network.nodes) - 1] = network.decision.comparisons
+        feeders = set(network.feeders.values())
+        targets = {i: network.size(i) for i in feeders if i}
+        targets[network.last] = network.decision.comparisons
         return make_plan(network, targets, self.widths, self.memory_limit)
 
     def cost(self) -> Cost:
         """What `distances` of one input will take, estimated; what is prepared already is not counted."""
         network = self.network
         passes = 6.0 * sum(work(network, i) for i in range(1, len(network.nodes)))
-        values = 80.0 * network.units + 48.0 * max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
+        values = 80.0 * network.units + 48.0 * network.widest
         if self.chain is None:
             return Cost(network.units, passes + self.plan.operations, values + self.plan.bytes)
         weights = self.chain.weights
@@ -330,19 +330,19 @@ class Geometry:
         after = {0: False}
         for i, node in enumerate(self.network.nodes[1:], start=1):
             after[i] = isinstance(node.op, Relu) or any(after[j] for j in node.inputs)
-        feeders = {self.network.nodes[i].inputs[0] for i in self.network.relus}
+        feeders = set(self.network.feeders.values())
         return sorted(i for i in feeders if not after[i])
 
     @property
     def deep_units(self) -> int:
         """Number of hidden units behind the first layer."""
-        return self.network.hidden_units - sum(math.prod(self.network.shape(i)) for i in self.first_nodes)
+        return self.network.hidden_units - sum(self.network.size(i) for i in self.first_nodes)
 
     @cached_property
     def first_norms(self) -> dict[int, tuple[Tensor, Tensor, float]]:
         """Node of the first layer -> norms (n,) of its units' normals on every cell, errors (n,), accuracy."""
         network = self.network
-        targets = {i: math.prod(network.shape(i)) for i in self.first_nodes if i}
+        targets = {i: network.size(i) for i in self.first_nodes if i}
         plan = make_plan(network, targets, self.widths, self.memory_limit)
         none = torch.zeros(0, network.decision.outputs, dtype=torch.float64)
         norms = self._planned_norms(plan, {}, none, NEVER) | self._input_norms

@@ -109,7 +109,7 @@ def norms_by_columns(
         margins: (n, K) values of the outputs -> (n, R), what the norms (R,) of the last node are those of.
         deadline: checked for every block.
     """
-    network, last = columns.network, len(columns.network.nodes) - 1
+    network, last = columns.network, columns.network.last
     before: dict[int, Carried] = {}
     norms: dict[int, Tensor] = {}
     for stage in stages:

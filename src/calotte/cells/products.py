@@ -47,7 +47,7 @@ def one_hot_blocks(network: Network, node: int, memory_limit: float) -> Iterator
     """One-hot cotangents of a node in blocks that fit the memory limit: (slice of its units, (n, *shape))."""
     shape = network.shape(node)
     size = math.prod(shape)
-    widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
+    widest = network.widest
     block = max(1, min(size, int(memory_limit / (8 * 6 * widest))))
     for begin in range(0, size, block):
         end = min(begin + block, size)

@@ -176,7 +176,7 @@ def widest(several: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
 
 def size(network: Network, i: int) -> int:
     """Number of entries of a node."""
-    return math.prod(network.shape(i))
+    return network.size(i)
 
 
 def work(network: Network, i: int) -> float:

@@ -197,7 +197,7 @@ def range_warning(network: Network, x: Tensor, labels: Tensor | None) -> str | N
 
 def accuracy(network: Network, x: Tensor, labels: Tensor) -> float:
     """The share of inputs (B, d) answered by their labels (B,)."""
-    widest = max(math.prod(network.shape(i)) for i in range(len(network.nodes)))
+    widest = network.widest
     rows = max(_AT_ONCE // widest, 1)
     answers = torch.cat([network.predict(x[begin : begin + rows]) for begin in range(0, len(x), rows)])
     return (answers == labels).double().mean().item()

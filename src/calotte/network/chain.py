@@ -77,7 +77,7 @@ def chain_of(network: Network) -> Chain | None:
         else:
             return None
     if not final_relu:
-        segments.append((len(network.nodes) - 1, current))
+        segments.append((network.last, current))
     if not segments or not any(isinstance(op, Dense) for op in segments[0][1]):
         return None
     weights, errors = zip(*(segment_matrix(ops) for _, ops in segments), strict=True)

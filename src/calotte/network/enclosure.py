@@ -78,7 +78,7 @@ def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = N
     """
     kept: dict[int, Enclosure] = {}
     found: dict[int, Enclosure] = {}
-    feeders = {network.nodes[i].inputs[0] for i in network.relus}
+    feeders = set(network.feeders.values())
     for i, node in enumerate(network.nodes):
         if node.op is None:
             start = x.reshape(-1, *network.input_shape)
@@ -98,7 +98,7 @@ def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = N
         for j in node.inputs:
             if network.last_reader[j] == i:
                 kept.pop(j, None)
-    last = kept[len(network.nodes) - 1]
+    last = kept[network.last]
     found[-1] = Enclosure(last.value.flatten(1), last.error.flatten(1))
     return found
 
@@ -174,7 +174,7 @@ def normal_errors(
         for j in node.inputs:
             if network.last_reader[j] == i:
                 kept.pop(j, None)
-    error, norm = kept[len(network.nodes) - 1]
+    error, norm = kept[network.last]
     error = backward_underflow(error, met)
     found[-1] = rounded(norm, error, gamma(2), NORM_SLACK).flatten(1)
     return found

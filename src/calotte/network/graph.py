@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -109,7 +109,7 @@ class Network:
             got = tuple(self.shape(j) for j in node.inputs)
             if got != expected:
                 raise InvalidModel(f"node '{node.name}' takes inputs of shapes {expected}, its inputs have {got}")
-        if math.prod(self.shape(len(self.nodes) - 1)) != self.decision.outputs:
+        if self.size(self.last) != self.decision.outputs:
             raise InvalidModel(
                 f"the decision expects {self.decision.outputs} outputs, the last node has another number"
             )
@@ -128,10 +128,24 @@ class Network:
         op = self.nodes[i].op
         return self.input_shape if op is None else op.output_shape
 
+    def size(self, i: int) -> int:
+        """Number of values of node i."""
+        return math.prod(self.shape(i))
+
     @property
     def d(self) -> int:
         """Dimension of the input."""
-        return math.prod(self.input_shape)
+        return self.size(0)
+
+    @property
+    def last(self) -> int:
+        """Index of the output."""
+        return len(self.nodes) - 1
+
+    @cached_property
+    def widest(self) -> int:
+        """Largest number of values of a node."""
+        return max(self.size(i) for i in range(len(self.nodes)))
 
     @cached_property
     def relus(self) -> tuple[int, ...]:
@@ -139,9 +153,14 @@ class Network:
         return tuple(i for i, node in enumerate(self.nodes) if isinstance(node.op, Relu))
 
     @cached_property
+    def feeders(self) -> Mapping[int, int]:
+        """ReLU node -> the node whose values it takes: the units' pre-activations."""
+        return {i: self.nodes[i].inputs[0] for i in self.relus}
+
+    @cached_property
     def hidden_units(self) -> int:
         """Number of scalar ReLUs."""
-        return sum(math.prod(self.shape(i)) for i in self.relus)
+        return sum(map(self.size, self.relus))
 
     @property
     def units(self) -> int:
@@ -161,7 +180,7 @@ class Network:
         a single one.
         """
         for i in self.relus:
-            size = math.prod(self.shape(i))
+            size = self.size(i)
             if unit < size:
                 return f"{self.nodes[i].name}[{unit}]"
             unit -= size
@@ -171,7 +190,7 @@ class Network:
 
     def unit_names(self, predicted: int) -> list[str]:
         """The names of all N hyperplanes of a cell with the answer `predicted`, as of `unit_name`."""
-        names = [f"{self.nodes[i].name}[{j}]" for i in self.relus for j in range(math.prod(self.shape(i)))]
+        names = [f"{self.nodes[i].name}[{j}]" for i in self.relus for j in range(self.size(i))]
         return names + [self.unit_name(len(names) + k, predicted) for k in range(self.decision.comparisons)]
 
     def takes_one(self, shape: Sequence[int]) -> bool:
@@ -250,13 +269,13 @@ class Network:
 
     def pattern(self, x: Tensor) -> Tensor:
         """Signs of all hidden units at a batch (B, d): bool (B, hidden_units), true where active (> 0)."""
-        feeders = {self.nodes[i].inputs[0] for i in self.relus}
+        feeders = self.feeders.values()
         signs = {i: (value > 0).flatten(1) for i, value in self.values(x) if i in feeders}
         empty = torch.zeros(len(x), 0, dtype=torch.bool)
-        return torch.cat([empty, *(signs[self.nodes[i].inputs[0]] for i in self.relus)], dim=1)
+        return torch.cat([empty, *(signs[i] for i in feeders)], dim=1)
 
     def masks(self, pattern: Tensor) -> dict[int, Tensor]:
         """The pattern (B, hidden_units) split by ReLU node: node -> bool (B, *shape)."""
-        sizes = [math.prod(self.shape(i)) for i in self.relus]
+        sizes = [self.size(i) for i in self.relus]
         parts = torch.split(pattern, sizes, dim=1)
         return {i: part.reshape(-1, *self.shape(i)) for i, part in zip(self.relus, parts, strict=True)}

@@ -11,9 +11,7 @@ constant down. So the coefficients that arrive are exact, and
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -22,12 +20,16 @@ from torch import Tensor
 from calotte.cells.geometry import Geometry
 from calotte.cells.products import row_norms
 from calotte.network.affine import Affine, Dense
-from calotte.network.enclosure import Enclosure, evaluate, magnitude_pass
+from calotte.network.enclosure import Enclosure, evaluate
 from calotte.network.graph import Relu
 from calotte.proofs.dense import Layer, Lines, lines_of, through
 from calotte.proofs.forms import Form, LinearBounds
+from calotte.proofs.reach import Reach
+from calotte.proofs.windows import Pulled, Rows, Whole, Windows, most_entries, offsets, unit_rows, unit_work
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
+_ENTRIES, _FEWEST = 2**18, 16  # entries at the input, or rows, that are pulled back together: they stay in a cache
+_MOST_WORK = 2e10  # multiplications that the units of a graph are worth in a pass: some 5 to 10 seconds
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
 
 __all__ = ["Relaxation", "relaxed_lines"]
@@ -45,16 +47,15 @@ class Relaxation:
     def __init__(self, geometry: Geometry, x: Tensor, radius: Tensor) -> None:
         self.geometry, self.network, self.x = geometry, geometry.network, x
         self.stop = geometry.chain.ends[0] if geometry.chain is not None else 0
-        widest = max(math.prod(self.network.shape(i)) for i in range(len(self.network.nodes)))
-        self.inflation = 1.0 + 4.0 * gamma(widest + 16)  # sums of bounds on errors are rounded too
+        self.inflation = 1.0 + 4.0 * gamma(self.network.widest + 16)  # sums of bounds on errors are rounded too
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
-        self.magnitude: dict[int, Tensor] = {}
-        self.products: dict[int, Tensor] = {}
+        self.work, self._loose = torch.full((len(x),), _MOST_WORK, dtype=torch.float64), dict[int, Tensor]()
         sizes = geometry.coordinates.value
         moved = (radius[:, None] * sizes * (1.0 + gamma(4))).clamp_min(VALUE_SLACK)  # the product may underflow
-        first = (x.abs() + torch.where(sizes == 0, 0.0, moved)) * (1.0 + gamma(4))
-        self.magnitude[0] = first.reshape(-1, *self.network.input_shape)
+        shape = (-1, *self.network.input_shape)
+        moved = torch.where(sizes == 0, 0.0, moved).reshape(shape)
+        self.reach = Reach(self.network, x.reshape(shape), moved, intervals=not self.plain)
 
     @cached_property
     def at_x(self) -> dict[int, Enclosure]:
@@ -69,17 +70,6 @@ class Relaxation:
         here = self.at_x[self.stop if self.stop in self.at_x else -1]
         return Enclosure(here.value.flatten(1), here.error.flatten(1))
 
-    def bound_magnitude(self, i: int) -> None:
-        """Bound |values| of node i, from those of the nodes that it reads."""
-        node = self.network.nodes[i]
-        if isinstance(node.op, Affine):
-            product = magnitude_pass(node.op, VALUE_SLACK, *(self.magnitude[j] for j in node.inputs))
-            self.products[i] = product
-            offset = 0.0 if node.op.offset is None else node.op.offset.abs()
-            self.magnitude[i] = (product + offset) * (1.0 + gamma(4))
-        elif isinstance(node.op, Relu):
-            self.magnitude[i] = self.magnitude[node.inputs[0]]
-
     def settle(self, relu: int, lower: Tensor, upper: Tensor, reach_lower: Tensor, reach_upper: Tensor) -> None:
         """Fix the lines of a ReLU node.
 
@@ -87,17 +77,16 @@ class Relaxation:
             relu: the node; lower, upper: (B, *shape) bounds on its pre-activations that may be used.
             reach_lower, reach_upper: bounds for all noise considered; they only limit magnitudes.
         """
-        feeder = self.network.nodes[relu].inputs[0]
-        largest = torch.minimum(self.magnitude[feeder], torch.maximum(reach_lower.abs(), reach_upper.abs()))
-        self.magnitude[feeder] = largest
-        lower, upper = torch.maximum(lower, -largest), torch.minimum(upper, largest)
+        largest = torch.maximum(reach_lower.abs(), reach_upper.abs())
+        lower, upper = self.reach.settle(relu, lower, upper, largest)
         self.lines[relu] = relaxed_lines(lower, upper)
         self.intervals[relu] = (lower, upper)
-        self.magnitude[relu] = torch.minimum(largest, upper.clamp_min(0.0))
+        feeder, n = self.network.feeders[relu], self.network.size(relu)
+        self.reach.doubts[relu] = self.lines[relu][2] * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
 
     def bounds(self, node: int, rows: Tensor, constants: Tensor | None = None) -> LinearBounds:
         """Linear functions below rows . (values of node) + constants, (B, R, *shape of node) and (B, R)."""
-        return self._enclosed(self._form(node, rows, {}, constants))
+        return self._enclosed(self.forms(node, rows, {}, constants))
 
     def never_negative(self, node: int, rows: Tensor) -> Tensor:
         """Where rows . (values of node) is a sum of terms that are all >= 0 for certain: bool (B, R).
@@ -111,7 +100,7 @@ class Relaxation:
         op, constant = self.network.nodes[node].op, torch.zeros(rows.shape[:2], dtype=torch.float64)
         if isinstance(op, Dense):
             offset = torch.zeros(op.output_shape).double() if op.offset is None else op.offset.expand(op.output_shape)
-            constant = dot(here, offset.expand(len(here), *op.output_shape))
+            constant = here.flatten(2) @ offset.flatten()
             here = op.adjoint(here.flatten(0, 1))[0].reshape(*rows.shape[:2], *op.input_shapes[0])
             node = self.network.nodes[node].inputs[0]
         if node not in self.intervals:
@@ -121,30 +110,60 @@ class Relaxation:
 
     def unit_bounds(self, node: int, block: slice) -> LinearBounds:
         """`bounds` on units of a node, and on their negatives after them: what is one-hot is not multiplied."""
-        begin, step, batch = None, self.network.nodes[node], len(self.x)
-        signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat_interleave(block.stop - block.start)
         if node in self.first:
-            return self._first(node, block, signs)
-        if isinstance(step.op, Dense) and step.op.output_shape == step.op.weight.shape[:1]:
-            rows = signs[:, None] * step.op.weight[block].repeat(2, 1)
-            offset = step.op.offset
-            begin = (signs * (0.0 if offset is None else offset[block].repeat(2))).expand(batch, -1)
-            node = step.inputs[0]
-        else:
-            hot = torch.zeros(block.stop - block.start, math.prod(self.network.shape(node)), dtype=torch.float64)
-            hot[:, block].fill_diagonal_(1.0)
-            rows = torch.cat([hot, -hot])
-        rows = rows.reshape(1, -1, *self.network.shape(node)).expand(batch, -1, *self.network.shape(node))
-        return self._enclosed(self._form(node, rows, {}, begin, mirrored=True))
+            return self._first(node, block)
+        if not self.plain:
+            return self._units(node, block)
+        (below,), op, signs = self.network.nodes[node].inputs, self.network.nodes[node].op, both_signs(block)
+        assert isinstance(op, Dense)
+        rows = signs[:, None] * op.weight[block].repeat(2, 1)
+        constant = (signs * (0.0 if op.offset is None else op.offset[block].repeat(2))).expand(len(self.x), -1)
+        return self._enclosed(self._dense_form(below, rows.expand(len(self.x), -1, -1), {}, constant, mirrored=True))
 
-    def _first(self, node: int, block: slice, signs: Tensor) -> LinearBounds:
+    def _units(self, node: int, block: slice) -> LinearBounds:
+        """Units and their negatives; of those that are not pulled back the intervals are all that is said."""
+        low, high = (t.flatten(1)[:, block] for t in self.reach.between[node])
+        constant = torch.stack([low, -high], 1)
+        norm, doubt, accuracy = torch.zeros_like(constant), torch.zeros_like(constant), 0.0
+        together = max(_FEWEST, _ENTRIES // most_entries(self.network, self.geometry.widths[node][-2:]))
+        for b, loose in enumerate(self.loose(node)[:, block]):
+            units = loose.nonzero()[:, 0]
+            for some in units.split(together) if len(units) else ():
+                pulled = self._pull_back(b, *unit_rows(self.network, node, some + block.start), {}, mirrored=True)
+                found = self._enclosed(self._at_noise(b, pulled, whole=False))
+                for whole, part in ((constant, found.constant), (norm, found.norm), (doubt, found.norm_error)):
+                    whole[b][:, some] = part
+                accuracy = found.accuracy
+        return LinearBounds(constant.flatten(1), norm.flatten(1), doubt.flatten(1), accuracy)
+
+    def loose(self, node: int) -> Tensor:
+        """The units (B, n) of a node of a graph that are pulled back: those that intervals leave both signs.
+
+        As many as are worth the work, those first that are nearest to keeping a sign; any choice is sound.
+        """
+        if node not in self._loose:
+            low, high = (t.flatten(1) for t in self.reach.between[node])
+            loose = ~((low >= 0) | (high <= 0))
+            layers = sum(self.network.feeders[i] >= node for i in self.network.relus)
+            counts = loose.sum(1)
+            if counts.max() * 2 * self.network.multiplications > self.work.min() / layers:
+                each = 2 * unit_work(self.network, node)
+                most = (self.work / (layers * each)).to(torch.int64)
+                near = torch.where(loose, torch.minimum(-low, high) / (high - low), torch.inf)
+                rank = near.argsort(1).argsort(1)
+                loose &= rank < most[:, None]
+                self.work = self.work - each * loose.sum(1)
+            self._loose[node] = loose
+        return self._loose[node]
+
+    def _first(self, node: int, block: slice) -> LinearBounds:
         """Units of the first layer, and their negatives, as they are."""
         norms, errors, accuracy = self.first[node]
         here = self.at_x[node]
         value, error = (t.flatten(1)[:, block].repeat(1, 2) for t in (here.value, here.error))
         norm, doubt = (t[block].repeat(2).expand(value.shape) for t in (norms, errors))
         doubt = doubt * self.inflation + NORM_SLACK
-        normal = None
+        signs, normal = both_signs(block), None
         if not self.geometry.isotropic:
             normal = (signs[:, None] * self.geometry.space.rows[block].repeat(2, 1)).expand(len(value), -1, -1)
         return self._rounded(signs * value, (error + VALUE_SLACK) * self.inflation, norm, doubt, accuracy, normal)
@@ -185,21 +204,17 @@ class Relaxation:
             kept: ReLU node -> bool (*shape): the units whose activations stay in the form. All others on the way
                 must be stable.
         """
-        return self._form(node, rows, kept, constants)
-
-    def _form(
-        self,
-        node: int,
-        rows: Tensor,
-        kept: Mapping[int, Tensor],
-        constant: Tensor | None = None,
-        mirrored: bool = False,
-    ) -> Form:
-        """rows . (values of node) + constant; `mirrored`: the second half of the rows is minus the first."""
+        constants = torch.zeros(rows.shape[:2], dtype=torch.float64) if constants is None else constants
         if self.plain and node > self.stop:
-            return self._dense_form(node, rows, kept, constant, mirrored)
-        coefficients, constant, error, activations = self._pull_back(node, rows, kept, constant)
-        return replace(self._at_noise(coefficients, constant, error), activations=activations)
+            return self._dense_form(node, rows, kept, constants, mirrored=False)
+        each = []
+        for b, own in enumerate(rows):
+            pulled = self._pull_back(b, node, Whole(own[None]), constants[b : b + 1], kept, mirrored=False)
+            each.append(self._at_noise(b, pulled, whole=True))
+        parts = zip(*((f.constant, f.error, f.normal, f.normal_error) for f in each), strict=True)
+        constant, error, normal, normal_error = map(torch.cat, parts)
+        activations = {i: torch.cat([form.activations[i] for form in each]) for i in each[0].activations}
+        return Form(constant, error, normal, normal_error, each[0].accuracy, activations)
 
     @cached_property
     def plain(self) -> bool:
@@ -209,24 +224,20 @@ class Relaxation:
         single = [isinstance(b, Relu) or (isinstance(a, Relu) and isinstance(b, Dense)) for a, b in pairs]
         return self.stop > 0 and all(single) and all(len(self.network.shape(i)) == 1 for i in nodes)
 
-    def _dense_form(
-        self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constant: Tensor | None, mirrored: bool
-    ) -> Form:
-        """`_form` for a plain chain."""
+    def _dense_form(self, node: int, rows: Tensor, kept: Mapping[int, Tensor], c: Tensor, mirrored: bool) -> Form:
+        """Rows . (values of node) + c (B, R) for a plain chain; `mirrored`: half of the rows are minus the others."""
         batch, count = len(self.x), rows.shape[1]
         here = list(rows)
-        c = torch.zeros(batch, count, dtype=torch.float64) if constant is None else constant
         error = torch.full((batch, count), VALUE_SLACK, dtype=torch.float64)
         activations: dict[int, Tensor] = {}
         while True:
             op, feeder = self.network.nodes[node].op, node
             if isinstance(op, Relu):
-                feeder = self.network.nodes[node].inputs[0]
+                feeder = self.network.feeders[node]
                 below, above, intercept = self.lines[node]
-                bent = intercept * gamma(below.shape[1] + 4) + self.magnitude[feeder] * gamma(4)
                 if node in kept:
                     activations[node] = torch.stack([h[:, kept[node]] for h in here])
-                every = zip(below, above, intercept, bent, strict=True)
+                every = zip(below, above, intercept, self.reach.doubts[node], strict=True)
                 lines = [lines_of(*line, kept.get(node)) for line in every]
             else:
                 lines = [Lines.none(self.network.shape(node)[0])] * batch
@@ -238,13 +249,13 @@ class Relaxation:
             here, mirrored = [step.rows for step in steps], False
             before, c = c + bend, c + bend + moved
             error = error + doubts[:, :, 0] + gamma(4) * (before.abs() + c.abs())
-            lost = VALUE_SLACK * self.magnitude[feeder].sum(1, keepdim=True)
+            lost = VALUE_SLACK * self.reach.magnitude[feeder].sum(1, keepdim=True)
             if feeder == self.stop:
                 error = (error + lost) * self.inflation
                 normal_error = doubts[:, :, 1] * self.inflation + NORM_SLACK
                 return Form(c, error, torch.stack(here), normal_error, self.accuracy, activations)
             node = self.network.nodes[feeder].inputs[0]
-            lost = lost + VALUE_SLACK * self.magnitude[node].sum(1, keepdim=True)
+            lost = lost + VALUE_SLACK * self.reach.magnitude[node].sum(1, keepdim=True)
             error = (error + lost) * self.inflation
 
     def _layers(self, feeder: int) -> list[Layer]:
@@ -258,9 +269,8 @@ class Relaxation:
             ]
         op = self.network.nodes[feeder].op
         assert isinstance(op, Dense)
-        doubts = self.products[feeder] * gamma(op.adjoint_terms + op.terms + 2)
+        doubts = self.reach.doubts[feeder]
         offset = torch.zeros(len(op.weight), dtype=torch.float64) if op.offset is None else op.offset
-        doubts = doubts + gamma(len(op.weight) + 4) * offset.abs()
         return [Layer(op.weight, offset, doubt[:, None]) for doubt in doubts]
 
     @cached_property
@@ -277,78 +287,101 @@ class Relaxation:
         return gamma(space.rows.shape[1] + 4) + space.stretch
 
     def _pull_back(
-        self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constant: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, dict[int, Tensor]]:
-        """Coefficients of the node `stop`, the constant, its error, and coefficients of kept activations."""
-        batch, count = rows.shape[:2]
-        cotangents = {node: rows}
-        activations: dict[int, Tensor] = {}
-        constant = torch.zeros(batch, count, dtype=torch.float64) if constant is None else constant
-        error = torch.full((batch, count), VALUE_SLACK, dtype=torch.float64)
-        for i in range(node, self.stop, -1):
-            if i not in cotangents:
+        self, b: int, node: int, rows: Rows, constant: Tensor, kept: Mapping[int, Tensor], mirrored: bool
+    ) -> Pulled:
+        """Rows . (values of node) + constant (S, N), for one input, in terms of the values of the node `stop`.
+
+        Args:
+            b: the input.
+            kept: as for `forms`.
+            mirrored: whether to add a second side, minus the first.
+        """
+        magnitude, doubts = self.reach.magnitude, self.reach.doubts
+        cotangents, activations = {node: rows}, {}
+        error = torch.full_like(constant, VALUE_SLACK)
+        for i in range(node, self.stop - 1, -1):
+            step = self.network.nodes[i]
+            if mirrored and (i == self.stop or isinstance(step.op, Relu)):  # till then one side says it all
+                cotangents = {j: rows.both() for j, rows in cotangents.items()}
+                constant, error, mirrored = both(constant), torch.cat([error, error]), False
+            if i == self.stop or i not in cotangents:
                 continue
-            here, step = cotangents.pop(i), self.network.nodes[i]
+            here = cotangents.pop(i)
             if isinstance(step.op, Relu):
                 if i in kept:
-                    activations[i] = here[:, :, kept[i]]
-                    here = torch.where(kept[i], 0.0, here)
-                below_slope, above_slope, intercept = (t[:, None] for t in self.lines[i])
-                negative = here.clamp_max(0.0)
-                below: tuple[Tensor, ...] = (torch.addcmul(negative * above_slope, here.clamp_min(0.0), below_slope),)
-                constant = constant + dot(negative, intercept[:, 0])
-                n = math.prod(self.network.shape(i))
-                size = intercept[:, 0] * gamma(n + 4) + self.magnitude[step.inputs[0]] * gamma(4)
-                error = error + dot(here.abs(), size)
+                    entries = here.whole().entries
+                    activations[i] = entries[:, :, kept[i]]
+                    here = Whole(torch.where(kept[i], 0.0, entries))
+                below, above, intercept, doubt = here.at(torch.stack([*(t[b] for t in self.lines[i]), doubts[i][b]]))
+                negative = here.entries.clamp_max(0.0)
+                constant = constant + here.sums(negative, intercept)
+                error = error + here.sums(here.entries.abs(), doubt)
+                bent = torch.addcmul(negative * above, here.entries.clamp_min(0.0), below)
+                parts: tuple[Rows, ...] = (here.times(bent),)
             else:
                 op = step.op
                 assert isinstance(op, Affine)
-                flat = op.adjoint(here.flatten(0, 1))
-                below = tuple(t.reshape(batch, count, *t.shape[1:]) for t in flat)
-                size = self.products[i] * gamma(op.adjoint_terms + op.terms + 2)
-                if op.offset is not None:
-                    n = math.prod(op.output_shape)
-                    offset = op.offset.expand(op.output_shape)
-                    constant = constant + dot(here, offset.expand(batch, *op.output_shape))
-                    size = size + gamma(n + 4) * offset.abs()
-                error = error + dot(here.abs(), size)
-            for j, cotangent in zip(step.inputs, below, strict=True):
+                here = here.inside()
+                doubt, *offset = here.at(torch.stack([doubts[i][b], *offsets(op)]))
+                error = error + here.sums(here.entries.abs(), doubt)
+                if offset:
+                    constant = constant + here.sums(here.entries, offset[0])
+                parts = here.through(op)
+            for j, part in zip(step.inputs, parts, strict=True):
                 if j in cotangents:
-                    cotangent = cotangents[j] + cotangent
-                    error = error + gamma(2) * dot(cotangent.abs(), self.magnitude[j])
-                cotangents[j] = cotangent
-            error = error + VALUE_SLACK * sum(self.magnitude[j].flatten(1).sum(1)[:, None] for j in step.inputs)
+                    part = cotangents[j].plus(part)
+                    error = error + gamma(2) * part.sums(part.entries.abs(), part.at(magnitude[j][b][None])[0])
+                cotangents[j] = part
+            error = error + VALUE_SLACK * sum(magnitude[j][b].sum() for j in step.inputs)
             error = (error + gamma(4) * constant.abs()) * self.inflation
         if self.stop not in cotangents:
-            cotangents[self.stop] = torch.zeros(batch, count, *self.network.shape(self.stop), dtype=torch.float64)
-        return cotangents[self.stop].flatten(2), constant, error, activations
+            shape = (*constant.shape, *self.network.shape(self.stop))
+            cotangents[self.stop] = Whole(torch.zeros(shape, dtype=torch.float64))
+        return Pulled(cotangents[self.stop].inside(), constant, error, activations)
 
-    def _at_noise(self, rows: Tensor, constant: Tensor, error: Tensor) -> Form:
-        """From coefficients (B, R, n) of the node `stop` to functions of the noise."""
-        value, doubt = self.start.value[:, :, None], self.start.error[:, :, None]
-        n = rows.shape[2]
-        magnitude = rows.abs()
-        c = constant + (rows @ value).squeeze(2)
-        error = error + (magnitude @ (doubt + gamma(n + 4) * value.abs())).squeeze(2)
-        error = (error + gamma(4) * (constant.abs() + c.abs())) * self.inflation
-        flat = rows.flatten(0, 1)
-        if self.stop:
-            normals, each, accuracy = flat @ self.geometry.space.rows, self.row_errors, self.accuracy
+    def _at_noise(self, b: int, pulled: Pulled, whole: bool) -> Form:
+        """From coefficients of the node `stop` to functions of the noise."""
+        shape, n = self.network.shape(self.stop), self.start.value.shape[1]
+        value, doubt = (t[b].reshape(shape) for t in (self.start.value, self.start.error))
+        rows, before, noise_map = pulled.rows, pulled.constant, self.geometry.noise_map
+        if whole or self.stop or (noise_map is not None and noise_map.ndim == 2):
+            rows = rows.whole()
+        each = self.row_errors if self.stop else self.geometry.coordinates.error
+        met, off, norms = rows.at(torch.stack([value, doubt + gamma(n + 4) * value.abs(), each.reshape(shape)]))
+        sizes = rows.entries.abs()
+        constant = before + rows.sums(rows.entries, met)
+        error = pulled.error + rows.sums(sizes, off)
+        error = (error + gamma(4) * (before.abs() + constant.abs())) * self.inflation
+        normal_error = rows.sums(sizes, norms) * self.inflation + NORM_SLACK
+        accuracy = self.accuracy if self.stop else gamma(n + self.geometry.m + 4)
+        normals = rows.entries
+        if isinstance(rows, Windows):  # their entries in another order: the norm is the same
+            normals = normals if noise_map is None else normals * rows.at(noise_map.reshape(1, *shape))[0]
         else:
-            normals = self.geometry.mapped(flat)
-            each = self.geometry.coordinates.error
-            accuracy = gamma(n + self.geometry.m + 4)
-        errors = (flat.abs() @ each) * self.inflation + NORM_SLACK
-        return Form(c, error, normals.reshape(*c.shape, -1), errors.reshape(c.shape), accuracy, {})
+            flat = normals.flatten(2).flatten(0, 1)
+            normals = flat @ self.geometry.space.rows if self.stop else self.geometry.mapped(flat)
+        normals = normals.reshape(*constant.shape, -1)
+        return Form(constant, error, normals, normal_error, accuracy, pulled.activations)
 
-    def blocks(self, node: int, memory_limit: float) -> Iterator[slice]:
-        """The units of a node in blocks for which `unit_bounds` takes no more than so many bytes."""
-        size = math.prod(self.network.shape(node))
-        widest = max(math.prod(self.network.shape(i)) for i in range(len(self.network.nodes)))
-        block = max(1, min(size, int(memory_limit / (8 * 16 * widest * len(self.x)))))
-        block = min(block, max(1, int(_AT_ONCE / (self.network.multiplications * len(self.x) + 1))))
-        for begin in range(0, size, block):
-            yield slice(begin, min(begin + block, size))
+    def blocks(self, node: int, memory_limit: float, whole: bool = False) -> Iterator[slice]:
+        """The units of a node in blocks for which `unit_bounds` takes no more than so many bytes, and seconds.
+
+        `whole`: blocks in which all units are pulled back as whole rows, by `forms`.
+        """
+        size = self.network.size(node)
+        most = int(_AT_ONCE / (self.network.multiplications * len(self.x) + 1))
+        if node in self.first and not whole:
+            rows = torch.zeros(size, dtype=torch.int64)
+        elif self.plain or whole:
+            most = min(most, int(memory_limit / (8 * 16 * self.network.widest * len(self.x))))
+            rows = torch.ones(size, dtype=torch.int64)
+        else:
+            rows = self.loose(node).amax(0).to(torch.int64)
+        begun = (rows.cumsum(0) - 1).clamp_min(0) // max(1, most)
+        begin = 0
+        for count in begun.bincount().tolist():
+            yield slice(begin, begin + count)
+            begin += count
 
 
 def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -367,6 +400,11 @@ def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return below, above, constant
 
 
-def dot(rows: Tensor, values: Tensor) -> Tensor:
-    """Sums (B, R) of the products of rows (B, R, ...) with values (B, ...)."""
-    return (rows.flatten(2) @ values.flatten(1)[:, :, None])[:, :, 0]
+def both(t: Tensor) -> Tensor:
+    """A second side, minus the first."""
+    return torch.cat([t, -t])
+
+
+def both_signs(block: slice) -> Tensor:
+    """1 for each unit of a block, then -1 for each."""
+    return both(torch.ones(block.stop - block.start, dtype=torch.float64))

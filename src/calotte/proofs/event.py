@@ -7,7 +7,6 @@ outside of it one of them is violated: every half-space used is paid for once.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +16,9 @@ from calotte.independent import Independent
 from calotte.noise import quotient_down
 from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.forms import LinearBounds
-from calotte.proofs.price import Chooser, Offer, known
+from calotte.proofs.price import Offer, known
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import gamma
@@ -85,18 +85,18 @@ def relaxed_units(problem: Problem, around: Support, budget: Budget | None = Non
     choices: dict[int, Tensor] = {}
     for i, node in enumerate(network.nodes):
         if i:
-            relaxation.bound_magnitude(i)
+            relaxation.reach.bound(i)
         if i not in network.relus:
             continue
         feeder = node.inputs[0]
-        size = math.prod(network.shape(feeder))
+        size = network.size(feeder)
         free, paid, log_sign = (torch.empty(len(x), 2, size, dtype=torch.float64) for _ in range(3))
         for block in relaxation.blocks(feeder, problem.settings.memory_limit):
             problem.deadline.check(f"at node '{network.nodes[feeder].name}'")
             linear = relaxation.unit_bounds(feeder, block)
             sides = (len(x), 2, block.stop - block.start)
             lowest = linear.lowest(whole)
-            if around.cube is not None:
+            if around.cube is not None and linear.normal is not None:  # of graphs a ball around the cube is taken
                 lowest = torch.maximum(lowest, linear.lowest_in(around.cube[:, None]))
             free[:, :, block] = lowest.reshape(sides)
             if budget is not None:
@@ -139,7 +139,7 @@ def relaxed_margins(
 def margin_rows(problem: Problem) -> tuple[int, Tensor, Tensor]:
     """The output node, rows (B, C, *shape) and constants (B, C): products with its values, and these, are margins."""
     network, margins = problem.network, problem.margins
-    last = len(network.nodes) - 1
+    last = network.last
     return last, margins.rows.reshape(len(problem.x), -1, *network.shape(last)), margins.constants
 
 

@@ -17,11 +17,12 @@ from torch import Tensor
 from calotte.cells.products import row_norms
 from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
 from calotte.proofs.exponents import group_of
 from calotte.proofs.first import FirstLayer
 from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.price import Chooser, Offer
+from calotte.proofs.price import Offer
 from calotte.proofs.sums import Sums, Tilt, levels, log_moments
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
@@ -129,7 +130,7 @@ class Layers:
         shape = network.shape(feeder)
         size = math.prod(shape)
         free, paid, log_sign = (torch.empty(1, 2, size, dtype=torch.float64) for _ in range(3))
-        for block in self.relaxation.blocks(feeder, problem.settings.memory_limit):
+        for block in self.relaxation.blocks(feeder, problem.settings.memory_limit, whole=True):
             problem.deadline.check(f"at node '{network.nodes[feeder].name}'")
             hot = torch.zeros(block.stop - block.start, size, dtype=torch.float64)
             hot[:, block].fill_diagonal_(1.0)
@@ -189,7 +190,7 @@ def log_bound(
     prices = [torch.full((1,), around.log_missed, dtype=torch.float64)]
     for i in range(len(network.nodes)):
         if i:
-            relaxation.bound_magnitude(i)
+            relaxation.reach.bound(i)
         if i in first.relus:
             layers.bound_first(i)
         elif i in network.relus:

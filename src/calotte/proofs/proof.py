@@ -106,7 +106,7 @@ class GoodHalfSpaces(Proof):
         """
         if not self.choices:
             return
-        expected = {i: math.prod(network.shape(network.nodes[i].inputs[0])) for i in network.relus}
+        expected = {i: math.prod(network.shape(network.feeders[i])) for i in network.relus}
         came = {i: len(choice) for i, choice in self.choices.items()}
         if came != expected:
             raise InvalidInput(

@@ -113,14 +113,14 @@ def _outward(problem: Problem, latent: Latent, units: Tensor) -> Tensor:
     masks = {i: mask[0] for i, mask in network.masks(pattern).items()}
     rows, first = [], 0
     for i in network.relus:
-        feeder = network.nodes[i].inputs[0]
-        size = math.prod(network.shape(feeder))
+        feeder = network.feeders[i]
+        size = network.size(feeder)
         for some in torch.split(units[(units >= first) & (units < first + size)] - first, _BLOCK):
             hot = torch.nn.functional.one_hot(some, size).double()
             hot *= torch.where(pattern[0, first + some], -1.0, 1.0)[:, None]
             rows.append(pull_back(network, masks, feeder, hot.reshape(-1, *network.shape(feeder))))
         first += size
-    last = len(network.nodes) - 1
+    last = network.last
     comparison = -problem.margins.rows[latent.row][units[units >= first] - first]
     rows.append(pull_back(network, masks, last, comparison.reshape(-1, *network.shape(last))))
     normals = problem.geometry.mapped(torch.cat(rows))

@@ -14,9 +14,7 @@ from calotte.proofs.event import on_good_event
 from calotte.proofs.proof import Proof
 from calotte.searches.proposal import Proposal
 
-__all__ = ["MOST_UNITS", "WorstCase"]
-
-MOST_UNITS = 6000  # behind the first layer of a graph: `resnet_2b` has 6,244 in all, and a pass takes seconds
+__all__ = ["WorstCase"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,6 @@ class WorstCase(ProvedRung):
         "where it proves p = 0 it gives the certified radius"
     )
     source: str = "as PROVEN (arXiv:1812.08329), with exact tails"
-    most_units: float = MOST_UNITS
     tails: tuple[float, ...] = (6.0, 12.0)
 
     def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:

@@ -1,0 +1,258 @@
+"""Rows: coefficients of the values of one node, whole or on windows of an image, and how maps take them back.
+
+A unit of a convolution reads a window of the layer before, that window a wider one of the layer before that. Rows of
+such units are kept on their windows, which start at places of their own and have one size. Entries of a window that
+lie outside of the image multiply nothing: they are read as zero wherever values are met, and are zeroed before a map
+would take them further. Where windows are as large as the image, or a map has no windows, rows are whole.
+
+Both kinds hold entries (S, N, ...): the N rows of S sides.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Shape, Sum
+from calotte.network.convolution import TRANSPOSE, Convolution
+from calotte.network.graph import Network
+
+__all__ = ["Pulled", "Rows", "Whole", "Windows", "most_entries", "offsets", "unit_rows", "unit_work"]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Rows of coefficients of all values of a node: entries (S, N, *shape)."""
+
+    entries: Tensor
+
+    def at(self, fields: Tensor) -> Tensor:
+        """Fields (F, *shape) of the node where the rows have their entries: (F, 1, *shape)."""
+        return fields[:, None]
+
+    def sums(self, entries: Tensor, met: Tensor) -> Tensor:
+        """Sums (S, N) of the products of entries like these rows' with one of the fields that `at` gives."""
+        return entries.flatten(2) @ met.flatten()
+
+    def whole(self) -> Whole:
+        """The same."""
+        return self
+
+    def inside(self) -> Whole:
+        """The same."""
+        return self
+
+    def times(self, entries: Tensor) -> Whole:
+        """The same rows with other entries, each the old one times a number that `at` gives."""
+        return Whole(entries)
+
+    def both(self) -> Whole:
+        """The same with a second side, minus the first."""
+        return Whole(torch.cat([self.entries, -self.entries]))
+
+    def plus(self, other: Rows) -> Whole:
+        """The sums with other rows of the same node."""
+        return Whole(self.entries + other.whole().entries)
+
+    def through(self, op: Affine) -> tuple[Rows, ...]:
+        """Coefficients of each argument of a map whose values these rows multiply."""
+        sides, n = self.entries.shape[:2]
+        found = op.adjoint(self.entries.flatten(0, 1))
+        return tuple(Whole(t.reshape(sides, n, *t.shape[1:])) for t in found)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Rows of coefficients on windows of a node of shape (C, H, W): entries (S, N, C, h, w).
+
+    Attributes:
+        places: (U, 2) where windows start, all of them different; which: (N,) the place of each row.
+        shape: (C, H, W).
+        clean: whether entries outside of the image are known to be zero.
+    """
+
+    entries: Tensor
+    places: Tensor
+    which: Tensor
+    shape: Shape
+    clean: bool = False
+
+    def at(self, fields: Tensor) -> Tensor:
+        """Fields (F, C, H, W) of the node on the windows, zero outside of the image: (F, N, C, h, w)."""
+        (top, left), (bottom, right) = self.sticking_out
+        padded = functional.pad(fields, (left, right, top, bottom))
+        h, w = self.entries.shape[3:]
+        seen = padded.unfold(2, h, 1).unfold(3, w, 1).permute(2, 3, 0, 1, 4, 5)
+        there = seen[self.places[:, 0] + top, self.places[:, 1] + left]  # (U, F, C, h, w)
+        return there.transpose(0, 1).index_select(1, self.which)
+
+    @property
+    def sticking_out(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """How far windows stick out of the image: at the top and on the left, at the bottom and on the right."""
+        size = torch.tensor(self.entries.shape[3:])
+        before = (-self.places.amin(0)).clamp_min(0).tolist()
+        after = (self.places.amax(0) + size - torch.tensor(self.shape[1:])).clamp_min(0).tolist()
+        return (before[0], before[1]), (after[0], after[1])
+
+    def sums(self, entries: Tensor, met: Tensor) -> Tensor:
+        """As of `Whole`."""
+        return torch.bmm(entries.flatten(2).transpose(0, 1), met.flatten(1)[:, :, None])[:, :, 0].t()
+
+    def whole(self) -> Whole:
+        """The same as whole rows."""
+        (c, height, width), (h, w) = self.shape, self.entries.shape[3:]
+        y = torch.arange(height) - self.places[:, :1]
+        x = torch.arange(width) - self.places[:, 1:]
+        inside = ((y >= 0) & (y < h))[:, :, None] & ((x >= 0) & (x < w))[:, None]
+        index = y.clamp(0, h - 1)[:, :, None] * w + x.clamp(0, w - 1)[:, None]
+        index, inside = (t.flatten(1)[self.which][None, :, None] for t in (index, inside))
+        sides, n = self.entries.shape[:2]
+        found = self.entries.flatten(3).gather(3, index.expand(sides, n, c, -1))
+        return Whole(found.masked_fill_(~inside, 0.0).reshape(sides, n, *self.shape))
+
+    def inside(self) -> Windows:
+        """The same with zeros outside of the image."""
+        if self.clean or not any(map(any, self.sticking_out)):
+            return self
+        size = self.entries.shape[3:]
+        kept = []
+        for axis in (0, 1):
+            index = self.places[:, axis, None] + torch.arange(size[axis])
+            kept.append(((index >= 0) & (index < self.shape[1 + axis]))[self.which])
+        outside = ~(kept[0][:, None, :, None] & kept[1][:, None, None, :])
+        return replace(self, entries=self.entries.masked_fill(outside, 0.0), clean=True)
+
+    def times(self, entries: Tensor) -> Windows:
+        """As of `Whole`: zero outside of the image, like what `at` gives."""
+        return replace(self, entries=entries, clean=True)
+
+    def both(self) -> Windows:
+        """As of `Whole`."""
+        return replace(self, entries=torch.cat([self.entries, -self.entries]))
+
+    def plus(self, other: Rows) -> Rows:
+        """The sums with other rows of the same node, on windows that hold both."""
+        apart = other.places - self.places if isinstance(other, Windows) else self.places
+        if not isinstance(other, Windows) or (apart != apart[:1]).any():
+            return self.whole().plus(other)
+        low = apart[0].clamp_max(0)
+        sizes = [torch.tensor(rows.entries.shape[3:]) for rows in (self, other)]
+        high = torch.maximum(sizes[0], apart[0] + sizes[1])
+        sides, n = self.entries.shape[:2]
+        entries = self.entries.new_zeros(sides, n, self.shape[0], *(high - low).tolist())
+        for rows, start, (h, w) in zip((self, other), (-low, apart[0] - low), sizes, strict=True):
+            y, x = start.tolist()
+            entries[..., y : y + h, x : x + w] += rows.entries
+        return replace(self, entries=entries, places=self.places + low, clean=False).fitting()
+
+    def fitting(self) -> Rows:
+        """Whole rows where these are no larger."""
+        h, w = self.entries.shape[3:]
+        return self.whole() if h * w >= math.prod(self.shape[1:]) else self
+
+    def through(self, op: Affine) -> tuple[Rows, ...]:
+        """As of `Whole`."""
+        match op:
+            case Inexact():
+                return self.through(op.op)
+            case Sum():
+                return tuple(replace(self, entries=t) for t in op.adjoint(self.entries))
+            case Diagonal() if op.weight is None or set(op.weight.shape[-2:]) <= {1}:  # the same everywhere
+                return (replace(self, entries=op.linear(self.entries)),)
+            case Convolution() if op.rank == 2:
+                return (self._through_convolution(op),)
+            case _:
+                return self.whole().through(op)
+
+    def _through_convolution(self, op: Convolution) -> Rows:
+        rows = self.inside()
+        entries = TRANSPOSE[2](rows.entries.flatten(0, 1), op.kernel, None, op.stride, 0, 0, op.groups, op.dilation)
+        entries = entries.reshape(*rows.entries.shape[:2], *entries.shape[1:])
+        return Windows(entries, moved(op, rows.places), rows.which, op.input_shapes[0]).fitting()
+
+
+Rows = Whole | Windows
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Rows that were pulled back, for one input.
+
+    Attributes:
+        rows: of the values of the node where that ends.
+        constant, error: (S, N) and a bound on the error of the whole.
+        activations: ReLU node -> (S, N, number kept) coefficients, exact.
+    """
+
+    rows: Rows
+    constant: Tensor
+    error: Tensor
+    activations: dict[int, Tensor]
+
+
+def unit_rows(network: Network, node: int, units: Tensor) -> tuple[int, Rows, Tensor]:
+    """Rows of units (N,) of a node, seen through its map where that copies entries; else one-hot rows.
+
+    Returns:
+        the node whose values the rows multiply, one side of them, and the constants (1, N) beside them.
+    """
+    op, shape, n = network.nodes[node].op, network.shape(node), len(units)
+    below, constant = network.nodes[node].inputs, torch.zeros(1, n, dtype=torch.float64)
+    if len(shape) != 3:
+        if isinstance(op, Dense) and op.output_shape == op.weight.shape[:1]:
+            return below[0], Whole(op.weight[units][None]), constant if op.offset is None else op.offset[units][None]
+        hot = torch.zeros(n, math.prod(shape), dtype=torch.float64)
+        hot[torch.arange(n), units] = 1.0
+        return node, Whole(hot.reshape(1, n, *shape)), constant
+    area = math.prod(shape[1:])
+    channel, here = units // area, units % area
+    place = here.bincount(minlength=area).nonzero()[:, 0]
+    which = torch.searchsorted(place, here)
+    places = torch.stack([place // shape[2], place % shape[2]], 1)
+    if isinstance(op, Convolution) and op.rank == 2 and op.groups == 1 and max(op.dilation) == 1:
+        rows = Windows(op.kernel[channel][None], moved(op, places), which, op.input_shapes[0])
+        return below[0], rows.fitting(), constant if op.offset is None else op.offset[:, 0, 0][channel][None]
+    hot = torch.zeros(1, n, shape[0], 1, 1, dtype=torch.float64)
+    hot[0, torch.arange(n), channel] = 1.0
+    return node, Windows(hot, places, which, shape).fitting(), constant
+
+
+@lru_cache(maxsize=1024)
+def unit_work(network: Network, node: int) -> float:
+    """Multiplications that it takes to pull back the unit in the middle of a node."""
+    shape = network.shape(node)
+    middle = math.prod(shape[1:]) // 2 + shape[-1] // 2 if len(shape) == 3 else 0
+    last, rows, _ = unit_rows(network, node, torch.tensor([middle]))
+    met, work = {last: rows}, 1.0
+    for i in range(last, 0, -1):
+        if i not in met:
+            continue
+        here, op = met.pop(i), network.nodes[i].op
+        parts: tuple[Rows, ...] = (here,)
+        if isinstance(op, Affine):
+            parts, work = here.through(op), work + here.entries.numel() * op.terms
+        for j, part in zip(network.nodes[i].inputs, parts, strict=True):
+            met[j] = met[j].plus(part) if j in met else part
+    return work
+
+
+def most_entries(network: Network, widths: tuple[int, ...]) -> int:
+    """About how many entries a row of a unit whose field has these widths has at most on the way back."""
+    shapes = [network.shape(i) for i in range(len(network.nodes))]
+    channels = max([shape[0] for shape in shapes if len(shape) == 3], default=1)
+    return min(channels * math.prod(widths), max(map(math.prod, shapes)))
+
+
+def offsets(op: Affine) -> tuple[Tensor, ...]:
+    """The offset of a map in full size, where there is one."""
+    return () if op.offset is None else (op.offset.expand(op.output_shape),)
+
+
+def moved(op: Convolution, places: Tensor) -> Tensor:
+    """Where the windows of a convolution start that units at these places read."""
+    return places * torch.tensor(op.stride) - torch.tensor([low for low, _ in op.padding])
