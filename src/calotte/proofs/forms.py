@@ -21,7 +21,7 @@ class LinearBounds:
         constant: (B, R) lower ends of c.
         norm: (B, R) ||S' a|| as computed; the exact one is within `norm_error` and relative `accuracy`.
         ties: (B, R) whether a value is known never to be negative, and does no harm where it is zero; None: nowhere.
-        normal: (B, R, m) S' a as computed, in the coordinates of u; None where they are not kept.
+        normal: (B, R, m) S' a as computed, up to its sign, in the coordinates of u; None where they are not kept.
     """
 
     def __init__(
@@ -58,6 +58,11 @@ class LinearBounds:
         m = self.normal.shape[2]
         error = self.norm_error + self.accuracy * self.norm * (1.0 + gamma(m + 4))
         return error * math.sqrt(m) * (1.0 + gamma(8)) + NORM_SLACK
+
+    def along(self, normal: Tensor) -> LinearBounds:
+        """The same with its normals, (B, R, m), or (R, m) for all inputs."""
+        normal = normal.expand(*self.norm.shape, -1)
+        return LinearBounds(self.constant, self.norm, self.norm_error, self.accuracy, self.ties, normal)
 
     def holding(self, ties: Tensor) -> LinearBounds:
         """The same, known never to be negative where `ties` (B, R) says so, and a zero does no harm."""
