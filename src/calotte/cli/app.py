@@ -18,7 +18,7 @@ from calotte.cli.paper import paper
 from calotte.cli.plan import plan
 from calotte.cli.report import report
 from calotte.cli.theory import theory
-from calotte.errors import CalotteError, CannotWrite, Failed, Interrupted
+from calotte.errors import CalotteError, CannotWrite, Failed, Interrupted, NotMet
 from calotte.printing import plain
 
 __all__ = ["app", "main"]
@@ -76,6 +76,8 @@ def main() -> None:
         fail(str(error), error.status)
     except typer.TyperException as error:
         fail(f"{error.format_message()} (see calotte --help)", 2)
+    except NotMet as error:
+        fail(str(error), 3)
     except Interrupted as stop:
         fail(str(stop), INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):

@@ -13,6 +13,7 @@ from calotte.cli.options import (
     LIMITS,
     OUTPUT,
     Clip,
+    Cut,
     Decision_,
     DeviceName,
     Eps,
@@ -22,16 +23,18 @@ from calotte.cli.options import (
     Json,
     Layout_,
     Map,
+    Mean,
     MemoryLimit,
     Model,
     Noise_,
     NoiseName,
     Output,
     Sigma,
+    Std,
     TimeLimit,
     Wide,
 )
-from calotte.errors import InvalidInput
+from calotte.errors import InvalidInput, NotMet
 
 if TYPE_CHECKING:
     from calotte.assessment import Assessment
@@ -52,8 +55,11 @@ def assess(
     eps: Eps = None,
     sigma: Sigma = None,
     noise: Noise_ = NoiseName.sphere,
+    cut: Cut = None,
     map: Map = None,
     clip: Clip = None,
+    mean: Mean = None,
+    std: Std = None,
     event: Event_ = "change",
     index: Index = None,
     layout: Layout_ = None,
@@ -76,6 +82,16 @@ def assess(
         float | None,
         typer.Option(
             help="Stop sampling once it can say whether p <= delta; --samples is then the most it draws.",
+            rich_help_panel=BOUNDS,
+            show_default=False,
+        ),
+    ] = None,
+    require: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Exit with status 3 where this does not hold: 'p<=1e-6 for 95%' of the inputs, proved; with "
+            "'sampled' behind it a sampled bound will do.",
             rich_help_panel=BOUNDS,
             show_default=False,
         ),
@@ -120,9 +136,9 @@ def assess(
     ] = None,
 ) -> None:
     """Bound the probability that noise changes each answer; inputs ranked by risk. --eps or --sigma is required."""
-    if (eps is None) == (sigma is None):
+    on_box = noise in (NoiseName.box, NoiseName.truncated) and event.lower().endswith(".vnnlib")
+    if (eps is None) == (sigma is None) and not (eps is None and on_box):
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
-
     if workers is not None and ray is not None:
         raise InvalidInput("give either --workers, processes of this machine, or --ray, a cluster")
     if workers is not None and workers < 1:
@@ -135,18 +151,20 @@ def assess(
     from calotte.campaign.cluster import on_ray
     from calotte.campaign.outcome import Job
     from calotte.campaign.workers import here, in_processes
-    from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
+    from calotte.cli.opening import event_file, make_settings, notices, open_both, open_event, open_noise, split_names
     from calotte.cli.running import finish, open_store, results, run_through, tasks_of
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
+    from calotte.requirement import Requirement
     from calotte.sampling.sequential import least_samples
     from calotte.terminal import output as console_for
     from calotte.terminal import print_table, say, stderr
 
+    required = None if require is None else Requirement.of(require)
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
     settings = replace(settings, delta=delta, search=search, device=device.value)
-    network, data = open_both(model, inputs, decision, output, layout, index, clip)
-    the_noise = open_noise(noise.value, network, eps, sigma, map)
+    network, data = open_both(model, inputs, decision, output, layout, index, clip, mean, std)
+    the_noise = open_noise(noise.value, network, eps, sigma, map, cut, event_file(event))
     # whatever is wrong is found here, before anything is written or printed
     assessor = Assessor(
         network,
@@ -163,7 +181,7 @@ def assess(
     elif ray is not None:
         do = partial(on_ray, address=ray)
     with open_store(context, network, threads=None if do is here else 1) as store:
-        notices(network, data)
+        notices(network, data, the_noise)
         if delta is not None and samples < least_samples(delta, confidence):
             least = least_samples(delta, confidence)
             when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
@@ -178,7 +196,12 @@ def assess(
         if out is not None:
             written = write_pictures(found, data, out)
             say(console, f"wrote {out / 'assessments.jsonl'}, {', '.join(written[:-1])} and {written[-1]}")
+        holds, verdict = (True, "") if required is None else required.verdict(found, len(data.index))
+        if verdict and holds:
+            say(console, verdict)
         finish(store, data.index)
+        if not holds:
+            raise NotMet(verdict)
 
 
 def write_pictures(found: list[Assessment], data: Inputs, folder: Path) -> list[str]:
