@@ -14,6 +14,7 @@ from zoo import dense, gaussian_layers, log_normal_tail, mp, network, points, ra
 from calotte.cells.geometry import Geometry
 from calotte.network.affine import Dense, Diagonal, Sum
 from calotte.network.graph import Network, Relu
+from calotte.network.margins import Case, Cases
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation, relaxed_lines
@@ -21,7 +22,7 @@ from calotte.proofs.boxes import Boxes
 from calotte.proofs.evaluate import evaluate, restricted
 from calotte.proofs.local import Local
 from calotte.proofs.localise import localise
-from calotte.proofs.tilted import Form, Moments
+from calotte.proofs.tilted import Moments, Pairs, Tilt
 from calotte.searches import tree
 from calotte.searches.branching import Branching, axes
 from calotte.searches.concentration import Concentration
@@ -165,17 +166,16 @@ def test_the_span_of_the_axes_is_paid_for(law: Noise) -> None:
 
 @pytest.mark.parametrize("slopes", ["best", "random"])
 @pytest.mark.parametrize("law", [Sphere(2.0), Ball(2.0), Gaussian(0.25)])
-def test_levels_and_tails_by_moments(law: Noise, slopes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_levels_and_tails_by_moments(law: Noise, slopes: str) -> None:
     """Of forms of many dimensions: levels fail as rarely as promised, tails hold, whatever the slopes, and with the
     best ones neither is empty."""
-    if slopes == "random":
-        generator = torch.Generator().manual_seed(1)
+    generator, sharp = torch.Generator().manual_seed(1), 0
 
-        def drawn(self: Moments, form: Form, *_: Tensor) -> Tensor:
-            return torch.rand(form.alpha.shape, dtype=torch.float64, generator=generator)
+    def tilt(moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+        right = Thrift().tilt(0, moments, pairs, log_each)
+        drawn = torch.rand(right.alpha.shape, dtype=torch.float64, generator=generator)
+        return right if slopes == "best" else replace(right, alpha=drawn)
 
-        monkeypatch.setattr(Moments, "_between", drawn)
-    sharp = 0
     for seed in range(4):
         case, local = near(random_dense((80, 8, 12, 2), seed, bias=0.3), law, seed + 30)
         u = law.sample(DRAWS, case.m, torch.Generator().manual_seed(12))
@@ -189,12 +189,14 @@ def test_levels_and_tails_by_moments(law: Noise, slopes: str, monkeypatch: pytes
             rows = local.pull_back(own, sign, lines)
             boxes = Boxes.whole(local.directions.shape[1]).repeated(2)
             boxes.low[1, 0], boxes.high[1, 0] = -0.2 * unit, 0.4 * unit
-            moments = Moments(local, boxes)
+            moments = Moments(local, boxes, Thrift().shapes)
             low, high = (end.expand(2, -1) for end in (local.low, local.high))
             log_each = torch.full((2, len(own)), math.log(0.02), dtype=torch.float64)
             box, row = torch.ones(2, len(own), dtype=torch.bool).nonzero(as_tuple=True)
-            levels, signs = (found.reshape(2, -1) for found in moments.levels(rows, box, row, low, high, log_each))
-            tails = moments.tails(rows, low, high).exp()
+            pairs, each = moments.pairs(rows, box, row), log_each[box, row]
+            given = moments.levels(pairs, tilt(moments, pairs, each), low, high, each)
+            levels, signs = (found.reshape(2, -1) for found in given)
+            tails = moments.tails(pairs, tilt(moments, pairs, None), low, high).reshape(2, -1).exp()
             z = (sign * values(local, q)[:, own])[:, None]
             inside = torch.stack([t == t, (t >= boxes.low[1, 0]) & (t <= boxes.high[1, 0])], 1)[:, :, None]
             for event, most in ((z < levels, log_each.exp()), (z <= 0, signs.exp()), (z <= 0, tails)):
@@ -223,10 +225,14 @@ def test_a_unit_along_the_axis_spoils_no_form(along: float) -> None:
         log_missed=-math.inf,
         directions=tensor([[1.0], [0.0], [0.0]]),
         span=8.0,
+        cases=Cases((Case(1, 1),)),
     )
     boxes = Boxes(tensor([[-0.5]]), tensor([[0.5]]))
     rows = local.pull_back(local.margins, torch.ones(1).double(), torch.zeros(3, 1, 2).double())
-    found = Moments(local, boxes).tails(rows, local.low[None], local.high[None]).item()
+    moments = Moments(local, boxes, Thrift().shapes)
+    pairs = moments.pairs(rows, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
+    tilt = Thrift().tilt(0, moments, pairs, None)
+    found = moments.tails(pairs, tilt, local.low[None], local.high[None]).item()
     truth = log_normal_tail(mp(3.0))
     assert truth <= found <= truth + 3.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from calotte.campaign.store import Store
 from calotte.campaign.workers import here as in_this_process
 from calotte.campaign.workers import in_processes
 from calotte.errors import CalotteError, InvalidInput
+from calotte.report.files import write_whole
 
 ASSESS = "assess net.onnx in.npz --eps 0.2 --rungs theorem,cell,sampling --samples 300"
 
@@ -142,6 +144,45 @@ def test_the_task_of_a_lost_worker_is_tried_once_more(tmp_path: Path) -> None:
     assert found[2].failure == "lost"
     assert "exit status -9" in found[2].line["reason"]
     assert os.getpid() not in {one.line.get("process") for one in found.values()}
+
+
+class Endless:
+    """Work that says in which process it is done, and goes on for long."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __call__(self, x: Tensor, index: int, label: int | None, watch: object) -> Answer:
+        write_whole(self.place, lambda part: part.write_text(str(os.getpid())))
+        time.sleep(120)
+        return Answer(index)
+
+
+def runs(process: int) -> bool:
+    """Whether a process is at work, not merely waiting to be buried."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look at processes in")
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    place = tmp_path / "process"
+
+    def parent() -> None:
+        list(in_processes(Job(Endless(place)), tasks(1), ignored, count=1))
+
+    process = multiprocessing.get_context("fork").Process(target=parent)
+    process.start()
+    while process.is_alive() and not place.exists():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    worker, deadline = int(place.read_text()), time.monotonic() + 60
+    while runs(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_lost_worker_of_ray_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

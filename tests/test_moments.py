@@ -11,11 +11,18 @@ import torch
 from torch import Tensor
 
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs.moments import dominating_diagonals, gaussian_comparison, log_moment
+from calotte.proofs.moments import correlations, dominating_diagonals, gaussian_comparison, log_moment
+from calotte.searches.diagonals import least_diagonals
 
 
 def normals(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def dominating(gram: Tensor, importance: Tensor, doubt: float) -> Tensor:
+    """Of the same for all, and of the least diagonals for the importances."""
+    ones = torch.ones(1, len(gram), dtype=torch.float64)
+    return dominating_diagonals(gram, torch.cat([ones, least_diagonals(correlations(gram), importance)]), doubt)
 
 
 def hostile(name: str) -> Tensor:
@@ -45,8 +52,7 @@ def test_the_diagonal_dominates(name: str) -> None:
     gram = a @ a.t()
     doubt = 1e-14 * (a * a).sum().item()
     importance = torch.stack([torch.ones(len(a)).double(), torch.arange(len(a)).double() ** 8])
-    found = dominating_diagonals(gram, importance, doubt)
-    assert found is not None
+    found = dominating(gram, importance, doubt)
     for diagonal in found:
         with mpmath.workdps(80):
             rows = mpmath.matrix(a.tolist())
@@ -62,8 +68,7 @@ def test_the_diagonals_are_the_least_for_what_is_important() -> None:
     """Two blocks of 2 and 6 equal units: P = 2 and 6 there, whatever they weigh; of three units, two of them equal,
     by brute force."""
     block = torch.block_diag(torch.ones(2, 2), torch.ones(6, 6)).double()
-    found = dominating_diagonals(block, torch.ones(1, 8).double(), 1e-14)
-    assert found is not None
+    found = dominating(block, torch.ones(1, 8).double(), 1e-14)
     assert torch.allclose(found[0], torch.full((8,), 6.0).double(), rtol=1e-4)
     assert torch.allclose(found[1], torch.tensor([2.0] * 2 + [6.0] * 6).double(), rtol=1e-3)
     gram = torch.tensor([[1.0, 0.9, 0.3], [0.9, 1.0, -0.2], [0.3, -0.2, 1.0]]).double()
@@ -72,8 +77,7 @@ def test_the_diagonals_are_the_least_for_what_is_important() -> None:
     allowed = grid[torch.linalg.eigvalsh(torch.diag_embed(grid) - gram)[:, 0] >= 0]
     for weight in ([1.0, 1.0, 1.0], [3.0, 1.0, 1.0], [1.0, 1.0, 4.0]):
         importance = torch.tensor([weight]).double()
-        found = dominating_diagonals(gram, importance, 1e-14)
-        assert found is not None
+        found = dominating(gram, importance, 1e-14)
         target = importance / importance.sum() + 0.2 / 3
         assert (found @ target.t()).min() <= 1.03 * (allowed @ target.t()).min()
 
@@ -81,11 +85,14 @@ def test_the_diagonals_are_the_least_for_what_is_important() -> None:
 def test_a_diagonal_that_is_not_known_is_not_given() -> None:
     """Doubt as large as the matrix is added to it; what is not finite is refused."""
     gram = torch.eye(3, dtype=torch.float64)
-    assert dominating_diagonals(gram, torch.ones(1, 3).double(), 0.5).min() >= 1.5
+    assert dominating(gram, torch.ones(1, 3).double(), 0.5).min() >= 1.5
     for bad in (math.nan, math.inf):
         wrong = gram.clone()
         wrong[0, 1] = wrong[1, 0] = bad
-        assert dominating_diagonals(wrong, torch.ones(1, 3).double(), 0.0) is None
+        assert dominating_diagonals(wrong, torch.ones(1, 3).double(), 0.0).isinf().all()
+    for wrong in (0.0, -1.0, math.nan, math.inf):
+        shape = torch.tensor([[1.0, 1.0, 1.0], [1.0, wrong, 1.0]]).double()
+        assert dominating_diagonals(gram, shape, 0.0).isinf().all(1).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("law", [Sphere(1.0), Ball(1.0)])
@@ -191,7 +198,7 @@ def test_the_moment_of_a_sum_is_below_the_product(p: float) -> None:
     """E exp(sum f_j) <= prod (E exp(p_j f_j))^(1/p_j) with P from the Gram matrix; false with smaller powers."""
     a = torch.tensor([[1.0, 0.0], [0.999, 0.04], [0.998, -0.06]], dtype=torch.float64)
     gram = a @ a.t()
-    diagonal = dominating_diagonals(gram, torch.ones(1, 3).double(), 1e-14)[0]
+    diagonal = dominating(gram, torch.ones(1, 3).double(), 1e-14)[0]
     power = (diagonal / gram.diagonal()) if p == 1.0 else torch.ones(3).double()
     theta, alpha, mean = 1.3, 0.2, torch.zeros(3).double()
     value, _ = log_moment(theta * power, torch.full((3,), alpha).double(), mean, gram.diagonal().sqrt())
@@ -209,4 +216,4 @@ def test_eigenvalues_that_do_not_converge_leave_nothing_claimed(monkeypatch: pyt
 
     monkeypatch.setattr(torch.linalg, "eigvalsh", fails)
     gram = torch.eye(3, dtype=torch.float64)
-    assert dominating_diagonals(gram, torch.ones(1, 3, dtype=torch.float64), 0.0) is None
+    assert dominating_diagonals(gram, torch.ones(1, 3, dtype=torch.float64), 0.0).isinf().all()

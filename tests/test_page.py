@@ -241,6 +241,7 @@ def test_a_page_says_what_a_run_depends_on_and_rounds_to_the_safe_side(kept: Kep
     for value in (kept.run, about["model"]["sha256"], about["inputs"]["sha256"], *about["versions"].values()):
         assert str(value) in html
     assert "At this level" not in html
+    assert "200 samples, none of which changed the answer, bound p by 0.034 only" in html  # 1 - 0.001^(1/200)
     assert "with confidence 0.944 at least: the errors of 56 bounds add up" in html
     data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])  # type: ignore[index]
     ranked = by_risk(kept.assessments)

@@ -17,11 +17,14 @@ from calotte.ladder import PROVED_RUNGS
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.problem import Problem
 from calotte.proofs.boxes import Boxes
+from calotte.proofs.chooser import Chooser, Recorded
 from calotte.proofs.evaluate import evaluate
 from calotte.proofs.event import Budget, relaxed_margins
+from calotte.proofs.local import Local
 from calotte.proofs.localise import localise
-from calotte.proofs.price import ABOVE, BELOW, BOTH, NEGATIVE, POSITIVE, Chooser, Offer, Recorded
+from calotte.proofs.price import ABOVE, BELOW, BOTH, NEGATIVE, POSITIVE, Offer
 from calotte.proofs.support import Support
+from calotte.proofs.tilted import Moments, Pairs, Tilt
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
@@ -41,6 +44,24 @@ class Hostile:
 
     def improve(self, layer: int, offer: Offer) -> Tensor:
         return torch.rand(offer.free[:, 0].shape, generator=self.generator) < 0.5
+
+    def shapes(self, local: Local, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
+        drawn = torch.rand(4, len(longest), dtype=torch.float64, generator=self.generator)
+        return torch.tensor([[0.0], [math.nan], [1.0], [-1.0]]).double() * drawn
+
+    def tilt(self, layer: int, moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+        right = Thrift().tilt(layer, moments, pairs, log_each)
+        odd = torch.rand(len(right.rate), generator=self.generator) < self.share
+        odder = torch.tensor([math.nan, -1.0, 0.0, math.inf, 1e-3, 1.0, 30.0], dtype=torch.float64)
+        factor = odder[torch.randint(7, right.rate.shape, generator=self.generator)]
+        alpha = 3.0 * torch.rand(right.alpha.shape, dtype=torch.float64, generator=self.generator) - 1.0
+        which = torch.randint(-3, 9, right.which.shape, generator=self.generator)
+        alpha[:, ::7] = math.nan
+        return Tilt(
+            torch.where(odd[:, None], alpha, right.alpha),
+            torch.where(odd, which, right.which),
+            torch.where(odd, factor * right.rate, right.rate),
+        )
 
 
 def some(rung: str) -> list[Case]:
@@ -74,7 +95,7 @@ def test_recorded_decisions_give_the_same_bits(chooser: Chooser, law: Noise) -> 
     reach = 0.7 * around.radius
     margins, event = relaxed_margins(case, around, Budget(reach, case.sizes, chooser))
     assert torch.cat([t.flatten() for t in event.choices.values()]).unique().numel() > 1
-    again, repeated = relaxed_margins(case, around, Budget(reach, case.sizes, Recorded(event.choices, {})))
+    again, repeated = relaxed_margins(case, around, Budget(reach, case.sizes, Recorded(event.choices)))
     assert torch.equal(event.log_price, repeated.log_price)
     assert torch.equal(margins.constant, again.constant)
     assert torch.equal(margins.norm, again.norm)
@@ -86,7 +107,7 @@ def test_recorded_decisions_give_the_same_bits(chooser: Chooser, law: Noise) -> 
     boxes = Boxes(torch.tensor([[-0.1], [0.1]]).double(), torch.tensor([[0.1], [math.inf]]).double())
     heights = torch.full((2, 2, local.units), 2.0 * local.sigma / law.size, dtype=torch.float64)
     found = evaluate(local, boxes, heights, chooser)
-    same = evaluate(local, boxes, heights, Recorded(found.units.choices, found.units.improved))
+    same = evaluate(local, boxes, heights, found.chosen)
     assert torch.equal(found.log_bound, same.log_bound)
     assert torch.equal(found.units.low, same.units.low)
     assert torch.equal(found.units.high, same.units.high)

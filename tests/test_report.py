@@ -30,6 +30,7 @@ from calotte.plan import Plan, plan
 from calotte.plot import COLOURS, risk
 from calotte.plot.plane import clip
 from calotte.printing import lower_text, number, probability_text
+from calotte.report import svg
 from calotte.report.pictures import cell_picture, risk_picture, riskiest_picture
 from calotte.report.tables import SHORT, assessment_table, cell_table, plan_table
 from calotte.report.words import plan_remarks, remarks, summary
@@ -253,6 +254,13 @@ def test_the_picture_of_the_risk_shows_every_rung_in_a_colour_of_its_own(found: 
     skipped = [with_bounds(one, bound_of("cell"), bound_of("branching", 0.0, skipped="too slow")) for one in found]
     axes = risk(skipped, Figure().subplots())
     assert _legend(axes) == ["cell"], "what was skipped is left out"
+
+
+def test_pages_have_every_colour_of_pictures_light_and_dark() -> None:
+    light, dark = (Path(svg.__file__).parent / "page.css").read_text().split("@media", 1)
+    for rung in COLOURS:
+        assert f"--{rung}:" in light
+        assert f"--{rung}:" in dark.split("* {")[0] or rung == "branching", "branching is the colour of the text"
 
 
 def _legend(axes: Axes) -> list[str]:

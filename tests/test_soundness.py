@@ -43,17 +43,18 @@ from calotte.deadline import Deadline
 from calotte.ladder import PROVED_RUNGS
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
-from calotte.noise import Ball, Gaussian, Noise, Sphere, _Bounded
+from calotte.noise import Ball, Bounded, Gaussian, Noise, Sphere
 from calotte.problem import Problem
 from calotte.proofs import evaluate, event, prove
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.boxes import Boxes
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.evaluate import Units
 from calotte.proofs.event import GoodEvent
 from calotte.proofs.forms import LinearBounds
 from calotte.proofs.gaussian import GaussianLaw
 from calotte.proofs.layers import Layers, Proposer
-from calotte.proofs.price import Chooser, Offer
+from calotte.proofs.price import Offer
 from calotte.proofs.sums import Sums
 from calotte.proofs.support import Support
 from calotte.proofs.tilted import Moments
@@ -482,11 +483,11 @@ def with_sizes(change: Callable[[Problem], float]) -> Callable[[pytest.MonkeyPat
 
 def with_dimension(shift: int) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant that takes d + shift for d, in the cap and in Ball's bound."""
-    tail = _Bounded.standard_exponential_tail
+    tail = Bounded.standard_exponential_tail
 
     def apply(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(noise, "log_cap", lambda s, d, **options: sphere.log_cap(s, max(d + shift, 1), **options))
-        patch.setattr(_Bounded, "standard_exponential_tail", lambda self, s, m: tail(self, s, m + shift))
+        patch.setattr(Bounded, "standard_exponential_tail", lambda self, s, m: tail(self, s, m + shift))
 
     return apply
 
@@ -538,7 +539,7 @@ def one_unit_less(patch: pytest.MonkeyPatch) -> None:
 
 
 def twice_the_exponent(patch: pytest.MonkeyPatch) -> None:
-    for kind in (_Bounded, Gaussian):
+    for kind in (Bounded, Gaussian):
         right = kind.standard_exponential_tail
         patch.setattr(kind, "standard_exponential_tail", lambda self, s, m, right=right: 2 * right(self, s, m))
 

@@ -9,14 +9,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from calotte.bound import ProvedRung
-from calotte.cells.geometry import Geometry
 from calotte.errors import InvalidInput
-from calotte.network.event import OutputEvent, as_event
+from calotte.network.event import OutputEvent
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.problem import Problem
 from calotte.proofs.proof import OverCell, Proof
-from calotte.proofs.prove import over_cell
+from calotte.proofs.prove import one_input, over_cell
 from calotte.searches.branching import Branching
 from calotte.searches.concentration import Concentration
 from calotte.searches.moments import ExponentialMoments
@@ -87,12 +86,7 @@ def propose(
     """
     if rung not in PROVED_RUNGS:
         raise InvalidInput(f"rung '{rung}': choose from {', '.join(PROVED_RUNGS)}")
-    rows = network.inputs(x)
-    if len(rows) != 1:
-        raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
-    settings = settings or Settings()
-    geometry = Geometry(network, noise.map, settings.memory_limit)
-    problem = Problem(geometry, rows, [0], noise, settings, event=as_event(event, network))
+    problem = one_input(network, x, noise, settings or Settings(), event)
     reason = PROVED_RUNGS[rung].refuses(problem)
     if reason is not None:
         raise InvalidInput(f"rung '{rung}': {reason}")

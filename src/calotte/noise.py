@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -25,9 +25,10 @@ from calotte.errors import InvalidInput
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, dot_error
 from calotte.sphere import Rounding, cap_height, log_cap
 
-__all__ = ["Ball", "Gaussian", "Kind", "Noise", "Sphere", "make_noise", "noise_map", "quotient_down"]
+__all__ = ["Ball", "Bounded", "Gaussian", "Kind", "Noise", "Sphere", "make_noise", "noise_map", "quotient_down"]
 
 Kind = Literal["sphere", "ball", "gaussian"]
+Dimension = TypeVar("Dimension", int, Tensor)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,8 +160,24 @@ class Noise(ABC):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class _Bounded(Noise):
-    """Noise on or in a sphere: what Sphere and Ball share."""
+class Bounded(Noise):
+    """Noise on or in a sphere: what Sphere and Ball share.
+
+    The ball is the projection of a sphere with two dimensions more (Archimedes), so that both have the tails of
+    spheres.
+    """
+
+    more: ClassVar[int]
+
+    def sphere_dimension(self, m: Dimension) -> Dimension:
+        """Of the space of the sphere whose uniform points have u / size, u in R^m, for their first m coordinates."""
+        return m + self.more
+
+    def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return log_cap(s, self.sphere_dimension(m), rounding=rounding)
+
+    def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
+        return cap_height(log_p, self.sphere_dimension(m), rounding=rounding)
 
     def eps(self, m: int) -> float:
         return self.size
@@ -178,36 +195,28 @@ class _Bounded(Noise):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sphere(_Bounded):
+class Sphere(Bounded):
     """Uniform on the sphere of radius eps: the perturbed input is exactly eps away (Kůrková's model)."""
+
+    more: ClassVar[int] = 0
 
     @property
     def kind(self) -> Kind:
         return "sphere"
-
-    def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return log_cap(s, m, rounding=rounding)
-
-    def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return cap_height(log_p, m, rounding=rounding)
 
     def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
         return self.size * _direction(n, r, m, generator)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Ball(_Bounded):
+class Ball(Bounded):
     """Uniform in the ball of radius eps: its tails are those of the sphere in R^(m+2)."""
+
+    more: ClassVar[int] = 2
 
     @property
     def kind(self) -> Kind:
         return "ball"
-
-    def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return log_cap(s, m + 2, rounding=rounding)
-
-    def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        return cap_height(log_p, m + 2, rounding=rounding)
 
     def project(self, n: int, r: int, m: int, generator: torch.Generator) -> Tensor:
         direction = _direction(n, r, m, generator)

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from agreement import floats, model_of, node, verify
 from onnx import TensorProto
 
@@ -17,6 +18,19 @@ from calotte.models.onnx import from_onnx
 def test_batch_normalisation(make_model, shape, opset):
     weights = {"s": floats(4), "b": floats(4), "m": floats(4), "v": floats(4) ** 2 + np.float32(0.1)}
     verify(model_of(make_model, "BatchNormalization", weights, shape, opset=opset, epsilon=1e-3))
+
+
+@pytest.mark.parametrize("opset", [8, 9, 13, 14, 15])
+def test_batch_normalisation_whose_float32_cancels_is_not_refused(make_model, opset):
+    """What decides then is ONNX's reference: before opset 14 it normalised by the batch and refused what is right."""
+    scale, variance, mean = np.float32([0.3, 2.1, 1.7]), np.float32([0.7, 0.3, 5.0]), np.float32([1e5, -3e5, 2e5])
+    bias = (mean.astype(np.float64) * scale / np.sqrt(variance)).astype(np.float32)
+    weights = {"scale": scale, "bias": bias, "mean": mean, "variance": variance}
+    model = model_of(make_model, "BatchNormalization", weights, ("n", 3), opset=opset, epsilon=0.0)
+    network = from_onnx(model)
+    x = np.array([[0.5, -1.0, 2.0]])
+    exact = (x - mean.astype(np.float64)) / np.sqrt(variance.astype(np.float64)) * scale + bias.astype(np.float64)
+    assert network.forward(torch.from_numpy(x)).numpy() == pytest.approx(exact, abs=1e-9)
 
 
 CONSTANTS = [(), (1,), (5,), (3, 1, 1), (1, 3, 4, 5), (1, 1, 1, 1), (4, 1)]

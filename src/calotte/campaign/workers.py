@@ -7,6 +7,7 @@ out of memory) is replaced, and its task tried once more. Outcomes come as they 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 from collections import Counter, deque
@@ -15,6 +16,7 @@ from contextlib import suppress
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from threading import Thread
 
 import torch
 
@@ -130,6 +132,7 @@ def _heard(workers: list[_Worker]) -> list[_Worker]:
 
 def serve(connection: Connection) -> None:
     """What a process does: takes the job, then tasks, until the other side is no more."""
+    Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     try:
         connection.send_bytes(b"ready")
@@ -139,3 +142,11 @@ def serve(connection: Connection) -> None:
             connection.send_bytes(pickle.dumps(job(task)))
     except (EOFError, OSError):
         pass
+
+
+def end_with_parent() -> None:
+    """Where the parent is killed, nobody waits for the task any more, however long it may take yet."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -43,7 +43,6 @@ __all__ = ["ASKED", "ESTIMATES", "assess"]
 BOUNDS = "Bounds and samples"
 ASKED = "theorem, cell, relaxation, concentration, moments, branching, isoperimetry, sampling"
 ESTIMATES = "splitting, importance, alore"
-_SHOWN = 30  # rows of the table
 
 
 def assess(
@@ -132,7 +131,7 @@ def assess(
     from functools import partial
 
     from calotte.assess import Assessor
-    from calotte.assessment import Assessment, by_risk
+    from calotte.assessment import Assessment
     from calotte.campaign.cluster import on_ray
     from calotte.campaign.outcome import Job
     from calotte.campaign.workers import here, in_processes
@@ -171,12 +170,9 @@ def assess(
             say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
         run_through(Job(assessor.assess, store.run), tasks, data.index, store, "assessments.jsonl", as_json, do)
         found = [Assessment.from_dict(line) for line in results(store, data.index)]
-        place = {one.index: i for i, one in enumerate(found)}
-        for one in by_risk(found)[:_SHOWN]:  # the others' points may be more than memory holds
-            found[place[one.index]] = replace(one, witness=store.witness(one.index))
         console = console_for(as_json)
         if found:
-            print_table(console, lambda width: assessment_table(found, width, _SHOWN), wide)
+            print_table(console, lambda width: assessment_table(found, width), wide)
             for line in (summary(found), *remarks(found)):
                 say(console, line)
         if out is not None:

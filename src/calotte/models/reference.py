@@ -15,6 +15,7 @@ from calotte.models.outputs import read_by
 
 __all__ = ["Reference", "in_double"]
 
+INFERENCE = 15  # the first opset whose BatchNormalization is told whether it trains
 NARROW = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
@@ -51,9 +52,20 @@ class Reference:
         if found is None:
             inputs = [onnx.helper.make_value_info(name, type_of(value)) for name, value in reads.items()]
             outputs = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in names]
-            graph = onnx.helper.make_graph([self.nodes[i]], "node", inputs, outputs)
-            found = self.evaluators[i] = ReferenceEvaluator(graph, opsets=self.opsets)
+            node, opsets = self.nodes[i], self.opsets
+            if node.op_type == "BatchNormalization" and opsets.get("", INFERENCE) < INFERENCE:
+                node, opsets = as_inference(node), opsets | {"": INFERENCE}
+            graph = onnx.helper.make_graph([node], "node", inputs, outputs)
+            found = self.evaluators[i] = ReferenceEvaluator(graph, opsets=opsets)
         return found
+
+
+def as_inference(node: onnx.NodeProto) -> onnx.NodeProto:
+    """A BatchNormalization of an older opset as one of opset `INFERENCE`: ONNX's implementation of the older ones
+    normalises by the batch at hand, as in training, or fails.
+    """
+    kept = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == "epsilon"}
+    return onnx.helper.make_node(node.op_type, node.input, node.output[:1], name=node.name, **kept)
 
 
 def type_of(value: Any) -> onnx.TypeProto:

@@ -76,6 +76,7 @@ class Decision:
         """
         if self.rule == "sign":
             return torch.where(predicted == 1, 1.0, -1.0).to(torch.float64)[:, None, None]
-        eye = torch.eye(self.outputs, dtype=torch.float64)
-        rows = eye[predicted][:, None, :] - eye[self.rivals(predicted)]
-        return rows if self.rule == "argmax" else -rows
+        lead = 1.0 if self.rule == "argmax" else -1.0
+        rows = torch.zeros(len(predicted), self.comparisons, self.outputs, dtype=torch.float64)
+        rows.scatter_(2, self.rivals(predicted)[:, :, None], -lead)
+        return rows.scatter_(2, predicted[:, None, None].expand(-1, self.comparisons, 1), lead)

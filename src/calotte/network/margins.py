@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -99,17 +100,26 @@ class Margins:
     def __getitem__(self, rows: slice) -> Margins:
         return Margins(self.rows[rows], self.constants[rows], self.ties[rows], self.cases)
 
-    @property
+    @cached_property
     def terms(self) -> int:
         """Numbers that are added up in a form, at most; at least 2."""
         most = int((self.rows != 0).sum(-1).max()) if self.rows.numel() else 0
         return max(2, most + int((self.constants != 0).any()))
 
-    @property
+    @cached_property
     def plain(self) -> Tensor:
         """(B, C) the forms that are an output, a difference of two outputs, or minus these."""
         units = ((self.rows == 0) | (self.rows.abs() == 1)).all(-1)
         return units & ((self.rows != 0).sum(-1) <= 2) & (self.constants == 0)
+
+    @cached_property
+    def differences(self) -> tuple[Tensor, Tensor] | None:
+        """The outputs (C,) that the forms of a single input are the differences of; None where they are others."""
+        if len(self.rows) != 1 or not bool(self.plain.all()):
+            return None
+        first, second = self.rows[0].max(1), self.rows[0].min(1)
+        every = bool(((first.values == 1) & (second.values == -1)).all())
+        return (first.indices, second.indices) if every else None
 
     def to(self, dtype: torch.dtype) -> Margins:
         """The same in another arithmetic, for searches."""
@@ -117,6 +127,9 @@ class Margins:
 
     def of(self, z: Tensor) -> Tensor:
         """The forms (n, C) at outputs (n, K): of one input, n = B, or of many points of a single one."""
+        if self.differences is not None:  # K forms of K outputs cost K numbers in this way, not K^2
+            first, second = self.differences
+            return z[:, first] - z[:, second] + self.constants
         if len(self.rows) == 1:
             return z @ self.rows[0].t() + self.constants
         return (self.rows @ z[:, :, None])[:, :, 0] + self.constants
@@ -131,6 +144,9 @@ class Margins:
 
     def weighed(self, sizes: Tensor) -> Tensor:
         """Sums (n, C) of sizes (n, K) >= 0 by the absolute values of the rows."""
+        if self.differences is not None:
+            first, second = self.differences
+            return sizes[:, first] + sizes[:, second]
         if len(self.rows) == 1:
             return sizes @ self.rows[0].abs().t()
         return (self.rows.abs() @ sizes[:, :, None])[:, :, 0]

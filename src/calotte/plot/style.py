@@ -21,12 +21,14 @@ COLOURS = {
     "cell": "#56b4e9",
     "relaxation": "#0072b2",
     "concentration": "#009e73",
-    "moments": "#f0e442",
+    "moments": "#c9b900",
     "branching": "#000000",
     "isoperimetry": "#cc79a7",
     "sampling": "#d55e00",
 }
-"""A colour for each rung, apart for the colour-blind too (Okabe and Ito, Color Universal Design, 2008)."""
+"""A colour for each rung, apart for the colour-blind too (Okabe and Ito, Color Universal Design, 2008).
+
+Their yellow is darker here, for white paper."""
 FOUND, MUTED, GRID = "#e69f00", "#666666", "#e6e6e6"
 """Colours of what a search found, of helping lines and words, and of the grid."""
 

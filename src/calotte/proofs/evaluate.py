@@ -10,10 +10,11 @@ from torch import Tensor
 
 from calotte.proofs.backward import relaxed_lines
 from calotte.proofs.boxes import Boxes, log_tail_up
+from calotte.proofs.chooser import Chooser, Recorded
 from calotte.proofs.local import Local, consecutive
-from calotte.proofs.price import Chooser, Offer, known
+from calotte.proofs.price import Offer, known
 from calotte.proofs.rows import Rows, lowest
-from calotte.proofs.tilted import Moments
+from calotte.proofs.tilted import Moments, Tilt
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import gamma
 
@@ -29,6 +30,7 @@ class Evaluation:
         log_margins, log_price: (L,) its two parts, the half-spaces of the margins and the good event of the box.
         units: the bounds on the units; rows: (L, C) below the margins, components (L, C, K) of them.
         worst: (L,) the margins that cost most.
+        chosen: everything that was decided: it gives the same bits again.
     """
 
     log_bound: Tensor
@@ -38,6 +40,7 @@ class Evaluation:
     rows: Rows
     components: Tensor
     worst: Tensor
+    chosen: Recorded
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Units:
     Attributes:
         low, high: (L, N); lines: (3, L, N) of `relaxed_lines`.
         log_each: (L, 2 N) logarithms of the prices of half-spaces that were used, given the box.
-        choices, improved: group -> (L, n) what was paid for, and offered by moments: `Recorded` gives it again.
+        choices, improved: group -> (L, n) what was paid for, and offered by moments; tilts: group -> how.
         moments: of the boxes.
         forms: for each group what its rows take from earlier units' activations (L, 2 n, .), their components
             (L, n, K) and norms (L, n).
@@ -59,6 +62,7 @@ class Units:
     log_each: Tensor
     choices: dict[int, Tensor]
     improved: dict[int, Tensor]
+    tilts: dict[int, Tilt]
     moments: Moments
     forms: list[tuple[Tensor, Tensor, Tensor]]
 
@@ -88,11 +92,17 @@ def evaluate(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Eva
         *local.over(everywhere, rows)[:3], *everywhere.radii(local.noise), everywhere.left(local.m)
     )
     parts = torch.minimum(inside, beyond)
-    parts = torch.minimum(parts, log_box[:, None] + units.moments.tails(rows, units.low, units.high))
+    box, row = torch.ones(parts.shape, dtype=torch.bool).nonzero(as_tuple=True)
+    pairs = units.moments.pairs(rows, box, row)
+    tilt = chooser.tilt(len(local.groups), units.moments, pairs, None)
+    tails = units.moments.tails(pairs, tilt, units.low, units.high).reshape(parts.shape)
+    parts = torch.minimum(parts, log_box[:, None] + tails)
     parts = local.cases.kept_logs(parts)
     price = units.log_price(log_box)
     log_bound = torch.minimum(log_sum_up(torch.cat([parts, price[:, None]], 1)), log_box)
-    return Evaluation(log_bound, log_sum_up(parts), price, units, rows, over[3], parts.argmax(1))
+    tilts = units.tilts | {len(local.groups): tilt}
+    chosen = Recorded(units.choices, units.improved, units.moments.shapes, tilts)
+    return Evaluation(log_bound, log_sum_up(parts), price, units, rows, over[3], parts.argmax(1), chosen)
 
 
 def relaxed(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Units:
@@ -108,9 +118,10 @@ def relaxed(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Unit
     lines = torch.zeros(3, count, n_units, dtype=torch.float64)
     price = torch.full((count, 2, n_units), -torch.inf, dtype=torch.float64)
     forms = []
-    moments = Moments(local, boxes)
+    moments = Moments(local, boxes, chooser.shapes)
     choices: dict[int, Tensor] = {}
     improved: dict[int, Tensor] = {}
+    tilts: dict[int, Tilt] = {}
     for k, group in enumerate(local.groups):
         own = torch.arange(group.start, group.stop)
         n = len(own)
@@ -126,12 +137,14 @@ def relaxed(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Unit
         if group.start:
             improved[k] = chooser.improve(k, offer)
             box, row = improved[k].repeat(1, 2).nonzero(as_tuple=True)
-            offer = by_moments(offer, box, row, *moments.levels(rows, box, row, low, high, offer.log_half.flatten(1)))
+            pairs, log_half = moments.pairs(rows, box, row), offer.log_half.flatten(1)[box, row]
+            tilts[k] = tilt = chooser.tilt(k, moments, pairs, log_half)
+            offer = by_moments(offer, box, row, *moments.levels(pairs, tilt, low, high, log_half))
         choices[k] = choice = known(chooser.choose(k, offer))
         price[:, :, group] = torch.maximum(offer.log_signs(choice), offer.log_halves(choice))
         low[:, group], high[:, group] = offer.ends(choice)
         lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))
-    return Units(low, high, lines, price.flatten(1), choices, improved, moments, forms)
+    return Units(low, high, lines, price.flatten(1), choices, improved, tilts, moments, forms)
 
 
 def by_moments(offer: Offer, box: Tensor, row: Tensor, levels: Tensor, logs: Tensor) -> Offer:
@@ -143,14 +156,13 @@ def by_moments(offer: Offer, box: Tensor, row: Tensor, levels: Tensor, logs: Ten
 
 
 def restricted(local: Local, box: Boxes, height: float, chooser: Chooser) -> Local:
-    """The network over one box: what its units' linear bounds, up to a height, leave unstable there.
+    """The network over one box: what its units' linear bounds leave unstable there.
 
-    The half-spaces, paid for with the measure of the box, join G; the result speaks of noise in the box only.
+    Args:
+        height: of the half-spaces, in units of the noise's size, for the part of the noise that the box leaves
+            free. Paid for with the measure of the box, they join G; the result speaks of noise in the box only.
+        chooser: says which of them are.
     """
-    one = torch.ones(1, dtype=torch.float64)
-    log_each = log_tail_up(local.noise, height * one, one, one, torch.tensor([local.m]))
-    left = max(int(box.left(local.m)), 1)  # the same price in the dimensions that the box leaves
-    height = (local.noise.standard_quantile(log_each, left, rounding="up") * box.radii(local.noise)[1]).item()
     reach = torch.full((1, 2, local.units), height, dtype=torch.float64)
     units = relaxed(local, box, reach, chooser)
     low, high = units.low[0], units.high[0]

@@ -15,8 +15,9 @@ from torch import Tensor
 from calotte.noise import quotient_down
 from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.forms import LinearBounds
-from calotte.proofs.price import Chooser, Offer, known
+from calotte.proofs.price import Offer, known
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import gamma

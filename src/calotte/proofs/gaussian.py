@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from calotte.noise import Ball, Gaussian, Noise
+from calotte.noise import Bounded, Gaussian, Noise
 from calotte.rounding import gamma
 
 __all__ = ["MEAN_ERROR", "GaussianLaw", "mean_norm"]
@@ -43,7 +43,8 @@ class GaussianLaw:
         """
         if isinstance(noise, Gaussian):
             return cls(size, size, 0.0)
-        dimension = m + 2 if isinstance(noise, Ball) else m
+        assert isinstance(noise, Bounded), "of another law nothing is known"
+        dimension = noise.sphere_dimension(m)
         sigma = size / mean_norm(dimension)
         lost = 0.5 / math.sqrt(2 * dimension - 1) * (1.0 + gamma(8))
         return cls(sigma * (1.0 - 2.0 * MEAN_ERROR), sigma * (1.0 + 2.0 * MEAN_ERROR), lost)

@@ -17,11 +17,12 @@ from torch import Tensor
 from calotte.cells.products import row_norms
 from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
 from calotte.proofs.exponents import group_of
 from calotte.proofs.first import FirstLayer
 from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.price import Chooser, Offer
+from calotte.proofs.price import Offer
 from calotte.proofs.sums import Sums, Tilt, levels, log_moments
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up

@@ -12,6 +12,7 @@ network: only the inner products a_i.a_j and the components of the a_i along the
 from __future__ import annotations
 
 import itertools
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -206,8 +207,8 @@ class Local:
         return rows.constant + moved, shortest, longest, components
 
     @cached_property
-    def diagonals(self) -> dict[tuple[bool, ...], Tensor]:
-        """What `tails.diagonals` has found, by mask."""
+    def diagonals(self) -> dict[Hashable, tuple[Tensor, Tensor]]:
+        """What `tilted.diagonals` has found, by who proposed the shapes, and the components that are split."""
         return {}
 
     def log_tail(

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from calotte.problem import Problem
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import Budget, margin_rows, relaxed_units
 from calotte.proofs.local import Local, consecutive
-from calotte.proofs.price import Chooser
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import gamma
 
 __all__ = ["localise"]
 
-_MOST_UNITS = 2000  # unstable ones
 
-
-def localise(problem: Problem, size: Tensor, height: float, t: float, chooser: Chooser) -> Local | None:
+def localise(
+    problem: Problem, size: Tensor, height: float, t: float, chooser: Chooser, most: float = math.inf
+) -> Local | None:
     """The network near one input, on the event that the units' linear bounds hold up to a height.
 
     Args:
         problem: of one input; size: (1,) eps or sigma.
         height: in units of the size; t: of the Gaussian's support; chooser: says what is paid for.
+        most: unstable units that it may have.
 
     Returns:
         None where too many units are left, or the bounds overflow.
@@ -38,7 +41,7 @@ def localise(problem: Problem, size: Tensor, height: float, t: float, chooser: C
     kept = {i: mask[0] for i, mask in unstable.items() if mask.any()}
     counts = [int(mask.sum()) for mask in kept.values()]
     total = sum(counts)
-    if total > _MOST_UNITS:
+    if total > most:
         return None
     groups = consecutive(counts)
     place = dict(zip(kept, groups, strict=True))

@@ -22,35 +22,36 @@ from scipy import special
 from torch import Tensor
 
 from calotte.assumptions import LOG_GAMMA_ERROR, NORMAL_ERROR
-from calotte.noise import Ball, Gaussian, Noise
+from calotte.noise import Bounded, Gaussian, Noise
 from calotte.rounding import gamma
 
-__all__ = ["dominating_diagonals", "gaussian_comparison", "log_moment"]
-
-_STEPS, _RANK, _UNIMPORTANT = 30, 6, 0.2  # of the search for diagonals
+__all__ = ["correlations", "dominating_diagonals", "gaussian_comparison", "log_moment"]
 
 
-def dominating_diagonals(gram: Tensor, importance: Tensor, doubt: float) -> Tensor | None:
+def correlations(gram: Tensor) -> Tensor:
+    """(n, n) a Gram matrix scaled to ones on its diagonal."""
+    root = gram.diagonal().clamp_min(1e-300).sqrt()
+    return gram / (root[:, None] * root)
+
+
+def dominating_diagonals(gram: Tensor, shapes: Tensor, doubt: float) -> Tensor:
     """Diagonals P (K, n) with diag(P_k) >= gram as matrices, for certain.
 
-    In one of them P_j is the same share of gram_jj for all j; in the others it is small where a row of `importance`
-    is large.
-
     Args:
-        gram: (n, n) symmetric; importance: (R, n); doubt: bound on the error of gram in the spectral norm.
+        gram: (n, n) symmetric; doubt: bound on the error of gram in the spectral norm.
+        shapes: (K, n) positive: P_kj / gram_jj is sought in the direction of `shapes[k]`.
 
     Returns:
-        As many as could be verified, by Cholesky decompositions (S. M. Rump, "Verification of positive definiteness",
-        BIT 46, 2006); None for none.
+        inf where none could be verified, by Cholesky decompositions (S. M. Rump, "Verification of positive
+        definiteness", BIT 46, 2006).
     """
-    n = len(gram)
+    n, correlation = len(gram), correlations(gram)
     diagonal = gram.diagonal().clamp_min(1e-300)
-    correlation = gram / (diagonal.sqrt()[:, None] * diagonal.sqrt())
-    if not correlation.isfinite().all():
-        return None
-    found = []
+    found = torch.full_like(shapes, torch.inf)
     slack = doubt + 8.0 * gamma(n + 4) * n * (diagonal.sum().item() + 1.0)
-    for d in [torch.ones(n, dtype=torch.float64), *least_diagonals(correlation, importance)]:
+    usable = (shapes > 0).all(1) & shapes.isfinite().all(1) & correlation.isfinite().all() & (n > 0)
+    for k in usable.nonzero()[:, 0].tolist():
+        d = shapes[k]
         try:
             eigenvalues = torch.linalg.eigvalsh(correlation / (d.sqrt()[:, None] * d.sqrt()))
         except RuntimeError:  # no convergence (LinAlgError)
@@ -60,25 +61,8 @@ def dominating_diagonals(gram: Tensor, importance: Tensor, doubt: float) -> Tens
         trace = shifted.diagonal().clamp_min(0.0).sum()
         shifted = shifted - torch.eye(n, dtype=torch.float64) * (2.0 * gamma(n + 2) * trace)
         if torch.linalg.cholesky_ex(shifted)[1] == 0 and total.isfinite().all():
-            found.append(total)
-    return torch.stack(found) if found else None
-
-
-def least_diagonals(correlation: Tensor, importance: Tensor) -> Tensor:
-    """(R, n) diagonals D, up to a factor, near the least sum_j importance_j D_j with diag(D) >= correlation.
-
-    By the dual problem: the largest tr(correlation X) for X = V V', X_jj = importance_j, V of low rank (Burer and
-    Monteiro, 2003). Linearisation only ever raises it, and D_j = |(correlation V)_j| / |V_j| where it ends.
-    """
-    n = len(correlation)
-    share = importance / importance.sum(1, keepdim=True).clamp_min(1e-300) + _UNIMPORTANT / n
-    length = share.sqrt()[:, :, None]
-    v = torch.randn(len(share), n, _RANK, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    for _ in range(_STEPS):
-        v = correlation @ (length * v / v.norm(dim=2, keepdim=True).clamp_min(1e-300))
-    d = (v.norm(dim=2) / length[:, :, 0]).clamp_min(1e-300)
-    least: Tensor = d / d.amin(1, keepdim=True)
-    return least
+            found[k] = total
+    return found
 
 
 def gaussian_comparison(
@@ -100,7 +84,8 @@ def gaussian_comparison(
     one = torch.ones(len(left), dtype=torch.float64)
     if isinstance(noise, Gaussian):
         return one, torch.zeros_like(one)
-    dimension = (left + 2 if isinstance(noise, Ball) else left).to(torch.float64)
+    assert isinstance(noise, Bounded), "of another law nothing is known"
+    dimension = noise.sphere_dimension(left).to(torch.float64)
     sigma = largest / dimension.sqrt()
     free = dimension - n - 2
     known = (free >= 1) & (smallest > 0)

@@ -8,14 +8,12 @@ where nothing that was paid for fails.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["ABOVE", "BELOW", "BOTH", "FREE", "NEGATIVE", "POSITIVE", "Chooser", "Offer", "Recorded", "known"]
+__all__ = ["ABOVE", "BELOW", "BOTH", "FREE", "NEGATIVE", "POSITIVE", "Offer", "known"]
 
 FREE, POSITIVE, NEGATIVE, BELOW, ABOVE, BOTH = range(6)  # nothing; a sign; the half-space of z, of -z, of both
 
@@ -67,33 +65,3 @@ def halves(choice: Tensor) -> Tensor:
     """The sides (B, 2, n) whose half-space is paid for."""
     both = choice == BOTH
     return torch.stack([(choice == BELOW) | both, (choice == ABOVE) | both], 1)
-
-
-class Chooser(Protocol):
-    """Who says what is paid for: not trusted. Layers are ReLU nodes of a network, or groups of a local one."""
-
-    def choose(self, layer: int, offer: Offer) -> Tensor:
-        """(B, n), one of FREE, POSITIVE, NEGATIVE, BELOW, ABOVE, BOTH for each unit."""
-
-    def improve(self, layer: int, offer: Offer) -> Tensor:
-        """(B, n) the units for which a better offer is wanted, by exponential moments, which are dear: bool."""
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A chooser that says what was said before.
-
-    Attributes:
-        choices, improved: layer -> (B, n).
-    """
-
-    choices: Mapping[int, Tensor]
-    improved: Mapping[int, Tensor]
-
-    def choose(self, layer: int, offer: Offer) -> Tensor:
-        """What was chosen."""
-        return self.choices[layer]
-
-    def improve(self, layer: int, offer: Offer) -> Tensor:
-        """What was wanted."""
-        return self.improved[layer]

@@ -7,18 +7,19 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from calotte.cells.geometry import Geometry
+from calotte.checks import kind
 from calotte.errors import InvalidInput
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise, quotient_down
 from calotte.problem import Problem
+from calotte.proofs.chooser import Recorded
 from calotte.proofs.event import on_good_event
-from calotte.proofs.price import Recorded
 from calotte.proofs.proof import GoodHalfSpaces, OverCell, Proof
 from calotte.proofs.union import cell_bound, theorem_bound
 from calotte.settings import Settings
 
-__all__ = ["over_cell", "prove"]
+__all__ = ["one_input", "over_cell", "prove"]
 
 
 def prove(
@@ -37,11 +38,7 @@ def prove(
     Raises:
         InvalidInput: the Proof is for another network, or x no single input at which the network has an answer.
     """
-    rows = network.inputs(x)
-    if len(rows) != 1:
-        raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
-    asked = as_event(event, network)
-    problem = Problem(Geometry(network, noise.map), rows, [0], noise, Settings(), event=asked)
+    problem = one_input(network, x, noise, Settings(), event)
     if problem.predicted.item() < 0:
         raise InvalidInput("the network's outputs at x are not finite numbers: there is no answer to prove")
     if isinstance(proof, OverCell):
@@ -49,10 +46,29 @@ def prove(
     if isinstance(proof, GoodHalfSpaces):
         proof.fits(network)
         choices = {i: choice[None] for i, choice in proof.choices.items()}
-        chooser = Recorded(choices, {}) if choices else None
+        chooser = Recorded(choices) if choices else None
         heights = torch.full((1,), proof.height, dtype=torch.float64)
         return on_good_event(problem, problem.sizes, proof.tail, heights, chooser).log_bound.item()
     raise InvalidInput(f"expected a Proof, came {type(proof).__name__}")
+
+
+def one_input(
+    network: Network, x: ArrayLike | Tensor, noise: Noise, settings: Settings, event: OutputEvent | str
+) -> Problem:
+    """The problem that a Proof is about.
+
+    Raises:
+        InvalidInput: arguments of the wrong kind, or several inputs.
+    """
+    if not isinstance(network, Network):
+        raise InvalidInput(f"network: expected a calotte Network (calotte.load gives one), came {kind(network)}")
+    if not isinstance(noise, Noise):
+        raise InvalidInput(f"noise: expected calotte.Sphere(eps), Ball(eps) or Gaussian(sigma), came {kind(noise)}")
+    rows = network.inputs(x)
+    if len(rows) != 1:
+        raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
+    geometry = Geometry(network, noise.map, settings.memory_limit)
+    return Problem(geometry, rows, [0], noise, settings, event=as_event(event, network))
 
 
 def over_cell(problem: Problem, sizes: Tensor, exact: bool) -> Tensor:

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from calotte.proofs.boxes import Boxes
 from calotte.proofs.local import Local
-from calotte.proofs.moments import dominating_diagonals, gaussian_comparison, log_moment
+from calotte.proofs.moments import correlations, dominating_diagonals, gaussian_comparison, log_moment
 from calotte.proofs.rows import Rows
 from calotte.rounding import VALUE_SLACK, gamma
 
-__all__ = ["Moments"]
+__all__ = ["Form", "Moments", "Pairs", "Shapes", "Tilt"]
 
-_MOST_ROWS, _MOST_ENTRIES = 128, 2e6  # that are given exponents of their own: rows, entries of their matrices
-_STEPS, _SHARE = 2, 0.9  # towards the best slopes; of the rate that a Gaussian form would want
+Shapes = Callable[[Local, tuple[bool, ...], Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Tilt:
+    """What is decided about Q forms: whatever it is, the bounds that come of it are true.
+
+    Attributes:
+        alpha: (Q, n0) slopes of the first group's units, between 0 and 1.
+        which: (Q,) long, the diagonal that gives the exponents; rate: (Q,) lambda, positive.
+    """
+
+    alpha: Tensor
+    which: Tensor
+    rate: Tensor
 
 
 class Moments:
-    """Tails of forms that keep the first group's units as they are, over L boxes."""
+    """Tails of forms that keep the first group's units as they are, over L boxes.
 
-    def __init__(self, local: Local, boxes: Boxes) -> None:
+    Attributes:
+        sigma, log_kappa: (L,) of the Gaussian that dominates the noise there.
+        centre, deviation: (L, n0) mean and standard deviation of the first group's units, about.
+        longest: (L, n0) upper bounds on their norms, the split directions left out.
+        kind: (L,) which of the sets of `diagonals` (K, n0) is the box's; shapes: they were made of, by the
+            components that are split.
+    """
+
+    def __init__(self, local: Local, boxes: Boxes, shapes: Shapes) -> None:
         self.local, self.boxes = local, boxes
         self.first = local.groups[0] if local.groups else slice(0, 0)
         n0 = self.first.stop
@@ -46,15 +65,16 @@ class Moments:
         rounded = terms * ((self.components.abs() * far).sum(2) + local.constant[:n0].abs())
         self.spread = self.spread + rounded + 2.0 * local.accuracy * local.length[:n0] * far.sum(2)
         self.deviation = self.longest * self.sigma[:, None]
-        self.alpha = torch.special.ndtr(self.centre / self.deviation).clamp(0.0, 1.0)  # slopes to begin with
         # the units with their exact norms differ from those with norms `longest` by this much on G
         self.doubt = local.error[:n0] + (self.longest - self.shortest) * local.radius * (1.0 + gamma(8))
         masks = [tuple(row) for row in split.tolist()]
         kinds = sorted(set(masks))
         self.kind = torch.tensor([kinds.index(mask) for mask in masks])
-        self.diagonals = [diagonals(local, mask) for mask in kinds]
+        found = {mask: diagonals(local, mask, shapes) for mask in kinds}
+        self.shapes = {mask: proposed for mask, (proposed, _) in found.items()}
+        self.diagonals = [known for _, known in found.values()]
 
-    def _pairs(self, rows: Rows, box: Tensor, row: Tensor) -> Pairs:
+    def pairs(self, rows: Rows, box: Tensor, row: Tensor) -> Pairs:
         """What does not depend on slopes in the forms of (box, row) pairs (Q,)."""
         local, n0 = self.local, self.first.stop
         g = rows.read[box, row, :n0]
@@ -70,20 +90,18 @@ class Moments:
         n = linear.shape[2]
         inner = linear[:, 0] @ local.gram[:n, :n0] + sign * local.gram[own[:, 0], :n0]
         constant = before - doubt * (1.0 + gamma(n0 + 8))
-        return Pairs(box, g, self._power(box, g), constant, squared, components, spread, inner)
+        return Pairs(box, g, constant, squared, components, spread, inner)
 
-    def _power(self, box: Tensor, g: Tensor) -> Tensor:
-        """(Q, n0) exponents p for forms with coefficients g: of those known, what promises the least variance."""
-        power = torch.empty_like(g)
-        weight = (g * self.longest[box]) ** 2
+    def power(self, box: Tensor, which: Tensor) -> Tensor:
+        """(Q, n0) exponents p for forms over boxes (Q,), of the diagonals `which` (Q,)."""
+        power = torch.empty(len(box), self.first.stop, dtype=torch.float64)
         for k, known in enumerate(self.diagonals):
             here = self.kind[box] == k
-            relative = known / self.longest[self.kind == k][0] ** 2
-            choice = (weight[here] @ relative.t()).argmin(1)
+            choice = which[here].clamp(0, len(known) - 1)
             power[here] = known[choice] / self.longest[box[here]] ** 2 * (1.0 + gamma(8))
         return power
 
-    def _form(self, pairs: Pairs, alpha: Tensor) -> Form:
+    def form(self, pairs: Pairs, alpha: Tensor) -> Form:
         """The forms with slopes alpha (Q, n0)."""
         local, n0, box = self.local, self.first.stop, pairs.box
         linear = pairs.g * alpha
@@ -101,9 +119,9 @@ class Moments:
         off = off + norm[:, None] * (self.longest - self.shortest)[box]
         return Form(pairs, alpha, least, norm, inner, off)
 
-    def _log_moment(self, form: Form, rate: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def _log_moment(self, form: Form, power: Tensor, rate: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """log kappa E exp(-rate F), rounded up, (Q,)."""
-        box, g, power, alpha, n0 = form.pairs.box, form.pairs.g, form.pairs.power, form.alpha, self.first.stop
+        box, g, alpha, n0 = form.pairs.box, form.pairs.g, form.alpha, self.first.stop
         deviation = self.deviation[box]
         variance = (self.sigma[box] ** 2)[:, None]
         moved = rate[:, None] * variance
@@ -125,83 +143,24 @@ class Moments:
         total = linear + value.sum(1) + self.log_kappa[box] + gamma(n0 + 32) * (size + 1.0)
         return torch.where(total.isnan(), torch.inf, total)
 
-    def levels(
-        self, rows: Rows, box: Tensor, row: Tensor, low: Tensor, high: Tensor, log_each: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Lower bounds (Q,) on forms that fail with probability at most `log_each` (L, R), and bounds on
+    def levels(self, pairs: Pairs, tilt: Tilt, low: Tensor, high: Tensor, log_each: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower bounds (Q,) on forms that fail with probability at most `log_each` (Q,), and bounds on
         log P(form <= 0)."""
-        log_each = log_each[box, row]
-        distance = (-2.0 * log_each).sqrt()
-        pairs = self._pairs(rows, box, row)
-        rate, moment = self._moment(pairs, lambda form: distance / self._deviation(form), low, high)
-        level = (log_each - moment) / rate
-        level = level - gamma(8) * ((log_each.abs() + moment.abs()) / rate) - VALUE_SLACK
+        moment = self._moment(pairs, tilt, low, high)
+        level = (log_each - moment) / tilt.rate
+        level = level - gamma(8) * ((log_each.abs() + moment.abs()) / tilt.rate) - VALUE_SLACK
+        level = torch.where(moment < torch.inf, level, -torch.inf)
         return torch.where(level.isnan(), -torch.inf, level), moment.clamp_max(0.0)
 
-    def tails(self, rows: Rows, low: Tensor, high: Tensor) -> Tensor:
-        """Upper bounds on log P(form <= 0), (L, R)."""
-        shape = rows.middle.shape
-        box, row = torch.ones(shape, dtype=torch.bool).nonzero(as_tuple=True)
-        pairs = self._pairs(rows, box, row)
-        return self._moment(pairs, self._lowest, low, high)[1].clamp_max(0.0).reshape(shape)
+    def tails(self, pairs: Pairs, tilt: Tilt, low: Tensor, high: Tensor) -> Tensor:
+        """Upper bounds on log P(form <= 0), (Q,)."""
+        return self._moment(pairs, tilt, low, high).clamp_max(0.0)
 
-    def _lowest(self, form: Form) -> Tensor:
-        """Rates (Q,) at which a Gaussian form would have the least E exp(-rate F)."""
-        deviation = self._deviation(form)
-        mean = form.least + (form.pairs.g * self._bends(form)[0]).sum(1)
-        return mean.clamp_min(1e-9 * deviation) / deviation**2
-
-    def _moment(
-        self, pairs: Pairs, wanted: Callable[[Form], Tensor], low: Tensor, high: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Rates (Q,), about those wanted for Gaussian forms, and log kappa E exp(-rate F) with slopes that suit."""
-        form = self._form(pairs, self.alpha[pairs.box])
-        # p = 1, the true law, is near enough to begin with, and moves the slopes less
-        form = self._form(pairs, self._between(form, wanted(form), torch.ones_like(pairs.power)))
-        for _ in range(_STEPS):
-            form = self._form(pairs, self._between(form, _SHARE * wanted(form), pairs.power))
-        rate = _SHARE * wanted(form)
-        return rate, self._log_moment(form, rate, low, high)
-
-    def _between(self, form: Form, rate: Tensor, power: Tensor) -> Tensor:
-        """Slopes (Q, n0) between those of a form and the shares of z_j > 0 in E exp(-p_j rate g_j e_j(z_j)), at which
-        the moment is stationary."""
-        box, alpha = form.pairs.box, form.alpha
-        mean = self.centre[box] - (rate * self.sigma[box] ** 2)[:, None] * form.inner
-        theta = -power * rate[:, None] * form.pairs.g
-        deviation = self.deviation[box]
-        logs = []
-        for slope, side in ((theta * (1.0 - alpha), 1.0), (-theta * alpha, -1.0)):
-            shift = slope * deviation
-            part = torch.special.ndtr(side * (mean / deviation + shift))
-            logs.append(slope * mean + 0.5 * shift * shift + (part + 1e-300).log())
-        share = torch.sigmoid(logs[0] - logs[1])
-        return torch.where(share.isnan(), alpha, (alpha + share) / 2)
-
-    def _deviation(self, form: Form) -> Tensor:
-        """Standard deviations (Q,) of forms, about."""
-        noise = (form.pairs.g**2 * form.pairs.power * self._bends(form)[1]).sum(1)
-        return (form.norm**2 * self.sigma[form.pairs.box] ** 2 + noise).sqrt().clamp_min(1e-290)
-
-    def _bends(self, form: Form) -> tuple[Tensor, Tensor]:
-        """(Q, n0) means and variances of e_j(z_j), about."""
-        box, alpha = form.pairs.box, form.alpha
-        share, mean, square = (t[box] for t in self._parts)
-        variance = self.deviation[box] ** 2
-        spread = square - mean * mean + alpha * (alpha - 2.0 * share) * variance
-        return mean - alpha * self.centre[box], spread.clamp_min(0.0)
-
-    @cached_property
-    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(L, n0) P(z_j > 0), and mean and mean square of relu(z_j), about."""
-        x = self.centre / self.deviation
-        density = torch.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
-        share = torch.special.ndtr(x)
-        return (
-            share,
-            self.deviation * (x * share + density),
-            self.deviation**2 * ((x * x + 1.0) * share + x * density),
-        )
+    def _moment(self, pairs: Pairs, tilt: Tilt, low: Tensor, high: Tensor) -> Tensor:
+        """log kappa E exp(-rate F), rounded up, (Q,); inf where what was decided makes no sense."""
+        form = self.form(pairs, tilt.alpha.nan_to_num(0.0).clamp(0.0, 1.0))
+        moment = self._log_moment(form, self.power(pairs.box, tilt.which), tilt.rate, low, high)
+        return torch.where((tilt.rate > 0) & tilt.rate.isfinite(), moment, torch.inf)
 
 
 @dataclass(frozen=True)
@@ -209,14 +168,13 @@ class Pairs:
     """Q pairs of a box and a row.
 
     Attributes:
-        box: (Q,); g, power: (Q, n0) coefficients of the first group's activations and exponents p.
+        box: (Q,); g: (Q, n0) coefficients of the first group's activations.
         constant, squared, components, spread, inner: of the rows without the first group: constants (Q,), rounded
             down, `Local.products` (Q,), (Q, K), (Q,), and inner products (Q, n0) with the first group.
     """
 
     box: Tensor
     g: Tensor
-    power: Tensor
     constant: Tensor
     squared: Tensor
     components: Tensor
@@ -242,9 +200,11 @@ class Form:
     off: Tensor
 
 
-def diagonals(local: Local, mask: tuple[bool, ...]) -> Tensor:
-    """(K, n0) P of `dominating_diagonals` for the first group, the split directions left out; inf where unknown."""
-    if mask not in local.diagonals:
+def diagonals(local: Local, mask: tuple[bool, ...], shapes: Shapes) -> tuple[Tensor, Tensor]:
+    """The shapes that were proposed for the first group, the split directions left out, and `dominating_diagonals`
+    of them, (K, n0); inf where unknown."""
+    key = shapes, mask
+    if key not in local.diagonals:
         first = local.groups[0] if local.groups else slice(0, 0)
         along = local.components[first] * torch.tensor(mask, dtype=torch.float64)
         gram = local.gram[first, first] - along @ along.t()
@@ -253,12 +213,13 @@ def diagonals(local: Local, mask: tuple[bool, ...]) -> Tensor:
         shortest, longest = norms(local, mask)
         squares = (local.length[first] ** 2).sum() * (8.0 * local.accuracy + 1.1e-9)
         doubt = (squares + 1.1e9 * ((longest - shortest) ** 2).sum()).item()
-        rows = local.groups[1] if len(local.groups) > 1 else slice(local.units, None)
-        most = min(_MOST_ROWS, int(_MOST_ENTRIES / (len(longest) ** 2 + 1)))
-        weight = (local.weight[rows, first][:most] * longest) ** 2
-        found = dominating_diagonals(gram, weight, doubt) if len(longest) else None
-        local.diagonals[mask] = torch.full_like(longest, torch.inf)[None] if found is None else found
-    return local.diagonals[mask]
+        correlation, proposed = correlations(gram), torch.ones(1, len(longest), dtype=torch.float64)
+        if len(longest) and correlation.isfinite().all():
+            found = shapes(local, mask, correlation, longest)
+            if found.ndim == 2 and len(found) and found.shape[1] == len(longest):
+                proposed = found
+        local.diagonals[key] = proposed, dominating_diagonals(gram, proposed, doubt)
+    return local.diagonals[key]
 
 
 def norms(local: Local, mask: tuple[bool, ...]) -> tuple[Tensor, Tensor]:

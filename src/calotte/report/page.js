@@ -92,7 +92,11 @@
     for (const place of shown) {
       const row = rows[place], line = make("tr", undefined, body);
       if (row[0] & RISK) line.className = "risk";
-      if (sheets) thumbnail(place, make("td", undefined, line));
+      if (sheets) {
+        const cell = make("td", undefined, line);
+        cell.className = "long";
+        thumbnail(place, cell);
+      }
       columns.forEach((name, k) => {
         const cell = make("td", row[CELLS + k][0], line);
         if (name === "answer" && row[0] & WRONG) cell.className = "wrong";

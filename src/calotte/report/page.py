@@ -23,6 +23,7 @@ from calotte.report.reading import Kept
 from calotte.report.standing import claim, levels, standing
 from calotte.report.svg import svg
 from calotte.report.words import remarks
+from calotte.theorems import log_target
 
 __all__ = ["page"]
 
@@ -60,6 +61,7 @@ def page(runs: Sequence[Kept], delta: float, originals: Originals | None = None,
         delta=repr(delta),
         standing=standing(found, delta),
         first=first,
+        too_few=too_few(found, delta),
         quantiles=quantiles(found),
         pictures=[*pictures(found, delta), *(sweep(runs, delta) if len(runs) > 1 else [])],
         sizes=[(run.assessments[0], standing(run.assessments, delta)) for run in runs],
@@ -79,6 +81,19 @@ def page(runs: Sequence[Kept], delta: float, originals: Originals | None = None,
 def model_name(run: Kept) -> str:
     """The first file of the model, or nothing that says more than that it is one."""
     return next(iter(run.about["model"].get("files") or ()), "the network")
+
+
+def too_few(found: Sequence[Assessment], delta: float) -> str | None:
+    """What to say where samples were too few to speak about delta, however the answers came out."""
+    clean = [b for one in found for b in one.bounds if b.misclassified == 0 and b.log_misclassification < 0]
+    if not clean or min(b.log_misclassification for b in clean) <= log_target(delta):
+        return None
+    best = min(clean, key=lambda bound: bound.log_misclassification)
+    return (
+        f"{best.samples} samples, none of which changed the answer, bound p by "
+        f"{probability_text(best.log_misclassification)} only: it takes more --samples to speak about p ≤ {delta!r}, "
+        "and inputs count as at risk until then unless it is proved."
+    )
 
 
 def quantiles(found: Sequence[Assessment]) -> list[tuple[str, list[str]]]:

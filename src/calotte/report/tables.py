@@ -75,8 +75,9 @@ def assessment_table(assessments: Sequence[Assessment], width: int | None = 80, 
     for event in dict.fromkeys(estimate.event for estimate in first.estimates):
         columns.append(Column(_ESTIMATES[event], [Text(_sharpest(one, event)) for one in shown], "estimate"))
     columns.append(Column("radius", [Text(lower_text(one.certified_radius)) for one in shown], "proved", needed=True))
-    if any(one.witness for one in ranked):
-        entries = [Text(number(one.witness.distance, "up") if one.witness else "-") for one in shown]
+    distances = [one.adversarial_distance for one in ranked]
+    if any(distance is not None for distance in distances):
+        entries = [Text("-" if distance is None else number(distance, "up")) for distance in distances[:rows]]
         columns.append(Column("wrong at", entries, "found"))
     what = "Misclassification probability" if first.event == "change" else f"Probability of {plain(first.event)}"
     return fitting(

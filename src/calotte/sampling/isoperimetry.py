@@ -24,7 +24,7 @@ from torch import Tensor
 
 from calotte.bound import Bound, Rung
 from calotte.deadline import Deadline, OutOfTime
-from calotte.noise import Ball, Gaussian, Noise
+from calotte.noise import Bounded, Gaussian, Noise
 from calotte.problem import Problem
 from calotte.proofs.balls import free_within
 from calotte.proofs.local import Local
@@ -62,7 +62,8 @@ def log_far(noise: Noise, m: int, log_missed: float, distance: float) -> float:
         height = noise.standard_quantile(log_p, m, rounding="down") + distance / noise.size * (1.0 - gamma(4))
         height = height - gamma(4) * height.abs().nan_to_num(0.0, 0.0, 0.0)
         return min(0.0, noise.standard_log_tail(height, m, rounding="up").item())
-    d = m + 2 if isinstance(noise, Ball) else m
+    assert isinstance(noise, Bounded), "of another law nothing is known"
+    d = noise.sphere_dimension(m)
     chord = min(1.0, distance / (2.0 * noise.size) * (1.0 - gamma(4)))
     turn = 2.0 * math.asin(chord) * (1.0 - gamma(8))
     left = cap_angle(log_missed, d, rounding="up") + 4.0 * UNIT_ROUNDOFF * math.pi - turn
@@ -90,8 +91,7 @@ class _Search:
         units = max(1, 2 * problem.network.hidden_units)
         share = torch.tensor([log_budget - math.log(units)], dtype=torch.float64)
         height = problem.noise.standard_quantile(share, problem.m, rounding="up").item()
-        local = localise(problem, problem.sizes, height, math.sqrt(-2.0 * log_budget), Thrift())
-        return local if local is not None and local.units <= _MOST_UNSTABLE else None
+        return localise(problem, problem.sizes, height, math.sqrt(-2.0 * log_budget), Thrift(), _MOST_UNSTABLE)
 
     def distance(self, local: Local, points: Tensor) -> tuple[float, float]:
         """The distance that promises the smallest measure of errors within the good event, and its logarithm."""

@@ -19,11 +19,11 @@ from torch import Tensor
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
 from calotte.problem import Problem
-from calotte.proofs.boxes import Boxes
+from calotte.proofs.boxes import Boxes, log_tail_up
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.evaluate import restricted
 from calotte.proofs.local import Local
 from calotte.proofs.localise import localise
-from calotte.proofs.price import Chooser
 from calotte.proofs.union import log_sum_up
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
@@ -52,6 +52,7 @@ class Branching(ProvedRung):
         negligible: of log p: trees that much below the bound are not cut.
         per_box: of log p, what a box more may be hoped to give.
         most_axes: dimensions up to which all of them are cut; few_axes: how many else.
+        most_switching: units that noise may switch, up to which it is tried.
         small: units up to which slabs are not given networks of their own.
     """
 
@@ -76,6 +77,7 @@ class Branching(ProvedRung):
     per_box: float = 0.003
     most_axes: int = 6
     few_axes: int = 1
+    most_switching: int = 2000
     small: int = 64
 
     def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
@@ -130,7 +132,7 @@ class Branching(ProvedRung):
         log_each = torch.tensor([log_missed - math.log(count)], dtype=torch.float64)
         height = problem.noise.standard_quantile(log_each, problem.m, rounding="up").item()
         try:
-            local = localise(problem, size, height, math.sqrt(-2.0 * log_missed), self.chooser)
+            local = localise(problem, size, height, math.sqrt(-2.0 * log_missed), self.chooser, self.most_switching)
         except OutOfTime:
             return best
         if local is None:
@@ -197,8 +199,12 @@ class Branching(ProvedRung):
         """Of half-spaces that cost each slab its share of P(not G)."""
         sides = 2.0 * slabs * max(1, local.units)
         log_each = local.log_missed - slab.log_measure(local.noise, local.m) - math.log(sides)
-        height = local.noise.standard_quantile(log_each.clamp_max(-1.0), local.m, rounding="up").item()
-        return min(height, local.span)
+        height = local.noise.standard_quantile(log_each.clamp_max(-1.0), local.m, rounding="up").clamp_max(local.span)
+        one = torch.ones(1, dtype=torch.float64)
+        price = log_tail_up(local.noise, height, one, one, torch.tensor([local.m]))
+        left = max(int(slab.left(local.m)), 1)  # the same price in the dimensions that the slab leaves
+        rest = local.noise.standard_quantile(price, left, rounding="up") * slab.radii(local.noise)[1]
+        return rest.item()
 
 
 def axes(local: Local, most: int = 6, few: int = 1) -> Tensor:

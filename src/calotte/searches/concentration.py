@@ -24,8 +24,8 @@ from torch import Tensor
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
 from calotte.problem import Problem
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import OnGoodEvent, on_good_event
-from calotte.proofs.price import Chooser
 from calotte.proofs.proof import Proof
 from calotte.searches.proposal import Proposal
 from calotte.searches.thrift import Thrift
@@ -42,7 +42,9 @@ class Concentration(ProvedRung):
         chooser: says what each unit pays for.
         worst_case: the rung that it is never above.
         tail: under a Gaussian all noise of norm sigma (sqrt(m) + tail) is considered: e^-800 is left out.
-        steps: of the bisection for what the good event may cost, where no bound is aimed at.
+        steps: of the bisection for what the good event may cost, where no bound is aimed at. The margins change so
+            fast with the height that three or four passes, by secants, lost 2 to 40 % of log p in the median on
+            `256x2` and `256x4` at eps 0.8 to 2.
         room: where one is, the price of the good event lies e^-room below it.
     """
 

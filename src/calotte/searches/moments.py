@@ -17,10 +17,10 @@ from torch import Tensor
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
 from calotte.problem import Problem
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.first import FirstLayer, first_layer
 from calotte.proofs.gaussian import GaussianLaw
 from calotte.proofs.layers import log_bound
-from calotte.proofs.price import Chooser
 from calotte.proofs.support import Support
 from calotte.searches.thrift import Thrift
 from calotte.searches.tilts import Tilts

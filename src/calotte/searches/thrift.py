@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from calotte.proofs.local import Local
 from calotte.proofs.price import ABOVE, BELOW, BOTH, FREE, NEGATIVE, POSITIVE, Offer
+from calotte.proofs.tilted import Moments, Pairs, Tilt
+from calotte.searches.diagonals import shapes
+from calotte.searches.slopes import Tilting
 
 __all__ = ["Thrift"]
 
@@ -18,9 +22,11 @@ class Thrift:
 
     Attributes:
         eager: how much more of log p the sign of a unit may cost than two bounds on it.
+        tilting: how exponential moments are taken.
     """
 
     eager: float = 0.5
+    tilting: Tilting = field(default_factory=Tilting)
 
     def choose(self, layer: int, offer: Offer) -> Tensor:
         """(B, n) what to pay for."""
@@ -36,6 +42,14 @@ class Thrift:
         """(B, n) the units that are neither stable nor cheap, and bounded by half-spaces."""
         stable, worth = self._worth(offer)
         return ~stable & (offer.log_sign > worth).all(1) & offer.log_half.isfinite().any(1)
+
+    def shapes(self, local: Local, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
+        """(K, n) the least diagonals for the rows that read the first group."""
+        return shapes(local, correlation, longest)
+
+    def tilt(self, layer: int, moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+        """Slopes at the tilted law."""
+        return self.tilting.tilt(moments, pairs, log_each)
 
     def _worth(self, offer: Offer) -> tuple[Tensor, Tensor]:
         """Stable units (B, n), and (B, 1, n) what a sign is worth: about what bounds on both sides would cost."""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from calotte.deadline import Deadline
 from calotte.proofs.boxes import Boxes
+from calotte.proofs.chooser import Chooser
 from calotte.proofs.evaluate import evaluate
 from calotte.proofs.local import Local
-from calotte.proofs.price import Chooser
 from calotte.proofs.union import log_sum_up
 from calotte.searches.hints import Found, hinted
 

@@ -1,0 +1,67 @@
+"""Chooser: who says what is paid for, and how exponential moments are taken. Not trusted, whatever it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from calotte.proofs.local import Local
+from calotte.proofs.price import Offer
+from calotte.proofs.tilted import Moments, Pairs, Tilt
+
+__all__ = ["Chooser", "Recorded"]
+
+
+class Chooser(Protocol):
+    """Layers are ReLU nodes of a network, or groups of a local one; the margins of the latter come after them."""
+
+    def choose(self, layer: int, offer: Offer) -> Tensor:
+        """(B, n), one of FREE, POSITIVE, NEGATIVE, BELOW, ABOVE, BOTH for each unit."""
+
+    def improve(self, layer: int, offer: Offer) -> Tensor:
+        """(B, n) the units for which a better offer is wanted, by exponential moments, which are dear: bool."""
+
+    def shapes(self, local: Local, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
+        """(K, n) positive: what diagonals that dominate the first group's Gram matrix may look like.
+
+        Args:
+            mask: the components that are split, and left out; correlation: (n, n) of the units, and longest: (n,)
+                their norms, without them.
+        """
+
+    def tilt(self, layer: int, moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+        """Slopes, diagonals and rates for forms: for levels that fail as seldom as `log_each` (Q,), or for tails."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A chooser that says what was said before.
+
+    Attributes:
+        choices, improved: layer -> (B, n).
+        known_shapes: components that are split -> (K, n); tilts: layer -> Tilt.
+    """
+
+    choices: Mapping[int, Tensor]
+    improved: Mapping[int, Tensor] = field(default_factory=dict)
+    known_shapes: Mapping[tuple[bool, ...], Tensor] = field(default_factory=dict)
+    tilts: Mapping[int, Tilt] = field(default_factory=dict)
+
+    def choose(self, layer: int, offer: Offer) -> Tensor:
+        """What was chosen."""
+        return self.choices[layer]
+
+    def improve(self, layer: int, offer: Offer) -> Tensor:
+        """What was wanted."""
+        return self.improved[layer]
+
+    def shapes(self, local: Local, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
+        """What was proposed."""
+        return self.known_shapes[mask]
+
+    def tilt(self, layer: int, moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+        """What was decided."""
+        return self.tilts[layer]

@@ -1,0 +1,45 @@
+"""Diagonals that may dominate the Gram matrix of first-layer units, for the rows that read them.
+
+What is proposed here `proofs.moments` scales up until a Cholesky decomposition has verified it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from calotte.proofs.local import Local
+
+__all__ = ["least_diagonals", "shapes"]
+
+_MOST_ROWS, _MOST_ENTRIES = 128, 2e6  # that are given exponents of their own: rows, entries of their matrices
+_UNIMPORTANT = 0.2  # share of the importance that is spread over all units
+
+
+def shapes(local: Local, correlation: Tensor, longest: Tensor) -> Tensor:
+    """(K, n) diagonals up to factors: all the same, and the least for the rows of the second group, some of them.
+
+    Args:
+        correlation: (n, n) of the first group's units; longest: (n,) their norms.
+    """
+    rows = local.groups[1] if len(local.groups) > 1 else slice(local.units, None)
+    most = min(_MOST_ROWS, int(_MOST_ENTRIES / (len(longest) ** 2 + 1)))
+    importance = (local.weight[rows, : len(longest)][:most] * longest) ** 2
+    return torch.cat([torch.ones(1, len(longest), dtype=torch.float64), least_diagonals(correlation, importance)])
+
+
+def least_diagonals(correlation: Tensor, importance: Tensor, steps: int = 30, rank: int = 6) -> Tensor:
+    """(R, n) diagonals D, up to a factor, near the least sum_j importance_j D_j with diag(D) >= correlation.
+
+    By the dual problem: the largest tr(correlation X) for X = V V', X_jj = importance_j, V of low rank (Burer and
+    Monteiro, 2003). Linearisation only ever raises it, and D_j = |(correlation V)_j| / |V_j| where it ends.
+    """
+    n = len(correlation)
+    share = importance / importance.sum(1, keepdim=True).clamp_min(1e-300) + _UNIMPORTANT / n
+    length = share.sqrt()[:, :, None]
+    v = torch.randn(len(share), n, rank, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for _ in range(steps):
+        v = correlation @ (length * v / v.norm(dim=2, keepdim=True).clamp_min(1e-300))
+    d = (v.norm(dim=2) / length[:, :, 0]).clamp_min(1e-300)
+    least: Tensor = d / d.amin(1, keepdim=True)
+    return least
