@@ -147,7 +147,7 @@ class Relaxation:
             layers = sum(self.network.feeders[i] >= node for i in self.network.relus)
             counts = loose.sum(1)
             if counts.max() * 2 * self.network.multiplications > self.work.min() / layers:
-                each = 2 * unit_work(self.network, node)
+                each = 2 * self.geometry.once(("unit work", node), lambda: unit_work(self.network, node))
                 most = (self.work / (layers * each)).to(torch.int64)
                 near = torch.where(loose, torch.minimum(-low, high) / (high - low), torch.inf)
                 rank = near.argsort(1).argsort(1)
