@@ -1,4 +1,4 @@
-"""assess: order of the rungs, the public form, certified radii against points on and in the ball, refusals."""
+"""assess: order of the rungs, the public form, batches, refusals."""
 
 import dataclasses
 import gzip
@@ -10,10 +10,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from zoo import dense, points, random_dense, residual, tensor
+from zoo import dense, points, random_dense, residual
 
 from calotte.assess import RUNGS, assess, assess_each, select_rungs
-from calotte.bound import Bound, Rung
 from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
 from calotte.models.onnx import load
@@ -38,6 +37,15 @@ BOUNDS = Settings(search=False)  # where no witness is asked for: the search tak
 
 def bound_of(network: Network, x, noise: Noise, rung: str) -> float:
     return assess(network, x, noise, rungs=[rung], settings=BOUNDS)[0].bounds[0].log_misclassification
+
+
+def surroundings(result, x: torch.Tensor, direction: torch.Tensor, seed: int) -> torch.Tensor:
+    """Points of the open ball of the certified radius: near its sphere, along the nearest normal, inside."""
+    d, radius = len(x), result.certified_radius * (1 - 1e-9)
+    u = points(400, d, seed)
+    u = torch.cat([u / u.norm(dim=1, keepdim=True), torch.eye(d).double(), -torch.eye(d).double(), direction])
+    shrunk = torch.rand(len(u), 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([x + radius * u, x + radius * shrunk * u])
 
 
 @pytest.mark.parametrize("kind", NOISES)
@@ -93,52 +101,6 @@ def test_one_dimension_of_noise() -> None:
     assert bound_of(net, [0.1, 0.2, 0.3], Sphere(1e-3, s), "cell") == -math.inf
     (gaussian,) = assess(net, [[0.1, 0.2, 0.3]], Gaussian(1.0, s), settings=FAST)
     assert gaussian.bounds[0].skipped is None
-
-
-def surroundings(result, x: torch.Tensor, direction: torch.Tensor, seed: int) -> torch.Tensor:
-    """Points of the open ball of the certified radius: near its sphere, along the nearest normal, inside."""
-    d, radius = len(x), result.certified_radius * (1 - 1e-9)
-    u = points(400, d, seed)
-    u = torch.cat([u / u.norm(dim=1, keepdim=True), torch.eye(d).double(), -torch.eye(d).double(), direction])
-    shrunk = torch.rand(len(u), 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return torch.cat([x + radius * u, x + radius * shrunk * u])
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_certified_radii_hold(name: str) -> None:
-    """Of three inputs with all rungs, of more with those that take no time."""
-    net = NETWORKS[name]
-    x = points(15, net.d, 20, 0.4)
-    found = assess(net, x[:3], Sphere(1.0), settings=FAST)
-    quick = ["theorem", "cell", "relaxation", "concentration"]
-    found += assess(net, x[3:], Sphere(1.0), rungs=quick, settings=BOUNDS)
-    for result, row in zip(found, x, strict=True):
-        y = row.clone().requires_grad_()
-        z = net.forward(y[None])[0]
-        margin = z[0].abs() if len(z) == 1 else (z[result.predicted] - z).abs().sum()
-        (slope,) = torch.autograd.grad(margin, y)
-        steepest = torch.stack([slope, -slope]) / slope.norm().clamp_min(1e-9)
-        near = surroundings(result, row, steepest.detach(), 21)
-        assert (net.predict(near) == result.predicted).all()
-        assert result.certified_radius >= result.distance > 0
-
-
-def test_the_certified_radius_of_a_perceptron_is_the_distance() -> None:
-    net = dense(([[3.0, 4.0]], [5.0]))
-    (result,) = assess(net, [[1.0, 2.0]], Sphere(1.0), settings=FAST)
-    assert result.certified_radius == result.distance == pytest.approx(16 / 5, rel=1e-14)
-    assert result.distance <= 16 / 5
-    assert result.nearest_unit == "output[0]"
-    assert int(net.predict(tensor([[1.0, 2.0]]) - 3.2000001 * tensor([0.6, 0.8]))[0]) != result.predicted
-
-
-def test_distance_and_radius_live_in_input_space() -> None:
-    net, x = NETWORKS["d > n"], points(3, 20, 30)
-    plain = assess(net, x, Sphere(1.0), settings=FAST)
-    for s in (torch.full((20,), 5.0).double(), points(20, 4, 31)):
-        for before, after in zip(plain, assess(net, x, Sphere(0.1, s), settings=FAST), strict=True):
-            assert (before.distance, before.certified_radius) == (after.distance, after.certified_radius)
-            assert before.nearest_unit == after.nearest_unit
 
 
 def test_x_on_a_hyperplane() -> None:
@@ -320,50 +282,6 @@ def test_the_same_lines_in_a_batch_and_alone() -> None:
     alone = [facts(one) for i in range(4) for one in assess(net, x[i], Sphere(0.5), index=[i], settings=settings)]
     assert together == alone
     assert [together[i] for i in order] == [facts(one) for one in some]
-
-
-@pytest.mark.parametrize("noise", [Sphere, Ball], ids=["sphere", "ball"])
-def test_the_radius_is_at_least_every_eps_with_p_zero_proved(noise) -> None:
-    """Also on graphs that are no chain, and on clipped networks; and nothing within it is answered otherwise."""
-    nets = {**NETWORKS, "residual": residual(4, 3, 6), "clipped": clipped(residual(4, 3, 6), -3.0, 3.0)}
-    reached = 0
-    for name, net in nets.items():
-        for x in points(2, net.d, 9):
-            (plain,) = assess(net, x, noise(1.0), rungs=["cell"], settings=Settings(search=False))
-            if not plain.distance:
-                continue
-            for factor in (1.0, 1.5, 4.0):
-                eps = factor * plain.distance
-                (one,) = assess(net, x, noise(eps), settings=dataclasses.replace(FAST, search=False))
-                if any(bound.certain for bound in one.bounds):
-                    assert one.certified_radius is None or one.certified_radius >= eps, name
-                    reached += factor > 1.0 and net.hidden_units > 0
-                if one.certified_radius is not None:
-                    near = surroundings(one, x, torch.zeros(1, net.d), 71)
-                    assert (net.predict(near) == one.predicted).all()
-    assert reached > 5  # the rungs did reach beyond the cell
-
-
-def test_what_samples_say_is_no_radius(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sampled bound may be 0, with confidence: it certifies nothing."""
-
-    class Lucky(Rung):
-        def bound(self, problem) -> list[Bound]:
-            return [Bound(self.name, "confidence", -math.inf, confidence=0.999)]
-
-    monkeypatch.setitem(RUNGS, "isoperimetry", Lucky("isoperimetry", "", ""))
-    net, x = NETWORKS["d > n"], points(1, 20, 5)
-    (one,) = assess(net, x, Sphere(50.0), rungs=["cell", "isoperimetry"], settings=Settings(search=False))
-    assert one.bounds[1].certain
-    assert one.certified_radius == one.distance < 50.0
-
-
-def test_a_radius_belongs_to_the_input_space_not_to_mapped_noise() -> None:
-    net = dense(([[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0]), ([[1.0, 1.0]], [0.0]))
-    noise = Sphere(50.0, noise_map([0.0, 1e-3]))
-    (one,) = assess(net, [[0.1, 0.1]], noise, settings=FAST)
-    assert one.best.certain
-    assert one.certified_radius < 2.0
 
 
 def test_what_is_said_about_a_line() -> None:

@@ -12,9 +12,10 @@ SOURCE = Path(__file__).parents[1] / "src" / "calotte"
 ORDER = [
     "errors", "assumptions", "checks", "lines", "rounding", "printing", "notebook", "deadline", "settings", "streams",
     "sphere",
-    "network", "models", "noise", "cells", "theorems", "shallow", "adversary",
-    "problem", "proofs", "bound", "searches", "ladder", "sampling", "result", "assessment", "arguments", "known",
-    "assess", "plan", "frame", "paper", "inputs", "plot", "report", "campaign", "terminal", "cli", "__main__",
+    "network", "models", "noise", "independent", "laws", "cells", "theorems", "shallow", "adversary",
+    "problem", "proofs", "bound", "searches", "ladder", "sampling", "result", "assessment", "requirement",
+    "arguments", "known", "assess", "plan", "frame", "paper", "inputs", "plot", "report", "campaign", "terminal",
+    "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem != "__init__")
 

@@ -14,7 +14,8 @@ from zoo import DIGITS, exact_log_tail, log_normal_tail, mp, tensor
 
 from calotte.assumptions import NORMAL_ERROR
 from calotte.errors import InvalidInput
-from calotte.noise import Ball, Gaussian, Noise, Sphere, make_noise, noise_map, quotient_down
+from calotte.laws import make_noise
+from calotte.noise import Ball, Gaussian, Noise, Sphere, noise_map, quotient_down
 
 KINDS = [Sphere, Ball, Gaussian]
 
@@ -296,7 +297,7 @@ def test_eps_and_sigma() -> None:
             assert noise.kind == kind
             assert (noise.eps(16), noise.sigma(16)) == (2.0, 0.5)
             assert noise.size == (0.5 if kind == "gaussian" else 2.0)
-            assert noise.radius == (math.inf if kind == "gaussian" else 2.0)
+            assert noise.standard_radius(16) * noise.size == (math.inf if kind == "gaussian" else 2.0)
         masked = make_noise(kind, 16, sigma=0.5, map=noise_map([1.0] * 4 + [0.0] * 12))
         assert (masked.eps(4), masked.sigma(4)) == (1.0, 0.5)
         assert masked.resized(3.0).map is masked.map

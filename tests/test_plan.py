@@ -13,11 +13,12 @@ from zoo import dense
 from calotte.assess import assess
 from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
+from calotte.laws import make_noise
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
 from calotte.network.random import random_network
-from calotte.noise import Ball, Gaussian, Noise, Sphere, make_noise
+from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.plan import plan
 from calotte.searches.sizes import bisected, closed_in
 from calotte.settings import Settings

@@ -160,6 +160,8 @@ def test_what_cannot_be_proved_is_refused() -> None:
         calotte.propose(net, points(1, 12, 7), 0.5)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="choose from theorem"):
         calotte.propose(net, points(1, 12, 7), Sphere(0.5), "magic")
+    with pytest.raises(InvalidInput, match="rung 'branching': its proofs cannot be written down yet"):
+        calotte.propose(net, points(1, 12, 7), Sphere(0.5), "branching")
     line = random_dense((1, 3, 2), 1)
     for attempt in (
         lambda: prove(line, points(1, 1, 7), Sphere(0.5), OverCell(exact=False)),

@@ -495,8 +495,10 @@ def with_dimension(shift: int) -> Callable[[pytest.MonkeyPatch], None]:
 def with_geometry(change: Callable[[Geometry, Network, Tensor], Geometry]) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant that gets the noise map wrong."""
 
-    def wrong(network: Network, noise_map: Tensor | None = None, memory_limit: float = 2e9) -> Geometry:
-        right = Geometry(network, noise_map, memory_limit)
+    def wrong(
+        network: Network, noise_map: Tensor | None = None, memory_limit: float = 2e9, isotropic: bool = True
+    ) -> Geometry:
+        right = Geometry(network, noise_map, memory_limit, isotropic)
         return right if noise_map is None else change(right, network, noise_map)
 
     return lambda patch: patch.setattr(sys.modules["calotte.assess"], "Geometry", wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import re
 from pathlib import Path
@@ -24,7 +25,7 @@ from calotte.cells.geometry import Geometry
 from calotte.cli import running
 from calotte.report.reading import read_folder
 
-ASSESS = "assess net.onnx in.npz --index 1:4 --samples 200 --rungs theorem,cell,relaxation,concentration,sampling"
+ASSESS = "assess net.onnx in.npz --index 4:7 --samples 200 --rungs theorem,cell,relaxation,concentration,sampling"
 
 
 @pytest.fixture
@@ -105,11 +106,11 @@ def test_a_sweep_goes_on_at_the_size_where_it_stopped(here: Path, capsys, monkey
     status, out, err = run(capsys, monkeypatch, f"{sweep} torn")
     assert status == 0, err
     assert "3 of 6 inputs and sizes are finished" in err
-    assert done == [(2, 1), (3, 0), (3, 1)]
+    assert done == [(5, 1), (6, 0), (6, 1)]
     assert lines(out) == lines(whole)
     assert (here / "torn" / "assessments.jsonl").read_text() == out
     with np.load(here / "whole" / "witnesses.npz") as wanted, np.load(here / "torn" / "witnesses.npz") as found:
-        assert found["index"].tolist() == [1, 2, 3], "a witness is of an input, whatever the size"
+        assert found["index"].tolist() == [4, 5, 6], "a witness is of an input, whatever the size"
         assert all(np.array_equal(wanted[name], found[name]) for name in wanted.files)
     status, out, err = run(capsys, monkeypatch, f"{sweep.replace('0.1,', '0.3,')} torn")
     assert (status, out) == (2, "")
@@ -144,6 +145,10 @@ def test_a_folder_of_several_sizes_is_reported_and_passed_on(here: Path, capsys,
     status, out, err = run(capsys, monkeypatch, f"{ASSESS} --eps 0.1,0.4,0.2 --json --out res")
     assert status == 0, err
     assert "sizes.png" in err
+    status, again, err = run(capsys, monkeypatch, f"{ASSESS} --eps 0.1,0.4,0.2 --json --out res --require p<=0.05")
+    assert (status, again) == (3, out)
+    assert "required p<=0.05 at eps 0.1: holds" in err
+    assert "required p<=0.05 at eps 0.4: does not hold" in err.splitlines()[-1]
     kept = [json.loads(line) for line in out.splitlines()]
     failed = {"index": 9, "eps": 0.1, "sigma": 1.0, "failed": "lost", "reason": "killed", "run": kept[0]["run"]}
     (here / "res" / "failures.jsonl").write_text(json.dumps(failed) + "\n")
@@ -178,7 +183,7 @@ def test_a_folder_of_several_sizes_is_reported_and_passed_on(here: Path, capsys,
     status, out, err = run(capsys, monkeypatch, "compare res other --json")
     assert status == 0, err
     pairs = [json.loads(line) for line in out.splitlines()]
-    assert [(pair["index"], *pair["eps"]) for pair in pairs] == [(i, 0.2, pytest.approx(0.2)) for i in (1, 2, 3)]
+    assert [(pair["index"], *pair["eps"]) for pair in pairs] == [(i, 0.2, pytest.approx(0.2)) for i in (4, 5, 6)]
     run(capsys, monkeypatch, f"{ASSESS} --eps 0.3 --out third")
     status, out, err = run(capsys, monkeypatch, "compare res third")
     assert (status, out, err.count("\n")) == (2, "", 1)
@@ -210,7 +215,7 @@ def test_a_plan_tells_no_hyperplane_from_not_asked_for(here: Path, capsys, monke
     assert status == 0, err
     assert json.loads(out)["distance"] > 0
     assert "distance_skipped" not in json.loads(out)
-    monkeypatch.setattr("calotte.plan.affordable", lambda _: False)
+    monkeypatch.setattr(importlib.import_module("calotte.plan"), "affordable", lambda _: False)
     out, err = run(capsys, monkeypatch, f"{plan} relaxation")[1:]
     assert json.loads(out)["distance"] is None
     assert json.loads(out)["distance_skipped"].startswith("not asked for")

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from calotte.cells.cell import Cell
     from calotte.errors import CalotteError, InvalidInput, InvalidModel, SourceMismatch, UnsupportedOperator
     from calotte.frame import to_frame
+    from calotte.independent import Box, Truncated
     from calotte.ladder import propose
+    from calotte.laws import make_noise
     from calotte.models.onnx import from_onnx, load
     from calotte.models.sklearn import from_sklearn
     from calotte.models.torch import from_torch
     from calotte.network import Network, clipped, random_network
     from calotte.network.event import Event
-    from calotte.noise import Ball, Gaussian, Sphere, make_noise, noise_map
+    from calotte.network.normalise import normalised
+    from calotte.noise import Ball, Gaussian, Sphere, noise_map
     from calotte.plan import Plan, largest_noise, plan
     from calotte.proofs.proof import Proof
     from calotte.proofs.prove import prove
@@ -36,6 +39,7 @@ __all__ = [
     "Assessment",
     "Ball",
     "Bound",
+    "Box",
     "CalotteError",
     "Cell",
     "Event",
@@ -49,6 +53,7 @@ __all__ = [
     "ShallowHeaviside",
     "SourceMismatch",
     "Sphere",
+    "Truncated",
     "UnsupportedOperator",
     "__version__",
     "assess",
@@ -61,6 +66,7 @@ __all__ = [
     "load",
     "make_noise",
     "noise_map",
+    "normalised",
     "plan",
     "propose",
     "prove",
@@ -75,13 +81,16 @@ _HOMES = {
     "cells.cell": ("Cell",),
     "errors": ("CalotteError", "InvalidInput", "InvalidModel", "SourceMismatch", "UnsupportedOperator"),
     "frame": ("to_frame",),
+    "independent": ("Box", "Truncated"),
     "ladder": ("propose",),
+    "laws": ("make_noise",),
     "models.onnx": ("from_onnx", "load"),
     "models.sklearn": ("from_sklearn",),
     "models.torch": ("from_torch",),
     "network": ("Network", "clipped", "random_network"),
     "network.event": ("Event",),
-    "noise": ("Ball", "Gaussian", "Sphere", "make_noise", "noise_map"),
+    "network.normalise": ("normalised",),
+    "noise": ("Ball", "Gaussian", "Sphere", "noise_map"),
     "plan": ("Plan", "largest_noise", "plan"),
     "proofs.proof": ("Proof",),
     "proofs.prove": ("prove",),

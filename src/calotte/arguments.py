@@ -39,7 +39,8 @@ def check_kinds(network: object, noise: object, settings: object) -> None:
     if not isinstance(network, Network):
         raise InvalidInput(f"network: expected a calotte Network, came {kind(network)}")
     if not isinstance(noise, Noise):
-        raise InvalidInput(f"noise: expected calotte.Sphere(eps), Ball(eps) or Gaussian(sigma), came {kind(noise)}")
+        kinds = "calotte.Sphere(eps), Ball(eps), Gaussian(sigma), Box(half_width) or Truncated(sigma, cut=3.0)"
+        raise InvalidInput(f"noise: expected {kinds}, came {kind(noise)}")
     if not isinstance(settings, Settings):
         raise InvalidInput(f"settings: expected calotte.Settings(...), came {kind(settings)}")
 

@@ -144,7 +144,8 @@ class Assessor:
         self.m = noise.dimension(network.d)
         limit = self.settings.memory_limit
         self.plain = Geometry(network, None, limit)
-        self.mapped = self.plain if noise.map is None else Geometry(network, noise.map, limit)
+        mapped = not noise.in_input_space
+        self.mapped = Geometry(network, noise.map, limit, noise.isotropic) if mapped else self.plain
         clipping = network.clipping
         self.behind = self.plain if clipping is None else Geometry(clipping.network, None, limit)
         self.map_sha256 = None if noise.map is None else sha256(noise.map)
@@ -230,8 +231,8 @@ class _Work:
         self._bound("branching", named, bounds, share=1.0)
         for bound in bounds.values():  # p = 0 is proved for all noise up to this norm, not just of it
             proved = bound.guarantee == "proved" and bound.certain
-            if proved and self._isotropic and radius < own.noise.size:
-                radius, certifier = own.noise.size, f"rung '{bound.rung}'"
+            if proved and own.noise.map is None and radius < own.noise.inner_radius:
+                radius, certifier = own.noise.inner_radius, f"rung '{bound.rung}'"
         self.known.keep(problem)
         ordered = tuple(bounds[rung.name] for rung in own.rungs)
         check_radius(problem, 0, witness, radius, certifier)
@@ -271,11 +272,6 @@ class _Work:
 
     def _estimate(self, estimator: Estimator) -> Estimate:
         return estimator.estimate(self._next(f"estimate {estimator.method}"), 0)
-
-    @property
-    def _isotropic(self) -> bool:
-        """Whether the noise's support is a ball of the input space, or its boundary."""
-        return self.assessor.noise.map is None and math.isfinite(self.assessor.noise.radius)
 
     def _distance(self, rungs: Mapping[str, Rung]) -> tuple[float | None, int, str | None]:
         """rho_x in input space (inf where there is no hyperplane), its unit, and why it is not known."""
@@ -368,7 +364,7 @@ def assess(
         network: a network; or what `calotte.load`, `from_torch` (in evaluation mode, the input shape taken from the
             inputs) or `from_sklearn` makes one of.
         inputs: (B, d) or (B, *input_shape), finite; or a DataLoader's batch, a pair of inputs and labels.
-        noise: Sphere, Ball or Gaussian, optionally through a map.
+        noise: Sphere, Ball, Gaussian, Box or Truncated, optionally through a map.
         event: what p is the probability of: an Event, or "change", "class:K", "top:K" or "moves:TOL".
         labels: (B,) true classes, if known; they change no bound.
         index: number of each input, for reports and for the seeds of its draws; 0, 1, ... by default.

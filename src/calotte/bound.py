@@ -130,12 +130,14 @@ class ProvedRung(Rung):
     """A rung whose bound is a theorem. What it may choose are fields of its class, with defaults.
 
     Attributes:
+        any_noise: whether it holds for noise that is not alike in all directions too.
         monotone: whether a larger eps never gives a smaller bound.
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
         one_by_one: whether it takes the inputs of a batch one after the other.
         searches: whether it tries for smaller bounds until the time is up.
     """
 
+    any_noise: ClassVar[bool] = False
     monotone: ClassVar[bool] = False
     needs_plane: ClassVar[bool] = False
     one_by_one: ClassVar[bool] = False
@@ -163,7 +165,9 @@ class ProvedRung(Rung):
 
     def refuses(self, problem: Problem) -> str | None:
         """Why the rung does not apply, or None."""
-        if self.needs_plane and problem.m < 2 and problem.noise.kind != "gaussian":
+        if not (self.any_noise or problem.noise.isotropic):
+            return f"needs noise that is alike in all directions, which {problem.noise.kind} noise is not"
+        if self.needs_plane and problem.m < 2 and problem.noise.kind in ("sphere", "ball"):
             return f"needs dimension d >= 2, the noise has {problem.m}"
         return None
 

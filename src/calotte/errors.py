@@ -13,6 +13,7 @@ __all__ = [
     "Interrupted",
     "InvalidInput",
     "InvalidModel",
+    "NotMet",
     "SourceMismatch",
     "UnsupportedOperator",
 ]
@@ -52,6 +53,10 @@ class Failed(RuntimeError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class NotMet(RuntimeError):
+    """What was required of the inputs does not hold; the message says the share that was reached. Exit status 3."""
 
 
 class Contradiction(RuntimeError):

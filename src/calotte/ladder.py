@@ -29,6 +29,7 @@ __all__ = ["PROVED_RUNGS", "CellUnion", "Theorem", "ladder_table", "propose"]
 class Theorem(ProvedRung):
     """Rung `theorem`: Kůrková's Theorem 4.2. Nothing is chosen."""
 
+    any_noise: ClassVar[bool] = True
     monotone: ClassVar[bool] = True
     needs_plane: ClassVar[bool] = True
     name: str = "theorem"
@@ -48,6 +49,7 @@ class Theorem(ProvedRung):
 class CellUnion(ProvedRung):
     """Rung `cell`: the union bound over the cell's hyperplanes. Nothing is chosen."""
 
+    any_noise: ClassVar[bool] = True
     monotone: ClassVar[bool] = True
     name: str = "cell"
     proves: str = "p ≤ the sum over the cell's hyperplanes of the exact measure of the cap that each cuts off"

@@ -1,7 +1,8 @@
 """Noise: the random perturbations r whose effect is bounded, and the tails of half-spaces under them.
 
-Every noise draws an isotropic u in R^m, on the sphere of radius eps, in the ball of radius eps or Gaussian
-with standard deviation sigma per coordinate, and perturbs the input by r = u, or r = S u for a linear map S.
+Those here draw an isotropic u in R^m, on the sphere of radius eps, in the ball of radius eps or Gaussian
+with standard deviation sigma per coordinate (`independent` has others), and perturb the input by r = u, or r = S u
+for a linear map S.
 A half-space n.r >= t is (S'n).u >= t: all distances then live in u-space.
 """
 
@@ -11,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from copy import copy
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self, TypeVar, get_args
+from typing import ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,26 +21,29 @@ from scipy import special
 from torch import Tensor
 
 from calotte.assumptions import NORMAL_ERROR, NORMAL_QUANTILE_ERROR, UNDERFLOW
-from calotte.checks import array, number, whole
+from calotte.checks import array, number
 from calotte.errors import InvalidInput
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, dot_error
 from calotte.sphere import Rounding, cap_height, log_cap
 
-__all__ = ["Ball", "Bounded", "Gaussian", "Kind", "Noise", "Sphere", "make_noise", "noise_map", "quotient_down"]
+__all__ = ["Ball", "Bounded", "Gaussian", "Kind", "Noise", "Sphere", "noise_map", "quotient_down"]
 
-Kind = Literal["sphere", "ball", "gaussian"]
+Kind = Literal["sphere", "ball", "gaussian", "box", "truncated"]
 Dimension = TypeVar("Dimension", int, Tensor)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Noise(ABC):
-    """Isotropic noise u in R^m, optionally mapped to r = S u.
+    """Noise u in R^m, optionally mapped to r = S u.
 
     Attributes:
-        size: eps (sphere, ball) or sigma (Gaussian), in the units of the input.
+        isotropic: whether u is alike in all directions; bounded: whether it has a bounded support.
+        size: eps (sphere, ball, box) or sigma (Gaussian, cut off or not), in the units of the input.
         map: None, a scale for each feature (d,), whose zeros are left out of u, or a matrix (d, m).
     """
 
+    isotropic: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
     size: float
     map: Tensor | None = field(default=None)
 
@@ -66,9 +70,18 @@ class Noise(ABC):
         """Standard deviation per coordinate: sigma, or eps / sqrt(m) for sphere and ball."""
 
     @property
-    @abstractmethod
-    def radius(self) -> float:
-        """Supremum of ||u||: eps, or inf."""
+    def in_input_space(self) -> bool:
+        """Whether distances in its space are those of the input space: no map, and no coordinates that matter."""
+        return self.map is None and self.isotropic
+
+    @property
+    def inner_radius(self) -> float:
+        """Radius of a ball of u-space in whose interior nothing occurs where p = 0 is proved: eps, or 0 for none."""
+        return self.size if self.bounded else 0.0
+
+    def standard_radius(self, m: int) -> float:
+        """Supremum of ||u|| / size, rounded up: 1, or inf."""
+        return 1.0 if self.bounded else math.inf
 
     @abstractmethod
     def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
@@ -185,10 +198,6 @@ class Bounded(Noise):
     def sigma(self, m: int) -> float:
         return self.size / math.sqrt(m)
 
-    @property
-    def radius(self) -> float:
-        return self.size
-
     def standard_exponential_tail(self, s: Tensor, m: int) -> Tensor:
         bound = -(0.5 * m) * s.clamp_min(0.0) ** 2 * (1.0 - 8 * UNIT_ROUNDOFF)
         return torch.where(s >= 1, -torch.inf, bound) if m >= 2 else bound
@@ -228,6 +237,8 @@ class Ball(Bounded):
 class Gaussian(Noise):
     """Independent normal coordinates of standard deviation sigma."""
 
+    bounded: ClassVar[bool] = False
+
     @property
     def kind(self) -> Kind:
         return "gaussian"
@@ -237,10 +248,6 @@ class Gaussian(Noise):
 
     def sigma(self, m: int) -> float:
         return self.size
-
-    @property
-    def radius(self) -> float:
-        return math.inf
 
     def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
         log_p = torch.from_numpy(np.asarray(special.log_ndtr(-s.numpy())))
@@ -315,36 +322,3 @@ def noise_map(values: ArrayLike | Tensor) -> Tensor:
     if not found.any():
         raise InvalidInput("the noise map is zero everywhere: there is no noise")
     return torch.from_numpy(found.copy())
-
-
-def make_noise(
-    kind: Kind, d: int, *, eps: float | None = None, sigma: float | None = None, map: Tensor | None = None
-) -> Noise:
-    """The noise of a name and either eps or sigma, for inputs in R^d.
-
-    eps is the norm of u for sphere and ball; sigma the standard deviation per coordinate. They are tied by
-    eps = sigma sqrt(m), m the dimension of u.
-
-    Raises:
-        InvalidInput: unknown name, both sizes or none, a size that is not positive and finite, a map that does
-            not fit.
-    """
-    if kind not in get_args(Kind):
-        raise InvalidInput(f"noise '{kind}': expected one of {', '.join(get_args(Kind))}")
-    if (eps is None) == (sigma is None):
-        raise InvalidInput("give the size of the noise as either eps or sigma, and not both")
-    if whole("d", d) < 1:
-        raise InvalidInput(f"d must be positive, came {d}")
-    kinds: dict[Kind, type[Sphere] | type[Ball] | type[Gaussian]] = {
-        "sphere": Sphere,
-        "ball": Ball,
-        "gaussian": Gaussian,
-    }
-    cls = kinds[kind]
-    root = math.sqrt(cls(1.0, map).dimension(d))
-    if sigma is not None:
-        Gaussian(sigma)
-        return cls(sigma if kind == "gaussian" else sigma * root, map)
-    assert eps is not None
-    Sphere(eps)
-    return cls(eps / root if kind == "gaussian" else eps, map)

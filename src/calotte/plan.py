@@ -178,8 +178,8 @@ class Planner:
         self.event, self.rungs = as_event(event, network), select_rungs(rungs, PROVED_RUNGS)
         self.settings, self.run = settings, run
         self.m = noise.dimension(network.d)
-        self.mapped = Geometry(network, noise.map, settings.memory_limit)
-        self.plain = self.mapped if noise.map is None else Geometry(network, None, settings.memory_limit)
+        self.mapped = Geometry(network, noise.map, settings.memory_limit, noise.isotropic)
+        self.plain = self.mapped if noise.in_input_space else Geometry(network, None, settings.memory_limit)
 
     def plan(self, x: Tensor, index: int, label: int | None = None, watch: Watch | None = None) -> Plan:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
@@ -270,8 +270,8 @@ class Planner:
     def _reported(self, size: float) -> Reported:
         """A size as eps and sigma, rounded down, and the size that `make_noise` makes of that eps."""
         root = math.sqrt(self.m)
-        if self.noise.kind != "gaussian":
-            return Reported(size, size, down(down(size / root)))
+        if self.noise.kind not in ("gaussian", "truncated"):
+            return Reported(size, size, down(down(self.noise.resized(size).sigma(self.m))))
         eps = down(down(size * root))
         return Reported(eps / root, eps, eps / root)
 
@@ -336,7 +336,7 @@ def largest_noise(
     if len(row) != 1:
         raise InvalidInput(f"x: expected one input, came {len(row)}: plan takes more than one")
     (one,) = plan(network, row, noise, delta, rungs=rungs, settings=settings)
-    sizes = one.largest_sigma if noise.kind == "gaussian" else one.largest_eps
+    sizes = one.largest_sigma if noise.kind in ("gaussian", "truncated") else one.largest_eps
     if not sizes:
         raise InvalidInput("; ".join(f"rung '{name}' says nothing: {why}" for name, why in one.skipped.items()))
     return max(math.inf if size is None else size for size in sizes.values())

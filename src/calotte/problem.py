@@ -51,6 +51,8 @@ class Problem:
         deadline: Deadline | None = None,
         event: OutputEvent = CHANGE,
     ) -> None:
+        if geometry.isotropic and not noise.isotropic:
+            raise ValueError("noise that is not alike in all directions needs a geometry in its coordinates")
         self.geometry, self.x, self.index, self.event = geometry, x, index, event
         self.noise, self.settings, self.target = noise, settings, target
         self.deadline = Deadline.after(settings.time_limit) if deadline is None else deadline

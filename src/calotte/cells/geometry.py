@@ -40,10 +40,18 @@ class Geometry:
         noise_map: S, (d, m) or a scale per feature (d,); None for the input space itself. Distances then live
             in u-space: a hyperplane n.r = t is (S' n).u = t there.
         memory_limit: bytes that distances may take beside the network; what a single product takes is the least.
+        isotropic: whether the noise is alike in all directions, so that normals are needed in the span of the first
+            layer's rows only; else they are kept in the coordinates of u.
     """
 
-    def __init__(self, network: Network, noise_map: Tensor | None = None, memory_limit: float = 2e9) -> None:
-        self.network, self.noise_map, self.memory_limit = network, noise_map, memory_limit
+    def __init__(
+        self,
+        network: Network,
+        noise_map: Tensor | None = None,
+        memory_limit: float = 2e9,
+        isotropic: bool = True,
+    ) -> None:
+        self.network, self.noise_map, self.memory_limit, self.isotropic = network, noise_map, memory_limit, isotropic
         if noise_map is None:
             self.m = network.d
         else:
@@ -88,7 +96,7 @@ class Geometry:
             errors = raised(errors * size, 4) + dot_error(spread, 2 * self.network.d + 8)
             reached = ((weight != 0) & (sizes > 0)).any(1)  # spread may underflow
             errors = torch.where(reached, errors.clamp_min(NORM_SLACK), errors)
-        return row_space(self.mapped(weight), errors)
+        return row_space(self.mapped(weight), errors, spanned=self.isotropic)
 
     def mapped(self, normals: Tensor) -> Tensor:
         """Normals (n, d) of input space in u-space (n, m): S' n."""

@@ -18,7 +18,7 @@ from calotte.cli.paper import paper
 from calotte.cli.plan import plan
 from calotte.cli.report import report
 from calotte.cli.theory import theory
-from calotte.errors import CalotteError, CannotWrite, Failed, Interrupted
+from calotte.errors import CalotteError, CannotWrite, Failed, Interrupted, NotMet
 from calotte.printing import plain
 
 __all__ = ["app", "main"]
@@ -78,6 +78,8 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         command = "calotte" if context is None else context.command_path
         fail(f"{error.format_message()} (see {command} --help)", 2)
+    except NotMet as error:
+        fail(str(error), 3)
     except Interrupted as stop:
         fail(str(stop), INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):

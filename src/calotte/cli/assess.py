@@ -13,6 +13,7 @@ from calotte.cli.options import (
     LIMITS,
     OUTPUT,
     Clip,
+    Cut,
     Decision_,
     DeviceName,
     Eps,
@@ -22,16 +23,18 @@ from calotte.cli.options import (
     Json,
     Layout_,
     Map,
+    Mean,
     MemoryLimit,
     Model,
     Noise_,
     NoiseName,
     Output,
     Sigma,
+    Std,
     TimeLimit,
     Wide,
 )
-from calotte.errors import InvalidInput
+from calotte.errors import InvalidInput, NotMet
 
 if TYPE_CHECKING:
     from calotte.assessment import Assessment
@@ -52,8 +55,11 @@ def assess(
     eps: Eps = None,
     sigma: Sigma = None,
     noise: Noise_ = NoiseName.sphere,
+    cut: Cut = None,
     map: Map = None,
     clip: Clip = None,
+    mean: Mean = None,
+    std: Std = None,
     event: Event_ = "change",
     index: Index = None,
     layout: Layout_ = None,
@@ -76,6 +82,16 @@ def assess(
         float | None,
         typer.Option(
             help="Stop sampling once it can say whether p <= delta; --samples is then the most it draws.",
+            rich_help_panel=BOUNDS,
+            show_default=False,
+        ),
+    ] = None,
+    require: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Exit with status 3 where this does not hold at each size: 'p<=1e-6 for 95%' of the inputs, proved; "
+            "with 'sampled' behind it a sampled bound will do.",
             rich_help_panel=BOUNDS,
             show_default=False,
         ),
@@ -120,9 +136,9 @@ def assess(
     ] = None,
 ) -> None:
     """Bound the probability that noise changes each answer; inputs ranked by risk. --eps or --sigma is required."""
-    if (eps is None) == (sigma is None):
+    on_box = noise in (NoiseName.box, NoiseName.truncated) and event.lower().endswith(".vnnlib")
+    if (eps is None) == (sigma is None) and not (eps is None and on_box):
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
-
     if workers is not None and ray is not None:
         raise InvalidInput("give either --workers, processes of this machine, or --ray, a cluster")
     if workers is not None and workers < 1:
@@ -131,23 +147,27 @@ def assess(
     from functools import partial
 
     from calotte.assess import Assessor
-    from calotte.assessment import Assessment, by_size
+    from calotte.assessment import Assessment
     from calotte.campaign.cluster import on_ray
     from calotte.campaign.outcome import Job
     from calotte.campaign.workers import here, in_processes
-    from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
+    from calotte.cli.opening import event_file, make_settings, notices, open_both, open_event, open_noise, split_names
     from calotte.cli.running import finish, keys_of, open_store, results, run_through, tasks_of
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
+    from calotte.requirement import Requirement
     from calotte.sampling.sequential import least_samples
     from calotte.terminal import output as console_for
     from calotte.terminal import print_table, say, stderr
 
+    required = None if require is None else Requirement.of(require)
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
     settings = replace(settings, delta=delta, search=search, device=device.value)
-    network, data = open_both(model, inputs, decision, output, layout, index, clip)
-    noises = [open_noise(noise.value, network, size, None, map) for size in eps or ()]
-    noises += [open_noise(noise.value, network, None, size, map) for size in sigma or ()]
+    network, data = open_both(model, inputs, decision, output, layout, index, clip, mean, std)
+    sizes: list[tuple[float | None, float | None]] = [(size, None) for size in eps or ()]
+    sizes += [(None, size) for size in sigma or ()]
+    box = event_file(event)
+    noises = [open_noise(noise.value, network, *size, map=map, cut=cut, box=box) for size in sizes or [(None, None)]]
     # whatever is wrong is found here, before anything is written or printed
     assessor = Assessor(
         network,
@@ -165,14 +185,18 @@ def assess(
     elif ray is not None:
         do = partial(on_ray, address=ray)
     with open_store(context, network, threads=None if do is here else 1) as store:
-        notices(network, data)
+        notices(network, data, noises[0])
         if delta is not None and samples < least_samples(delta, confidence):
             least = least_samples(delta, confidence)
             when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
             say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
         job = Job([one.assess for one in assessors], store.run, [one.said for one in assessors])
         run_through(job, tasks, keys, store, "assessments.jsonl", as_json, do)
-        found = by_size([Assessment.from_dict(line) for line in results(store, keys)])
+        every = [
+            [Assessment.from_dict(line) for line in results(store, [key for key in keys if key[1] == size])]
+            for size in range(len(noises))
+        ]
+        found = [group for group in every if group]
         console = console_for(as_json)
         for k, group in enumerate(found):
             if k:
@@ -183,7 +207,17 @@ def assess(
         if out is not None:
             written = write_pictures(found, data, out)
             say(console, f"wrote {out / 'assessments.jsonl'}, {', '.join(written[:-1])} and {written[-1]}")
+        verdicts = []
+        if required is not None:
+            at = [f" at eps {one.said['eps']:.4g}" if len(noises) > 1 else "" for one in assessors]
+            verdicts = [required.verdict(group, len(data.index), at[k]) for k, group in enumerate(every)]
+        for holds, verdict in verdicts:
+            if holds:
+                say(console, verdict)
         finish(store, keys)
+        unmet = [verdict for holds, verdict in verdicts if not holds]
+        if unmet:
+            raise NotMet("; ".join(unmet))
 
 
 def write_pictures(found: list[list[Assessment]], data: Inputs, folder: Path) -> list[str]:

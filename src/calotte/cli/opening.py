@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calotte.cli.options import DecisionName, LayoutName
-from calotte.inputs import Inputs, check_file, parse_index, read_array, read_event, read_inputs
+from calotte.errors import InvalidInput
+from calotte.inputs import Inputs, check_file, parse_index, read_array, read_event, read_half_widths, read_inputs
+from calotte.laws import CUT, make_noise
 from calotte.models.onnx import load
 from calotte.network.clip import clipped
+from calotte.network.dependence import depends
 from calotte.network.event import OutputEvent, event_of
 from calotte.network.graph import Network
-from calotte.noise import Kind, Noise, make_noise, noise_map
+from calotte.network.normalise import normalised
+from calotte.noise import Kind, Noise, noise_map
 from calotte.settings import Settings
 from calotte.terminal import say, stderr
 
@@ -40,10 +46,14 @@ def open_both(
     layout: LayoutName | None,
     index: str | None,
     clip: tuple[float, float] | None = None,
+    mean: str | None = None,
+    std: str | None = None,
 ) -> tuple[Network, Inputs]:
-    """Load the network, clipping its input where asked, and the inputs chosen, checked."""
+    """Load the network, normalising and clipping its input where asked, and the inputs chosen, checked."""
     check_file(inputs, "inputs")
     network = load(model, decision.value if decision else None, output)
+    if mean is not None or std is not None:
+        network = normalised(network, numbers_of("--mean", mean or "0"), numbers_of("--std", std or "1"))
     try:
         data = read_inputs(inputs).fitted(network, layout.value if layout else None)
     except ValueError as error:
@@ -53,10 +63,45 @@ def open_both(
     return network if clip is None else clipped(network, *clip), data
 
 
-def open_noise(kind: Kind, network: Network, eps: float | None, sigma: float | None, map: Path | None) -> Noise:
-    """The noise, through the map of a file."""
+def numbers_of(option: str, text: str) -> NDArray[np.float64]:
+    """The numbers of '0.5', of '0.1,0.2,0.3' or of a .npy file.
+
+    Raises:
+        InvalidInput: neither.
+    """
+    if text.lower().endswith(".npy"):
+        return read_array(Path(text))
+    try:
+        return np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        raise InvalidInput(f"{option} {text}: expected numbers separated by commas, or a .npy file") from None
+
+
+def open_noise(
+    kind: Kind,
+    network: Network,
+    eps: float | None,
+    sigma: float | None,
+    map: Path | None,
+    cut: float | None = None,
+    box: Path | None = None,
+) -> Noise:
+    """The noise, through the map of a file; without a size, on the box of a property.
+
+    Raises:
+        InvalidInput: no size, and no property or another noise than one on a box.
+    """
     scale = None if map is None else noise_map(read_array(map))
-    return make_noise(kind, network.d, eps=eps, sigma=sigma, map=scale)
+    if eps is None and sigma is None:
+        if box is None or map is not None or kind not in ("box", "truncated"):
+            raise InvalidInput("give the size of the noise as either --eps or --sigma")
+        widths = read_half_widths(box)
+        if len(widths) != network.d:
+            raise InvalidInput(f"{box}: a box of {len(widths)} inputs, the network takes {network.d}")
+        standard = 1.0 / (CUT if cut is None else cut)  # its half-width is 1
+        size = {"eps": 1.0} if kind == "box" else {"sigma": standard}
+        return make_noise(kind, network.d, **size, map=noise_map(widths), cut=cut)
+    return make_noise(kind, network.d, eps=eps, sigma=sigma, map=scale, cut=cut)
 
 
 def event_file(event: str) -> Path | None:
@@ -85,8 +130,10 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def notices(network: Network, data: Inputs) -> None:
+def notices(network: Network, data: Inputs, noise: Noise | None = None) -> None:
     """Say what was loaded, the accuracy where labels are known, and what looks wrong."""
+    if noise is not None and not depends(network, shaken(network, noise)):
+        say(stderr, "warning: no output depends on the noise: p is 0 or 1 for every input, whatever its size")
     for notice in (*network.notices, *data.notices):
         say(stderr, f"notice: {notice}")
     layers, comparisons = len(network.relus), network.decision.comparisons
@@ -113,6 +160,13 @@ def notices(network: Network, data: Inputs) -> None:
         outside = int(((x < low) | (x > high)).any(1).sum())
         if outside:
             say(stderr, f"warning: {outside} of {len(x)} inputs lie outside of the clipping range")
+
+
+def shaken(network: Network, noise: Noise) -> Tensor:
+    """The features (d,), bool, that noise reaches through its map."""
+    if noise.map is None:
+        return torch.ones(network.d, dtype=torch.bool)
+    return noise.map != 0 if noise.map.ndim == 1 else (noise.map != 0).any(1)
 
 
 def range_warning(network: Network, x: Tensor, labels: Tensor | None) -> str | None:

@@ -10,6 +10,7 @@ import typer
 
 __all__ = [
     "Clip",
+    "Cut",
     "DecisionName",
     "Decision_",
     "DeviceName",
@@ -21,6 +22,7 @@ __all__ = [
     "LayoutName",
     "Layout_",
     "Map",
+    "Mean",
     "MemoryLimit",
     "Model",
     "NoiseName",
@@ -28,6 +30,7 @@ __all__ = [
     "Output",
     "Seed",
     "Sigma",
+    "Std",
     "TimeLimit",
     "Wide",
 ]
@@ -63,6 +66,8 @@ class NoiseName(StrEnum):
     sphere = "sphere"
     ball = "ball"
     gaussian = "gaussian"
+    box = "box"
+    truncated = "truncated"
 
 
 class DecisionName(StrEnum):
@@ -134,7 +139,8 @@ Eps = Annotated[
     typer.Option(
         parser=sizes_of,
         metavar="SIZE[,SIZE...]",
-        help="Norm of the noise (sigma sqrt(d) for the Gaussian), or several: 0.1,0.2. This or --sigma is required.",
+        help="Norm of the noise (sigma sqrt(d) for a Gaussian), half-width of the box; or several: 0.1,0.2. This or "
+        "--sigma is required.",
         rich_help_panel=NOISE,
         show_default=False,
     ),
@@ -165,6 +171,30 @@ Clip = Annotated[
         "--clip",
         metavar="LO HI",
         help="The noisy input is clipped to this range before the network sees it.",
+        rich_help_panel=NOISE,
+        show_default=False,
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        metavar="M",
+        help="INPUTS are raw, the network takes (x - M) / S: a number, one for each channel (0.1,0.2,0.3) or a .npy "
+        "file. Noise and distances are in raw units then.",
+        rich_help_panel=FILES,
+        show_default=False,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option("--std", metavar="S", help="S of --mean, which see.", rich_help_panel=FILES, show_default=False),
+]
+Cut = Annotated[
+    float | None,
+    typer.Option(
+        "--cut",
+        help="Standard deviations at which the noise `truncated` is cut off. Default: 3.",
         rich_help_panel=NOISE,
         show_default=False,
     ),

@@ -11,6 +11,7 @@ from calotte.cli.options import (
     NOISE,
     OUTPUT,
     Clip,
+    Cut,
     Decision_,
     Event_,
     Index,
@@ -18,11 +19,13 @@ from calotte.cli.options import (
     Json,
     Layout_,
     Map,
+    Mean,
     MemoryLimit,
     Model,
     Noise_,
     NoiseName,
     Output,
+    Std,
     TimeLimit,
     Wide,
 )
@@ -38,8 +41,11 @@ def plan(
         float, typer.Option(help="Misclassification probability allowed.", rich_help_panel=NOISE, show_default=False)
     ],
     noise: Noise_ = NoiseName.sphere,
+    cut: Cut = None,
     map: Map = None,
     clip: Clip = None,
+    mean: Mean = None,
+    std: Std = None,
     event: Event_ = "change",
     index: Index = None,
     layout: Layout_ = None,
@@ -71,14 +77,14 @@ def plan(
     from calotte.terminal import print_table, say
 
     settings = make_settings(1, 0.5, 0, time_limit, memory_limit)
-    network, data = open_both(model, inputs, decision, output, layout, index, clip)
-    the_noise = open_noise(noise.value, network, 1.0, None, map)
+    network, data = open_both(model, inputs, decision, output, layout, index, clip, mean, std)
+    the_noise = open_noise(noise.value, network, 1.0, None, map, cut)
     # whatever is wrong is found here, before anything is written or printed
     the_event = open_event(event)
     planner = Planner(network, the_noise, delta, event=the_event, rungs=split_names(rungs), settings=settings)
     tasks, keys = tasks_of(data, network), keys_of(data)
     with open_store(context, network) as store:
-        notices(network, data)
+        notices(network, data, the_noise)
         run_through(Job([planner.plan], store.run), tasks, keys, store, "plans.jsonl", as_json, here)
         found = [Plan.from_dict(line) for line in results(store, keys)]
         console = console_for(as_json)

@@ -32,7 +32,7 @@ __all__ = ["Doing", "finish", "keys_of", "open_store", "results", "run_through",
 
 Doing = Callable[[Job, Iterator[Task], Watch], Iterator[Outcome]]
 """Who does the work: this process, others, a cluster."""
-_NO_OPTIONS = ("model", "inputs", "map", "out", "as_json", "wide", "workers", "ray")
+_NO_OPTIONS = ("model", "inputs", "map", "out", "as_json", "wide", "workers", "ray", "require")
 """Options that change no result; files have hashes."""
 
 
@@ -50,6 +50,7 @@ def open_store(context: typer.Context, network: Network, threads: int | None = N
     options = {key: _value(given[key]) for key in sorted(given) if key not in _NO_OPTIONS}
     command = shlex.join(["calotte", *sys.argv[1:]])
     files = {"inputs": given["inputs"], "map": given.get("map"), "event": event_file(given["event"])}
+    files |= {name: Path(given[name]) for name in ("mean", "std") if (given[name] or "").lower().endswith(".npy")}
     named = {"command": context.info_name} | options
     return Store.in_folder(given["out"], describe(command, network, files, named, threads or torch.get_num_threads()))
 

@@ -3,6 +3,15 @@
 from calotte.inputs.files import check_file, read_array, read_inputs
 from calotte.inputs.index import parse_index
 from calotte.inputs.inputs import Inputs, Layout
-from calotte.inputs.property import read_event
+from calotte.inputs.property import read_event, read_half_widths
 
-__all__ = ["Inputs", "Layout", "check_file", "parse_index", "read_array", "read_event", "read_inputs"]
+__all__ = [
+    "Inputs",
+    "Layout",
+    "check_file",
+    "parse_index",
+    "read_array",
+    "read_event",
+    "read_half_widths",
+    "read_inputs",
+]

@@ -6,11 +6,14 @@ from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from calotte.errors import InvalidInput
 from calotte.inputs.vnnlib import Term, number_of, read_property, said, variable_of
 from calotte.network.event import Event
 
-__all__ = ["read_event"]
+__all__ = ["read_event", "read_half_widths"]
 
 _MOST_CASES = 10_000
 
@@ -37,6 +40,16 @@ def read_event(path: Path) -> Event:
         return Event([[row_of(form, found.outputs) for form in case] for case in cases], path.name)
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from None
+
+
+def read_half_widths(path: Path) -> NDArray[np.float64]:
+    """Half of the widths (d,) of the box of a property's inputs.
+
+    Raises:
+        InvalidInput: no such property.
+    """
+    found = read_property(path)
+    return (found.high - found.low) / 2
 
 
 def cases_of(term: Term) -> list[Conjunction]:

@@ -108,16 +108,16 @@ def segment_matrix(ops: list[Affine]) -> tuple[Tensor, Tensor]:
     return rows, torch.where(reached.reshape(width, -1).any(1), errors.clamp_min(NORM_SLACK), errors)
 
 
-def row_space(weight: Tensor, errors: Tensor) -> RowSpace:
+def row_space(weight: Tensor, errors: Tensor, spanned: bool = True) -> RowSpace:
     """Coordinates for the rows of a matrix (n, d) whose rows carry errors (n,) in the Euclidean norm.
 
-    For d <= n the matrix itself. Else R' of a QR decomposition of W', taken over blocks of columns of W so that
-    no second matrix of its size is needed; what each step leaves (residual, lack of orthogonality) is measured
-    and bounded, not assumed.
+    For d <= n, or where the coordinates of the rows themselves are wanted, the matrix itself. Else R' of a QR
+    decomposition of W', taken over blocks of columns of W so that no second matrix of its size is needed; what each
+    step leaves (residual, lack of orthogonality) is measured and bounded, not assumed.
     """
     n, d = weight.shape
     errors = torch.where((weight != 0).any(1), errors.clamp_min(NORM_SLACK), errors)
-    if d <= n:
+    if d <= n or not spanned:
         return RowSpace(weight, errors, 0.0)
     r = torch.zeros(0, n, dtype=torch.float64)
     stretch = 0.0

@@ -147,7 +147,7 @@ class Relaxation:
             layers = sum(self.network.feeders[i] >= node for i in self.network.relus)
             counts = loose.sum(1)
             if counts.max() * 2 * self.network.multiplications > self.work.min() / layers:
-                each = 2 * unit_work(self.network, node)
+                each = 2 * self.geometry.once(("unit work", node), lambda: unit_work(self.network, node))
                 most = (self.work / (layers * each)).to(torch.int64)
                 near = torch.where(loose, torch.minimum(-low, high) / (high - low), torch.inf)
                 rank = near.argsort(1).argsort(1)
@@ -162,20 +162,22 @@ class Relaxation:
         here = self.at_x[node]
         value, error = (t.flatten(1)[:, block].repeat(1, 2) for t in (here.value, here.error))
         norm, doubt = (t[block].repeat(2).expand(value.shape) for t in (norms, errors))
-        doubt = doubt * self.inflation + NORM_SLACK
-        return self._rounded(both_signs(block) * value, (error + VALUE_SLACK) * self.inflation, norm, doubt, accuracy)
+        error, doubt = (error + VALUE_SLACK) * self.inflation, doubt * self.inflation + NORM_SLACK
+        found = self._rounded(both_signs(block) * value, error, norm, doubt, accuracy)
+        return found if self.geometry.isotropic else found.along(self.geometry.space.rows[block].repeat(2, 1))
 
     @cached_property
     def first(self) -> dict[int, tuple[Tensor, Tensor, float]]:
-        """As `Geometry.first_norms`."""
+        """As `Geometry.first_norms`; none where the normals themselves are wanted, and are not at hand."""
         if self.stop == 0:
-            return self.geometry.first_norms
+            return self.geometry.first_norms if self.geometry.isotropic else {}
         return {self.stop: (row_norms(self.geometry.space.rows), self.row_errors, self.accuracy)}
 
     def _enclosed(self, form: Form) -> LinearBounds:
         """A form's constant rounded down, and the norm of its normal."""
         norm = row_norms(form.normal.flatten(0, 1)).reshape(form.constant.shape)
-        return self._rounded(form.constant, form.error, norm, form.normal_error, form.accuracy)
+        found = self._rounded(form.constant, form.error, norm, form.normal_error, form.accuracy)
+        return found if self.geometry.isotropic else found.along(form.normal)
 
     def _rounded(
         self, constant: Tensor, error: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float
@@ -251,8 +253,7 @@ class Relaxation:
     def _layers(self, feeder: int) -> list[Layer]:
         """The matrix that ends in a node of a plain chain, for each input; from the noise for the node `stop`."""
         if feeder == self.stop:
-            n = self.start.value.shape[1]
-            doubts = self.start.error + gamma(n + 4) * self.start.value.abs()
+            doubts = self.start.error + gamma(self.start.value.shape[1] + 4) * self.start.value.abs()
             return [
                 Layer(self.geometry.space.rows, value, torch.stack([doubt, self.row_errors], 1))
                 for value, doubt in zip(self.start.value, doubts, strict=True)
@@ -273,8 +274,7 @@ class Relaxation:
     @cached_property
     def accuracy(self) -> float:
         """Relative accuracy of norms in coordinates of the span."""
-        space = self.geometry.space
-        return gamma(space.rows.shape[1] + 4) + space.stretch
+        return gamma(self.geometry.space.rows.shape[1] + 4) + self.geometry.space.stretch
 
     def _pull_back(
         self, b: int, node: int, rows: Rows, constant: Tensor, kept: Mapping[int, Tensor], mirrored: bool

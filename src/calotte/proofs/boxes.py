@@ -7,7 +7,6 @@ ball is the projection of a sphere in R^(m+2), so that the law of t follows from
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,7 +83,7 @@ class Boxes:
     def radii(self, noise: Noise) -> tuple[Tensor, Tensor]:
         """Bounds (L,) on the radius of the rest of the noise, in units of its size; 1 and 1 for the Gaussian."""
         one = torch.ones(len(self), dtype=torch.float64)
-        if math.isinf(noise.radius):
+        if not noise.bounded:
             return one, one
         split = self.split
         far = torch.where(split, torch.maximum(self.low.abs(), self.high.abs()).clamp_max(1.0), 0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -109,7 +108,7 @@ def relaxed(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Unit
     """Bounds on all units over boxes, on their good events, whatever is chosen."""
     count, n_units, size = len(boxes), local.units, local.noise.size
     (smallest, largest), left = boxes.radii(local.noise), boxes.left(local.m)
-    whole = largest if not math.isinf(local.noise.radius) else torch.full_like(largest, torch.inf)
+    whole = largest if local.noise.bounded else torch.full_like(largest, torch.inf)
     whole = whole[:, None, None]
     height = torch.minimum(reach, whole)
     log_each = log_tail_up(local.noise, height, smallest, largest, left)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from calotte.independent import Independent
 from calotte.noise import quotient_down
 from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation
@@ -94,7 +95,10 @@ def relaxed_units(problem: Problem, around: Support, budget: Budget | None = Non
             problem.deadline.check(f"at node '{network.nodes[feeder].name}'")
             linear = relaxation.unit_bounds(feeder, block)
             sides = (len(x), 2, block.stop - block.start)
-            free[:, :, block] = linear.lowest(whole).reshape(sides)
+            lowest = linear.lowest(whole)
+            if around.cube is not None and linear.normal is not None:  # of graphs a ball around the cube is taken
+                lowest = torch.maximum(lowest, linear.lowest_in(around.cube[:, None]))
+            free[:, :, block] = lowest.reshape(sides)
             if budget is not None:
                 paid[:, :, block] = linear.lowest(height).reshape(sides)
                 log_sign[:, :, block] = log_below_zero(problem, linear, budget.sizes).reshape(sides)
@@ -162,10 +166,16 @@ def on_good_event(
 
 
 def paid_for(problem: Problem, margins: LinearBounds, sizes: Tensor, logs: list[Tensor]) -> Tensor:
-    """log of sum_k T(c_k / (eps ||a_k||)) plus probabilities given as logarithms, rounded up, (B,).
+    """log of sum_k P(a_k.r + c_k <= 0) plus probabilities given as logarithms, rounded up, (B,).
 
     Over the margins that a bound counts: the likeliest are left out where it takes several to fail.
     """
-    heights = quotient_down(problem.margins.cases.kept(margins.distances()), sizes[:, None])
-    terms = problem.noise.standard_log_tail(heights, problem.m, rounding="up")
+    noise = problem.noise
+    heights = quotient_down(margins.distances(), sizes[:, None])
+    terms = noise.standard_log_tail(heights, problem.m, rounding="up")
+    if isinstance(noise, Independent):
+        assert margins.normal is not None
+        tails = noise.log_tails(margins.normal, margins.normal_errors, margins.constant, sizes)
+        terms = torch.minimum(terms, tails)
+    terms = problem.margins.cases.kept_logs(terms)
     return log_sum_up(torch.cat([terms, *(log[:, None] for log in logs)], 1))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from calotte.cells.distances import signed_distances
-from calotte.rounding import VALUE_SLACK, gamma
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
 
 __all__ = ["Form", "LinearBounds"]
 
@@ -20,13 +21,20 @@ class LinearBounds:
         constant: (B, R) lower ends of c.
         norm: (B, R) ||S' a|| as computed; the exact one is within `norm_error` and relative `accuracy`.
         ties: (B, R) whether a value is known never to be negative, and does no harm where it is zero; None: nowhere.
+        normal: (B, R, m) S' a as computed, up to its sign, in the coordinates of u; None where they are not kept.
     """
 
     def __init__(
-        self, constant: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float, ties: Tensor | None = None
+        self,
+        constant: Tensor,
+        norm: Tensor,
+        norm_error: Tensor,
+        accuracy: float,
+        ties: Tensor | None = None,
+        normal: Tensor | None = None,
     ) -> None:
         self.constant, self.norm, self.norm_error, self.accuracy = constant, norm, norm_error, accuracy
-        self.ties = ties
+        self.ties, self.normal = ties, normal
 
     def lowest(self, reach: Tensor) -> Tensor:
         """Lower bounds (B, R) on a.r + c in the half-space a.r >= -reach ||a||, reach (B, 1) > 0; rounded down."""
@@ -35,9 +43,30 @@ class LinearBounds:
         lowest = lowest - gamma(4) * (self.constant.abs() + lowest.abs()) - VALUE_SLACK
         return torch.where(lowest.isnan(), -torch.inf, lowest)
 
+    def lowest_in(self, cube: Tensor) -> Tensor:
+        """Lower bounds (B, R) on a.r + c for |u_i| <= cube, (B, 1), in every coordinate; rounded down."""
+        assert self.normal is not None
+        span = self.normal.abs().sum(2) * (1.0 + gamma(self.normal.shape[2] + 4)) + self.normal_errors
+        lowest = self.constant - cube * span * (1.0 + gamma(4))
+        lowest = lowest - gamma(4) * (self.constant.abs() + lowest.abs()) - VALUE_SLACK
+        return torch.where(lowest.isnan(), -torch.inf, lowest)
+
+    @property
+    def normal_errors(self) -> Tensor:
+        """Bounds (B, R) on the sum of the absolute errors of a normal's coordinates."""
+        assert self.normal is not None
+        m = self.normal.shape[2]
+        error = self.norm_error + self.accuracy * self.norm * (1.0 + gamma(m + 4))
+        return error * math.sqrt(m) * (1.0 + gamma(8)) + NORM_SLACK
+
+    def along(self, normal: Tensor) -> LinearBounds:
+        """The same with its normals, (B, R, m), or (R, m) for all inputs."""
+        normal = normal.expand(*self.norm.shape, -1)
+        return LinearBounds(self.constant, self.norm, self.norm_error, self.accuracy, self.ties, normal)
+
     def holding(self, ties: Tensor) -> LinearBounds:
         """The same, known never to be negative where `ties` (B, R) says so, and a zero does no harm."""
-        return LinearBounds(self.constant, self.norm, self.norm_error, self.accuracy, ties)
+        return LinearBounds(self.constant, self.norm, self.norm_error, self.accuracy, ties, self.normal)
 
     def distances(self) -> Tensor:
         """Lower ends (B, R) of the signed distances c / ||a|| of r = 0 to a.r + c = 0; inf where there is none."""

@@ -67,7 +67,7 @@ def one_input(
     rows = network.inputs(x)
     if len(rows) != 1:
         raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
-    geometry = Geometry(network, noise.map, settings.memory_limit)
+    geometry = Geometry(network, noise.map, settings.memory_limit, noise.isotropic)
     return Problem(geometry, rows, [0], noise, settings, event=as_event(event, network))
 
 
@@ -80,7 +80,7 @@ def over_cell(problem: Problem, sizes: Tensor, exact: bool) -> Tensor:
     Raises:
         InvalidInput: the latter on sphere or ball in one dimension, of which it says nothing.
     """
-    plane = problem.m >= 2 or problem.noise.kind == "gaussian"
+    plane = problem.m >= 2 or problem.noise.kind not in ("sphere", "ball")
     if not plane and not exact:
         raise InvalidInput(f"Theorem 4.2 needs dimension d >= 2, the noise has {problem.m}")
     logs = torch.zeros(len(problem.x), dtype=torch.float64)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from calotte.independent import Independent
 from calotte.problem import Problem
 from calotte.rounding import gamma
 
@@ -15,20 +16,29 @@ __all__ = ["Support"]
 
 @dataclass(frozen=True)
 class Support:
-    """All noise that is considered: ||u|| <= radius (B,), up to a probability whose logarithm is `log_missed`."""
+    """All noise that is considered: ||u|| <= radius (B,), up to a probability whose logarithm is `log_missed`.
+
+    Attributes:
+        cube: (B,) half-widths of a cube that holds it too, for noise on a cube; None for others.
+    """
 
     radius: Tensor
     log_missed: float
+    cube: Tensor | None = None
 
     @staticmethod
     def of(problem: Problem, sizes: Tensor, t: float) -> Support:
-        """The support of sphere and ball, or a ball that a Gaussian leaves with probability below exp(-t^2 / 2).
+        """The support where it is bounded, or a ball that a Gaussian leaves with probability below exp(-t^2 / 2).
 
         ||u|| / sigma is 1-Lipschitz in a standard normal vector, with mean at most sqrt(m), so that it exceeds
         sqrt(m) + t with probability at most exp(-t^2 / 2), t >= 0 (Boucheron, Lugosi, Massart, Concentration
         Inequalities, Theorem 5.6).
         """
-        if math.isinf(problem.noise.radius):
+        noise = problem.noise
+        if isinstance(noise, Independent):
+            radius = sizes * noise.standard_radius(problem.m) * (1.0 + gamma(4))
+            return Support(radius, -math.inf, sizes * noise.reach * (1.0 + gamma(4)))
+        if not noise.bounded:
             # never zero: where the logarithm overflows, a huge negative number is an upper bound
             return Support(sizes * (math.sqrt(problem.m) + t) * (1.0 + gamma(8)), max(-0.5 * t * t, -1e300))
         return Support(sizes, -math.inf)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -222,7 +221,6 @@ def unit_rows(network: Network, node: int, units: Tensor) -> tuple[int, Rows, Te
     return node, Windows(hot, places, which, shape).fitting(), constant
 
 
-@lru_cache(maxsize=1024)
 def unit_work(network: Network, node: int) -> float:
     """Multiplications that it takes to pull back the unit in the middle of a node."""
     shape = network.shape(node)

@@ -58,6 +58,8 @@ class Alore(Estimator):
         return "leaving the cell"
 
     def measure(self, problem: Problem, latent: Latent) -> Measured:
+        if not problem.noise.isotropic:
+            raise NotAvailable(f"it draws from caps, which {problem.noise.kind} noise has no exact measures of")
         latent = Latent(problem, latent.row, reduced=False)
         union = _union(problem, latent)
         total, squares, n = 0.0, 0.0, 0

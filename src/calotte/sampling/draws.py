@@ -42,7 +42,7 @@ class Noisy:
         self.network, self.start, self.seen = problem.network, 0, problem.m
         self.rows: Tensor | None = None
         chain = problem.geometry.chain
-        if reduced and chain is not None:
+        if reduced and chain is not None and self.noise.isotropic:
             self.start = chain.ends[0]
             values = problem.network.values(self.base)
             self.base = next(value.flatten(1) for node, value in values if node == self.start)

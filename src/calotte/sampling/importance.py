@@ -68,6 +68,8 @@ class Importance(Estimator):
         return "importance"
 
     def measure(self, problem: Problem, latent: Latent) -> Measured:
+        if not problem.noise.isotropic:
+            raise NotAvailable(f"it draws from caps, which {problem.noise.kind} noise has no exact measures of")
         pilots = self._search_all(problem, latent)
         for k in range(self.pilots):
             proposal = _optimal(problem, latent, pilots)

@@ -212,6 +212,8 @@ class Isoperimetry(Rung):
 
     def refuses(self, problem: Problem) -> str | None:
         """Why the rung does not apply, or None."""
+        if not problem.noise.isotropic:
+            return f"needs noise that is alike in all directions, which {problem.noise.kind} noise is not"
         if problem.m < 2 and problem.noise.kind == "sphere":
             return f"needs dimension d >= 2, the noise has {problem.m}"
         if problem.settings.samples < 8:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from calotte.deadline import OutOfTime
+from calotte.independent import Independent
 from calotte.noise import Gaussian
 from calotte.problem import Problem
 from calotte.sampling.draws import Noisy
@@ -83,6 +84,8 @@ class Latent:
 
     def on_support(self, z: Tensor) -> Tensor:
         """States (n, k + 1) as standard noise y: as they are, or scaled to the unit sphere."""
+        if isinstance(self.noise, Independent):
+            return torch.cat([self.noise.from_normals(z[:, :-1]), z[:, -1:]], 1)
         return z if self.noise.kind == "gaussian" else z / z.norm(dim=1, keepdim=True)
 
     def outputs(self, y: Tensor) -> Tensor:

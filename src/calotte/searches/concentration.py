@@ -48,6 +48,7 @@ class Concentration(ProvedRung):
         room: where one is, the price of the good event lies e^-room below it.
     """
 
+    any_noise: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     name: str = "concentration"
     proves: str = "the same with bounds on the units that hold on a *good event* only, whose failure is paid for"

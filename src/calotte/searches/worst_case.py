@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class WorstCase(ProvedRung):
             is 1.5e-8 and 5e-32 at most, below the bounds that are aimed at and far below them.
     """
 
+    any_noise: ClassVar[bool] = True
     name: str = "relaxation"
     proves: str = (
         "p ≤ the half-space tails of linear lower bounds on the margins, valid over the whole support of the noise; "
@@ -46,7 +47,7 @@ class WorstCase(ProvedRung):
 
     def _proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
         best, heights = None, torch.full_like(sizes, torch.inf)
-        for tail in self.tails if math.isinf(problem.noise.radius) else self.tails[:1]:
+        for tail in self.tails if not problem.noise.bounded else self.tails[:1]:
             found = Proposal.on_event(tail, heights, on_good_event(problem, sizes, tail, heights, None))
             best = found if best is None else best.better(found)
         assert best is not None

@@ -1,0 +1,20 @@
+"""Dependence: whether anything that a network computes can depend on some of its inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from calotte.network.affine import Affine
+from calotte.network.graph import Network
+
+__all__ = ["depends"]
+
+
+def depends(network: Network, features: Tensor) -> bool:
+    """Whether a path of coefficients that are not zero leads from some `features` (d,), bool, to an output."""
+    kept: dict[int, Tensor] = {0: features.to(torch.float64).reshape(1, *network.input_shape)}
+    for i, node in enumerate(network.nodes[1:], start=1):
+        below = [kept[j] for j in node.inputs]
+        kept[i] = (node.op.support.linear(*below) > 0).double() if isinstance(node.op, Affine) else below[0]
+    return bool((kept[len(network.nodes) - 1] > 0).any())
