@@ -85,6 +85,34 @@ def pooled() -> Network:
     )  # fmt: skip
 
 
+def selection(
+    before: tuple[int, ...], after: tuple[int, ...], stride: tuple[int, int], offset: tuple[int, int]
+) -> Select:
+    """Every so many entries of an image from a place on, zero outside of it."""
+    c, height, width = before
+    index = torch.full((c, *after), -1)
+    for i in range(after[0]):
+        for j in range(after[1]):
+            y, x = stride[0] * i + offset[0], stride[1] * j + offset[1]
+            if 0 <= y < height and 0 <= x < width:
+                index[:, i, j] = torch.arange(c) * height * width + y * width + x
+    return Select(before, index.numpy())
+
+
+def largest() -> Network:
+    """Maxima over neighbours, as max pools are made, beyond the edges too; one window is flipped."""
+    before, small = (3, 9, 8), (3, 5, 4)
+    flipped = torch.arange(60).reshape(small).flip(1).numpy()
+    return network(
+        (2, 9, 8), convolution((2, 9, 8), 3, 3), Relu(before),
+        selection(before, small[1:], (2, 2), (-1, 0)), (selection(before, small[1:], (2, 2), (0, 1)), (2,)),
+        (Sum(small, (1, -1)), (3, 4)), Relu(small), (Sum(small, (1, 1)), (4, 6)),
+        convolution(small, 3, 3), Relu(small), Select(small, flipped), convolution(small, 2, 3), Relu((2, 5, 4)),
+        selection((2, 5, 4), (2, 6), (3, 1), (0, -1)), convolution((2, 2, 6), 2, 2, 1, (0, 0)), Relu((2, 1, 5)),
+        Reshape((2, 1, 5), (10,)), Dense(randn(3, 10)),
+    )  # fmt: skip
+
+
 def wide(size: int, out: int = 3, **options: Any) -> dict[str, Any]:
     return {"size": size, "out": out, **options}
 
@@ -98,6 +126,7 @@ NETWORKS = {
     "wide padding": chain((1, 4, 4), wide(3, pad=(3, 2)), wide(3, pad=(2, 2))),
     "residual": residual(),
     "pools and others": pooled(),
+    "max pools": largest(),
 }  # fmt: skip
 
 
@@ -115,6 +144,17 @@ def deep(relaxation: Relaxation) -> Iterator[tuple[int, int]]:
         if node not in relaxation.first:
             relaxation.loose = lambda node, size=size: torch.ones(len(relaxation.x), size, dtype=torch.bool)
             yield node, size
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (3, 2)])
+@pytest.mark.parametrize("offset", [(0, 0), (-2, 1), (1, -1)])
+def test_selections_on_a_grid_are_known(stride: tuple[int, int], offset: tuple[int, int]) -> None:
+    found = selection((2, 7, 6), (4, 3), stride, offset).grid
+    assert found is not None
+    assert (tuple(found[0].tolist()), tuple(found[1].tolist())) == (stride, offset)
+    index = selection((2, 7, 6), (4, 3), stride, offset).index.reshape(2, 4, 3).clone()
+    index[1, 2, 1] = index[1, 2, 1] + 1
+    assert Select((2, 7, 6), index.numpy()).grid is None
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -72,11 +72,12 @@ class Decision:
     def comparison(self, predicted: Tensor) -> Tensor:
         """Rows c with margin c . z for each rival: (B,) -> (B, comparisons, K), entries 0, 1, -1.
 
-        An answer y holds while every margin is positive; where one is zero it may hold or not.
+        An answer y holds while every margin is positive; where one is zero it may hold or not. Where there is no
+        answer (-1) the rows are of no account.
         """
         if self.rule == "sign":
             return torch.where(predicted == 1, 1.0, -1.0).to(torch.float64)[:, None, None]
-        lead = 1.0 if self.rule == "argmax" else -1.0
+        lead, predicted = 1.0 if self.rule == "argmax" else -1.0, predicted.clamp_min(0)
         rows = torch.zeros(len(predicted), self.comparisons, self.outputs, dtype=torch.float64)
         rows.scatter_(2, self.rivals(predicted)[:, :, None], -lead)
         return rows.scatter_(2, predicted[:, None, None].expand(-1, self.comparisons, 1), lead)

@@ -20,6 +20,7 @@ from torch.nn import functional
 from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Shape, Sum
 from calotte.network.convolution import TRANSPOSE, Convolution
 from calotte.network.graph import Network
+from calotte.network.rearrange import Select
 
 __all__ = ["Pulled", "Rows", "Whole", "Windows", "most_entries", "offsets", "unit_rows", "unit_work"]
 
@@ -165,6 +166,8 @@ class Windows:
                 return (replace(self, entries=op.linear(self.entries)),)
             case Convolution() if op.rank == 2:
                 return (self._through_convolution(op),)
+            case Select() if op.grid is not None:  # as pooling reads
+                return (self._through_grid(op.grid, op.input_shapes[0]),)
             case _:
                 return self.whole().through(op)
 
@@ -173,6 +176,15 @@ class Windows:
         entries = TRANSPOSE[2](rows.entries.flatten(0, 1), op.kernel, None, op.stride, 0, 0, op.groups, op.dilation)
         entries = entries.reshape(*rows.entries.shape[:2], *entries.shape[1:])
         return Windows(entries, moved(op, rows.places), rows.which, op.input_shapes[0]).fitting()
+
+    def _through_grid(self, grid: tuple[Tensor, Tensor], shape: Shape) -> Rows:
+        (stride, offset), rows = grid, self.inside()
+        (sy, sx), (h, w) = stride.tolist(), rows.entries.shape[3:]
+        entries = rows.entries
+        if sy * sx > 1:
+            entries = entries.new_zeros(*entries.shape[:3], (h - 1) * sy + 1, (w - 1) * sx + 1)
+            entries[..., ::sy, ::sx] = rows.entries
+        return Windows(entries, rows.places * stride + offset, rows.which, shape).fitting()
 
 
 Rows = Whole | Windows
