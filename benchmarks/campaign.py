@@ -130,14 +130,14 @@ def storing(count: int) -> None:
     """What `Store.put` takes of the time of an input, with the points of witnesses in it."""
     network = load(MODEL)
     x, settings = network.inputs(images(count)), Settings(samples=SAMPLES)
-    job = Job(Assessor(network, Sphere(EPS), rungs=RUNGS, settings=settings).assess, "0" * 64)
+    job = Job([Assessor(network, Sphere(EPS), rungs=RUNGS, settings=settings).assess], "0" * 64)
     work = store_wall = store_cpu = 0.0
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name, Store.in_folder(Path(name), {}) as store:
         for i in range(count):
             if i == count // 4:
                 begun = peak()
             start = time.process_time()
-            outcome = job(Task(i, x[i].clone(), None))
+            (outcome,) = job(Task(i, x[i].clone(), None))
             work += time.process_time() - start
             start, wall = time.process_time(), time.perf_counter()
             store.put(outcome)

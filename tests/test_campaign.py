@@ -72,16 +72,16 @@ def test_a_store_gives_back_what_it_took(tmp_path: Path) -> None:
     point = torch.tensor([0.1, -0.0, 1e-300], dtype=torch.float64)
     for store in (Store.in_memory(), Store.in_folder(tmp_path / "a", {"command": "x", "eps": 0.1})):
         with store:
-            store.put(Outcome(7, {"index": 7, "adversarial_distance": 0.25}, Witness(point, 0.25, 2)))
+            store.put(Outcome(7, {"index": 7, "adversarial_distance": 0.25}, Witness(point, 0.25, 2), size=1))
             store.put(Outcome(3, {"index": 3, "failed": "refused", "reason": "é"}, None, "refused"))
-            assert (store.finished(), store.failed()) == ({3, 7}, {3})
-            assert [json.loads(line)["index"] for line in store.lines([7, 5, 3])] == [7, 3]
-            found = store.witness(7)
+            assert (store.finished(), store.failed()) == ({(3, 0), (7, 1)}, {(3, 0)})
+            assert [json.loads(line)["index"] for line in store.lines([(7, 1), (7, 0), (5, 0), (3, 0)])] == [7, 3]
+            found = store.witness((7, 1))
             assert found is not None
-            assert (found.distance, found.answer, store.witness(3)) == (0.25, 2, None)
+            assert (found.distance, found.answer, store.witness((3, 0))) == (0.25, 2, None)
             assert found.point.numpy().tobytes() == point.numpy().tobytes()
     with Store.to_read(tmp_path / "a") as store:
-        assert store.finished() == {3, 7}
+        assert store.finished() == {(3, 0), (7, 1)}
         assert store.description == {"command": "x", "eps": 0.1}
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         ".campaign.lock",
@@ -91,22 +91,22 @@ def test_a_store_gives_back_what_it_took(tmp_path: Path) -> None:
 
 
 def test_inputs_that_were_lost_are_tried_again_and_no_others(tmp_path: Path) -> None:
-    job = Job(lambda *_: Answer(0))
+    job = Job([lambda *_: Answer(0)])
     with Store.in_folder(tmp_path, {}) as store:
-        store.put(job.failed(1, "lost", "killed"))
-        store.put(job.failed(2, "contradiction", "no"))
-        store.put(job.failed(3, "defect", "oops"))
+        store.put(job.failed((1, 0), "lost", "killed"))
+        store.put(job.failed((2, 0), "contradiction", "no"))
+        store.put(job.failed((3, 0), "defect", "oops"))
     with Store.in_folder(tmp_path, {}) as store:
-        assert store.finished() == {2, 3}
+        assert store.finished() == {(2, 0), (3, 0)}
 
 
 def test_a_campaign_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
     with Store.in_folder(tmp_path, {}) as store:
         store.put(Outcome(0, {"index": 0}))
         with Store.to_read(tmp_path) as reader:
-            assert list(reader.lines([0])) == ['{"index": 0}']
+            assert list(reader.lines([(0, 0)])) == ['{"index": 0}']
             store.put(Outcome(1, {"index": 1}))
-            assert reader.finished() == {0, 1}
+            assert reader.finished() == {(0, 0), (1, 0)}
             with pytest.raises(CalotteError):
                 reader.put(Outcome(2, {"index": 2}))
         with pytest.raises(InvalidInput, match="another process is at work"):
@@ -125,7 +125,7 @@ def test_a_failing_input_is_an_outcome_and_the_others_go_on(error: Exception, fa
             raise error
         return Answer(index)
 
-    outcomes = in_this_process(Job(work, "run"), tasks(3), ignored)
+    outcomes = in_this_process(Job([work], "run"), tasks(3), ignored)
     if failure is None:
         assert next(outcomes).index == 0
         with pytest.raises(OSError, match="full"):
@@ -138,7 +138,7 @@ def test_a_failing_input_is_an_outcome_and_the_others_go_on(error: Exception, fa
 
 
 def test_the_task_of_a_lost_worker_is_tried_once_more(tmp_path: Path) -> None:
-    found = {one.index: one for one in in_processes(Job(Deadly(tmp_path, 2)), tasks(3), ignored, count=1)}
+    found = {one.index: one for one in in_processes(Job([Deadly(tmp_path, 2)]), tasks(3), ignored, count=1)}
     assert sorted(found) == list(range(3))
     assert [index for index, one in found.items() if one.failure] == [2]
     assert found[2].failure == "lost"
@@ -171,7 +171,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     place = tmp_path / "process"
 
     def parent() -> None:
-        list(in_processes(Job(Endless(place)), tasks(1), ignored, count=1))
+        list(in_processes(Job([Endless(place)]), tasks(1), ignored, count=1))
 
     process = multiprocessing.get_context("fork").Process(target=parent)
     process.start()
@@ -188,7 +188,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
 def test_a_lost_worker_of_ray_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    found = {one.index: one for one in on_ray(Job(Deadly(tmp_path, -1), "run"), tasks(3), ignored, "local")}
+    found = {one.index: one for one in on_ray(Job([Deadly(tmp_path, -1)], "run"), tasks(3), ignored, "local")}
     assert {index: one.failure for index, one in found.items()} == dict.fromkeys(range(3))
     assert (tmp_path / "1").exists(), "a worker was killed"
     assert {one.line["run"] for one in found.values()} == {"run"}

@@ -22,7 +22,6 @@ from calotte.campaign.compare import Pair, comparison_table, moved, tens
 from calotte.campaign.export import escaped, power
 from calotte.campaign.outcome import Job
 from calotte.campaign.store import Store
-from calotte.plan import Planner
 
 ASSESS = "assess net.onnx in.npz --rungs theorem,cell,relaxation,sampling --samples 300 --clip -9 9"
 
@@ -39,7 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Store.to_read(folder / "res") as store:
         description = store.description
     with Store.in_folder(folder / "res", description) as store:
-        store.put(Job(Planner.plan, store.run).failed(4, "lost", "killed, twice"))
+        store.put(Job([], store.run).failed((4, 0), "lost", "killed, twice"))
     return folder
 
 
@@ -53,7 +52,7 @@ def kept(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lis
 
 def test_csv_and_parquet_hold_the_lines(tmp_path: Path, kept, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     for name in ("a.csv", "a.parquet"):
-        assert run(capsys, monkeypatch, f"export res {name}") == (0, f"wrote 5 inputs to {name}\n", "")
+        assert run(capsys, monkeypatch, f"export res {name}") == (0, f"wrote 5 rows to {name}\n", "")
     said, *text = (tmp_path / "a.csv").read_text().splitlines()
     rows = list(csv.DictReader(text))
     table = parquet.read_table(tmp_path / "a.parquet")
@@ -162,7 +161,7 @@ def test_two_sizes_of_noise_side_by_side(tmp_path: Path, kept, capsys, monkeypat
 
 def test_the_table_shows_what_moved_most_in_80_columns() -> None:
     found = [
-        Pair(i, "a", (1, 1 if i else 2), (-10.0, -10.0 + math.log(10) * (i - 50)), (0.5, math.inf), {})
+        Pair(i, "a", (0.1, 0.1), (1, 1 if i else 2), (-10.0, -10.0 + math.log(10) * (i - 50)), (0.5, math.inf), {})
         for i in range(100)
     ]
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115

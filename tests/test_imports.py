@@ -14,8 +14,8 @@ ORDER = [
     "sphere",
     "network", "models", "noise", "independent", "laws", "cells", "theorems", "shallow", "adversary",
     "problem", "proofs", "bound", "searches", "ladder", "sampling", "result", "assessment", "requirement",
-    "arguments", "assess", "plan", "frame", "paper", "inputs", "plot", "report", "campaign", "terminal", "cli",
-    "__main__",
+    "arguments", "known", "assess", "plan", "frame", "paper", "inputs", "plot", "report", "campaign", "terminal",
+    "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem != "__init__")
 

@@ -55,14 +55,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
             with pytest.raises(SystemExit) as stop:
                 cli.main()
             assert stop.value.code == 0
-        yield read_folder(here / "r")
+        yield read_folder(here / "r")[0]
 
 
 @pytest.fixture(scope="module")
 def html(kept: Kept) -> str:
     path = find_inputs(kept)
     assert path is not None
-    return page([kept, read_folder(kept.folder.parent / "s")], 0.01, originals(path, kept.assessments, None))
+    return page([kept, *read_folder(kept.folder.parent / "s")], 0.01, originals(path, kept.assessments, None))
 
 
 def test_the_standing_and_the_claim(kept: Kept) -> None:
@@ -276,7 +276,7 @@ def test_a_table_of_features_names_those_that_move_most(
     assert "<b>" not in html.split("<body>")[1].split("</main>")[1]
     data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])  # type: ignore[index]
     assert data["sheets"] is None
-    kept = read_folder(tmp_path / "o")
+    (kept,) = read_folder(tmp_path / "o")
     for row in data["rows"]:
         one = next(one for one in kept.assessments if one.index == int(row[2][0]))
         assert isinstance(one.witness, Witness)
@@ -295,7 +295,7 @@ def test_inputs_without_a_result_are_named(kept: Kept) -> None:
     failed = {"index": 7, "failed": "contradiction", "reason": "<i>never</i>", "run": kept.run}
     failures.write_text(json.dumps(failed) + "\n")
     try:
-        html = page([read_folder(kept.folder)], 0.01)
+        html = page(read_folder(kept.folder), 0.01)
     finally:
         failures.unlink()
     assert "input 7 has no result: contradiction: &lt;i&gt;never&lt;/i&gt;" in html

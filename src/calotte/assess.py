@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from calotte.cells.geometry import Geometry
 from calotte.checks import names_of
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
+from calotte.known import Known
 from calotte.ladder import PROVED_RUNGS
 from calotte.models.opened import as_network, split_batch
 from calotte.network.event import OutputEvent, as_event
@@ -41,6 +43,7 @@ from calotte.searches.radius import relaxed_radius
 from calotte.settings import Settings
 
 __all__ = [
+    "DISTANCE_NOT_ASKED",
     "ESTIMATORS",
     "RUNGS",
     "Assessment",
@@ -58,6 +61,7 @@ R = TypeVar("R", bound=Rung)
 Watch = Callable[[int, str], None]
 _CHEAP = 2.0  # seconds, as estimated, up to which distances are found though no rung asks for them
 _MOST_SEARCHED = 1000  # hidden units behind the first layer up to which graphs get a search for the certified radius
+DISTANCE_NOT_ASKED = "not asked for, and long to compute: ask for rung theorem or cell"
 _OPT_IN = ("isoperimetry",)  # rungs that are taken where they are named, or all of them, only
 
 
@@ -145,6 +149,24 @@ class Assessor:
         clipping = network.clipping
         self.behind = self.plain if clipping is None else Geometry(clipping.network, None, limit)
         self.map_sha256 = None if noise.map is None else sha256(noise.map)
+        self.known = Known()
+
+    def at(self, size: float) -> Assessor:
+        """The same with noise of another size (`Noise.size`): both find what no size changes once an input.
+
+        An input must come to one after the other for that; the numbers are those of an Assessor by itself.
+
+        Raises:
+            InvalidInput: it is no size of noise.
+        """
+        other = copy.copy(self)
+        other.noise = self.noise.resized(size)
+        return other
+
+    @property
+    def said(self) -> dict[str, float]:
+        """What lines say of the size of the noise."""
+        return {"eps": self.noise.eps(self.m), "sigma": self.noise.sigma(self.m)}
 
     @cached_property
     def adversary(self) -> Adversary:
@@ -171,6 +193,8 @@ class _Work:
 
     def __init__(self, assessor: Assessor, x: Tensor, index: int, label: int | None, watch: Watch | None) -> None:
         self.assessor, self.index, self.label, self.watch = assessor, index, label, watch
+        self.known = assessor.known
+        self.known.turn_to(x, index)
         self.deadline = Deadline.after(assessor.settings.time_limit)
         self.problem = Problem(
             assessor.mapped,
@@ -181,6 +205,7 @@ class _Work:
             deadline=self.deadline,
             event=assessor.event,
         )
+        self.problem.known.update(self.known.of_problem)
         check_answer(self.problem.predicted, index)
 
     def _next(self, step: str, share: float = 0.5) -> Problem:
@@ -208,6 +233,7 @@ class _Work:
             proved = bound.guarantee == "proved" and bound.certain
             if proved and own.noise.map is None and radius < own.noise.inner_radius:
                 radius, certifier = own.noise.inner_radius, f"rung '{bound.rung}'"
+        self.known.keep(problem)
         ordered = tuple(bounds[rung.name] for rung in own.rungs)
         check_radius(problem, 0, witness, radius, certifier)
         check_samples(problem, 0, ordered)
@@ -218,8 +244,8 @@ class _Work:
             predicted=int(problem.predicted[0]),
             label=self.label,
             noise=own.noise.kind,
-            eps=own.noise.eps(own.m),
-            sigma=own.noise.sigma(own.m),
+            eps=own.said["eps"],
+            sigma=own.said["sigma"],
             input_dimension=own.network.d,
             units=problem.units,
             distance=distance if known else None,
@@ -252,12 +278,12 @@ class _Work:
         own, problem = self.assessor, self.problem
         asked = own.mapped is own.plain and any(name in rungs for name in ("theorem", "cell"))
         if not asked and not affordable(own.plain):
-            return None, 0, "not asked for, and long to compute: ask for rung theorem or cell"
+            return None, 0, DISTANCE_NOT_ASKED
         here = self._next("distances")
         if own.mapped is not own.plain:
             here = problem.seen_by(own.plain, here.deadline)
         try:
-            found = here.distances
+            found = self.known.once("distances", lambda: here.distances)
         except OutOfTime as late:
             return None, 0, str(late)
         return found.rho.item(), int(found.unit), None
@@ -278,17 +304,20 @@ class _Work:
                 return radius, certifier
             with contextlib.suppress(OutOfTime):
                 if distance is not None:
-                    start = found = behind.distances.rho
+                    start = found = self.known.once("distances behind", lambda: behind.distances.rho)
         small = own.behind.chain is not None or own.behind.deep_units <= _MOST_SEARCHED
         if "relaxation" in bounds and bounds["relaxation"].skipped is None and small:
-            found = torch.maximum(found, relaxed_radius(behind, start))
+            relaxed = self.known.once(("radius", start.item()), lambda: relaxed_radius(behind, start))
+            found = torch.maximum(found, relaxed)
         return (found.item(), "rung 'relaxation'") if found > radius else (radius, certifier)
 
     def _witness(self) -> Witness | None:
         own = self.assessor
         deadline = self._next("search for the nearest misclassified point").deadline
         x, answer = self.problem.x[0], int(self.problem.predicted[0])
-        return own.adversary.nearest(x, answer, own.settings.seed, self.index, deadline, own.event)
+        return self.known.once(
+            "witness", lambda: own.adversary.nearest(x, answer, own.settings.seed, self.index, deadline, own.event)
+        )
 
 
 def assess_each(

@@ -15,7 +15,7 @@ from calotte.printing import lower_text, number, probability_text
 from calotte.result import Result
 from calotte.sampling.estimate import Estimate
 
-__all__ = ["Assessment", "by_risk"]
+__all__ = ["Assessment", "by_risk", "by_size"]
 
 _SHOWN = 30  # rows in a notebook
 
@@ -131,3 +131,11 @@ def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
         return -proved, -sampled, float("inf") if one.certified_radius is None else one.certified_radius
 
     return sorted(assessments, key=key)
+
+
+def by_size(assessments: Iterable[Assessment]) -> list[list[Assessment]]:
+    """Those of each size of the noise, in the order in which sizes are met."""
+    groups: dict[float, list[Assessment]] = {}
+    for one in assessments:
+        groups.setdefault(one.eps, []).append(one)
+    return list(groups.values())

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from calotte.arguments import check_answer, check_index, check_kinds, check_labels
-from calotte.assess import Watch, affordable, select_rungs, sha256
+from calotte.assess import DISTANCE_NOT_ASKED, Watch, affordable, select_rungs, sha256
 from calotte.bound import ProvedRung
 from calotte.cells.distances import Distances
 from calotte.cells.geometry import Geometry
@@ -56,6 +56,7 @@ class Plan(Result):
         scope: rung -> "all" where p <= delta is proved for every smaller eps too.
         skipped: rung -> why it says nothing; such rungs are in none of the others.
         cut_short: rung -> why the search for a larger eps ended early.
+        distance_skipped: why `distance` is not known, where no rung needed it or the time was too short.
     """
 
     delta: float
@@ -64,10 +65,12 @@ class Plan(Result):
     scope: dict[str, str]
     skipped: dict[str, str] = field(default_factory=dict)
     cut_short: dict[str, str] = field(default_factory=dict)
+    distance_skipped: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The public JSON form."""
         found = {
+            **({} if self.distance_skipped is None else {"distance_skipped": self.distance_skipped}),
             "largest_eps": self.largest_eps,
             "largest_sigma": self.largest_sigma,
             "scope": self.scope,
@@ -202,7 +205,7 @@ class Planner:
                     reason = str(late)
             if reason is not None:
                 skipped[rung.name] = reason
-        clipping, distance = network.clipping, self._distance(problem, deadline)
+        clipping, (distance, why) = network.clipping, self._distance(problem, deadline)
         lower = problem.known.get("distances")
         certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all())
         return Plan(
@@ -227,19 +230,20 @@ class Planner:
             map_sha256=None if noise.map is None else sha256(noise.map),
             input_sha256=sha256(x),
             run=self.run,
+            distance_skipped=why,
         )
 
-    def _distance(self, problem: Problem, deadline: Deadline) -> float | None:
-        """rho_x in input space where some rung has needed the distances; None where there is no hyperplane."""
+    def _distance(self, problem: Problem, deadline: Deadline) -> tuple[float | None, str | None]:
+        """rho_x in input space, None where there is no hyperplane; or why it is not known."""
         if "distances" not in problem.known:
-            return None
+            return None, DISTANCE_NOT_ASKED
         if self.plain is not self.mapped:
             problem = problem.seen_by(self.plain, deadline)
         try:
             rho = problem.distances.rho.item()
-        except OutOfTime:
-            return None
-        return None if math.isinf(rho) else rho
+        except OutOfTime as late:
+            return None, str(late)
+        return (None if math.isinf(rho) else rho), None
 
     def _largest(self, rung: ProvedRung, problem: Problem, start: float) -> tuple[Reported, bool]:
         """The largest size found at which the rung proves p <= delta, as `assess` will at the numbers reported.

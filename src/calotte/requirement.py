@@ -57,10 +57,14 @@ class Requirement:
     def _proved(one: Assessment, target: float) -> bool:
         return one.best is not None and one.best.log_misclassification <= target
 
-    def verdict(self, found: Sequence[Assessment], total: int) -> tuple[bool, str]:
-        """Whether it holds over `total` inputs, those without a result not meeting it, and a line that says so."""
+    def verdict(self, found: Sequence[Assessment], total: int, at: str = "") -> tuple[bool, str]:
+        """Whether it holds over `total` inputs, those without a result not meeting it, and a line that says so.
+
+        Args:
+            found: results; total: inputs; at: words of the line that say for which size of the noise, if any.
+        """
         count = sum(self.met_by(one) for one in found)
         holds = count * 100 >= self.percent * total
         how = "proved or sampled" if self.sampled else "proved"
         share = f"{how} for {count} of {total} inputs, {100 * count / total:.4g} %"
-        return holds, f"required {self.text}: {'holds' if holds else 'does not hold'}, {share}"
+        return holds, f"required {self.text}{at}: {'holds' if holds else 'does not hold'}, {share}"

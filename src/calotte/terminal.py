@@ -68,11 +68,11 @@ class Watch:
 
     Args:
         total: inputs in all; done: how many of them were finished before.
-        bar: whether a bar may be drawn where standard error is a terminal.
+        bar: whether a bar may be drawn where standard error is a terminal; what: is counted.
     """
 
-    def __init__(self, total: int, done: int = 0, bar: bool = True) -> None:
-        self.total, self.done, self.before = total, done, done
+    def __init__(self, total: int, done: int = 0, bar: bool = True, what: str = "inputs") -> None:
+        self.total, self.done, self.before, self.what = total, done, done, what
         self.start = time.monotonic()
         self.next_line = self.start + _FIRST_LINE
         self._progress = Progress(
@@ -98,7 +98,9 @@ class Watch:
         if self._progress.disable and time.monotonic() >= self.next_line:
             self.next_line = time.monotonic() + _LINES_APART
             elapsed = seconds_text(time.monotonic() - self.start)
-            print(f"{self.done} of {self.total} inputs in {elapsed}{self.left(', ')}; now {now}", file=sys.stderr)
+            print(
+                f"{self.done} of {self.total} {self.what} in {elapsed}{self.left(', ')}; now {now}", file=sys.stderr
+            )
 
     def finished(self) -> None:
         """One more input is."""

@@ -60,17 +60,18 @@ def on_ray(job: Job, tasks: Iterable[Task], watch: Watch, address: str) -> Itera
             ((landed,), _) = ray.wait(list(flying), num_returns=1)
             task = flying.pop(landed)
             try:
-                yield pickle.loads(ray.get(landed))
+                yield from pickle.loads(ray.get(landed))
             except RayError as error:
                 said = str(error).strip().splitlines()[0]
-                yield job.failed(task.index, "lost", f"Ray gave it up, after {_RETRIES} retries: {said}")
+                for size in task.sizes:
+                    yield job.failed((task.index, size), "lost", f"Ray gave it up, after {_RETRIES} retries: {said}")
     finally:
         ray.shutdown()
 
 
 def work(reference: list[Any], task: Task) -> bytes:
     """One task, in a process of the cluster; the job comes as a reference in a list, so that Ray leaves it there."""
-    return pickle.dumps(_job(reference[0])(task))
+    return pickle.dumps(list(_job(reference[0])(task)))
 
 
 @lru_cache(maxsize=1)

@@ -24,10 +24,11 @@ __all__ = ["Pair", "comparison_table", "pairs", "words"]
 
 @dataclass(frozen=True)
 class Pair:
-    """What two campaigns say about one input.
+    """What two campaigns say about one input, each at one size of its noise.
 
     Attributes:
         index, input_sha256: of the input, the same in both.
+        eps: of the noises.
         predicted: the two answers.
         logs: the smallest proved bounds on log p, 0 where nothing is proved.
         radii: the certified radii, inf for no limit.
@@ -36,6 +37,7 @@ class Pair:
 
     index: int
     input_sha256: str | None
+    eps: tuple[float, float]
     predicted: tuple[int, int]
     logs: tuple[float, float]
     radii: tuple[float, float]
@@ -51,6 +53,7 @@ class Pair:
         return {
             "index": self.index,
             "input_sha256": self.input_sha256,
+            "eps": list(self.eps),
             "predicted": list(self.predicted),
             "log_misclassification": [finite(log) for log in self.logs],
             "certified_radius": [finite(radius) for radius in self.radii],
@@ -61,25 +64,31 @@ class Pair:
 def pairs(first: Store, second: Store) -> list[Pair]:
     """What both campaigns say about the inputs that have results in both: of the same number and the same entries.
 
+    Campaigns of one size each are compared whatever the sizes are; where there are several, at those in common.
+
     Raises:
         InvalidInput: there are none.
     """
-    known = {(one.index, one.input_sha256): summary_of(one) for one in assessments(first)}
+    several = any(size for store in (first, second) for _, size in store.finished())
+    known: dict[tuple[int, str | None], list[Summary]] = {}
+    for one in assessments(first):
+        known.setdefault((one.index, one.input_sha256), []).append(summary_of(one))
     found = []
     for one in assessments(second):
-        before = known.get((one.index, one.input_sha256))
-        if before is None:
-            continue
         after = summary_of(one)
-        rungs = {name: (log, after.rungs[name]) for name, log in before.rungs.items() if name in after.rungs}
-        found.append(
-            Pair(
-                one.index, one.input_sha256, (before.predicted, after.predicted), (before.log, after.log),
-                (before.radius, after.radius), rungs,
-            )
-        )  # fmt: skip
+        for before in known.get((one.index, one.input_sha256), []):
+            if several and before.eps != after.eps and before.sigma != after.sigma:
+                continue
+            rungs = {name: (log, after.rungs[name]) for name, log in before.rungs.items() if name in after.rungs}
+            found.append(
+                Pair(
+                    one.index, one.input_sha256, (before.eps, after.eps), (before.predicted, after.predicted),
+                    (before.log, after.log), (before.radius, after.radius), rungs,
+                )
+            )  # fmt: skip
     if not found:
-        raise InvalidInput(f"{first.path} and {second.path} have results about no input in common")
+        what = "no input at a size of noise" if several else "no input"
+        raise InvalidInput(f"{first.path} and {second.path} have results about {what} in common")
     return found
 
 
@@ -87,6 +96,8 @@ def pairs(first: Store, second: Store) -> list[Pair]:
 class Summary:
     """What is compared of an Assessment, of which all may be held at once."""
 
+    eps: float
+    sigma: float
     predicted: int
     log: float
     radius: float
@@ -98,7 +109,7 @@ def summary_of(one: Assessment) -> Summary:
     best = 0.0 if one.best is None else one.best.log_misclassification
     radius = math.inf if one.certified_radius is None else one.certified_radius
     rungs = {bound.rung: bound.log_misclassification for bound in one.bounds if bound.skipped is None}
-    return Summary(one.predicted, best, radius, rungs)
+    return Summary(one.eps, one.sigma, one.predicted, best, radius, rungs)
 
 
 def comparison_table(found: Sequence[Pair], width: int | None = 80, rows: int = 30) -> Table:
@@ -110,16 +121,18 @@ def comparison_table(found: Sequence[Pair], width: int | None = 80, rows: int = 
     changed = [pair for pair in found if pair.change != 0] or found
     ranked = sorted(changed, key=lambda pair: -pair.change)
     shown = ranked if len(ranked) <= rows else [*ranked[: rows // 2], *ranked[-(rows // 2) :]]
-    columns = [
-        Column("input", [Text(str(pair.index)) for pair in shown], needed=True),
-        Column("answer", [Text("→".join(map(str, dict.fromkeys(pair.predicted)))) for pair in shown], needed=True),
-    ]
+    columns = [Column("input", [Text(str(pair.index)) for pair in shown], needed=True)]
+    if len({pair.eps for pair in found}) > 1:
+        columns.append(Column("eps", [Text(sizes_text(pair.eps)) for pair in shown], needed=True))
+    columns.append(
+        Column("answer", [Text("→".join(map(str, dict.fromkeys(pair.predicted)))) for pair in shown], needed=True)
+    )
     for k, name in enumerate(("first", "second")):
         columns.append(Column("p", [Text(probability_text(pair.logs[k])) for pair in shown], name, needed=True))
     columns.append(Column("change", [Text(tens(pair.change)) for pair in shown], "log10 p", needed=True))
     for k, name in enumerate(("first", "second")):
         columns.append(Column("radius", [Text(lower_text(pair.radii[k])) for pair in shown], name))
-    some = f"{len(shown)} of {len(found)} inputs, " if len(shown) < len(found) else ""
+    some = f"{len(shown)} of {len(found)} {counted(found)}, " if len(shown) < len(found) else ""
     caption = f"{some}smallest proved bounds, rounded up; the bound that rose most comes first"
     return fitting("Two campaigns on the same inputs", columns, caption, width)
 
@@ -131,11 +144,21 @@ def words(found: Sequence[Pair], first: Store, second: Store) -> list[str]:
     names = dict.fromkeys(name for pair in found for name in pair.rungs)
     lines = [
         f"{said or 'the same run'}",
-        f"{len(found)} inputs with results in both, of {here} and {there}; "
+        f"{len(found)} {counted(found)} with results in both, of {here} and {there}; "
         f"{sum(pair.predicted[0] != pair.predicted[1] for pair in found)} are answered differently",
         f"best proved: {moved(pair.logs for pair in found)}",
     ]
     return lines + [f"{name}: {moved(pair.rungs[name] for pair in found if name in pair.rungs)}" for name in names]
+
+
+def counted(found: Sequence[Pair]) -> str:
+    """What there is one pair of each."""
+    return "inputs" if len({pair.eps for pair in found}) == 1 else "inputs and sizes"
+
+
+def sizes_text(eps: tuple[float, float]) -> str:
+    """The sizes of two noises, once where they are the same."""
+    return "→".join(dict.fromkeys(f"{size:.4g}" for size in eps))
 
 
 def moved(logs: Iterable[tuple[float, float]]) -> str:

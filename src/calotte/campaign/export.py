@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ _AT_ONCE = 1000  # rows of a Parquet file that are held in memory
 
 
 def export(store: Store, path: Path) -> int:
-    """Write the results, and the inputs that have none, to a file whose suffix says how.
+    """Write the results, and the inputs that have none, to a file whose suffix says how: a row each.
 
     A row holds what `record` says of an Assessment, and each bound as a probability too, rounded up. The LaTeX table
     holds what the terminal shows, riskiest first; it needs the packages longtable and booktabs. The claim is the
     comment at the head of a CSV file, `claim` in the metadata of a Parquet file, the caption of a table.
 
     Returns:
-        How many inputs are in it.
+        How many rows it has: of each input at each size of the noise.
 
     Raises:
         InvalidInput: another suffix, nothing to export, or pyarrow is missing.
@@ -39,11 +39,11 @@ def export(store: Store, path: Path) -> int:
     """
     if path.suffix not in SUFFIXES:
         raise InvalidInput(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
-    first = next(assessments(store), None)
-    if first is None:
+    firsts = first_of_each_size(store)
+    if not firsts:
         raise InvalidInput(f"{store.path} holds no result of assess yet")
-    total, failed = len(store.finished()), len(store.failed())
-    said = claim(first, total - failed, failed)
+    there, failed = store.finished(), store.failed()
+    said = claim(firsts, len({index for index, _ in there - failed}), len(failed))
     if path.suffix == ".csv":
         write_whole(path, lambda part: _csv(store, said, part))
     elif path.suffix == ".parquet":
@@ -53,16 +53,27 @@ def export(store: Store, path: Path) -> int:
             raise InvalidInput("a Parquet file needs pyarrow: pip install 'calotte[parquet]'") from None
         write_whole(path, lambda part: _parquet(store, said, part, pyarrow))
     else:
-        write_whole(path, lambda part: _tex(store, said, part))
-    return total
+        write_whole(path, lambda part: _tex(store, said, part, len(firsts) > 1))
+    return len(there)
 
 
-def claim(first: Assessment, results: int, failed: int = 0) -> str:
+def first_of_each_size(store: Store) -> list[Assessment]:
+    """The first result at each size of the noise that has one."""
+    failed, found = store.failed(), dict[int, str]()
+    for (_, size), line in zip(keys := sorted(store.finished() - failed), store.lines(keys), strict=True):
+        found.setdefault(size, line)
+    return [assessment(store, found[size]) for size in sorted(found)]
+
+
+def claim(firsts: Sequence[Assessment], inputs: int, failed: int = 0) -> str:
     """What the numbers of a campaign are, in one sentence.
 
     Args:
-        first: one of its results; results: how many there are; failed: inputs without a result.
+        firsts: a result of each size of the noise; inputs: how many have one; failed: results that are missing.
     """
+    first, sizes = firsts[0], len(firsts)
+    eps = ", ".join(f"{one.eps:.4g}" for one in firsts)
+    sigma = ", ".join(f"{one.sigma:.4g}" for one in firsts)
     what = "changes the answer" if first.event == "change" else f"leads to {plain(first.event)}"
     model = "" if first.model_sha256 is None else f" {first.model_sha256[:12]}"
     kinds = []
@@ -72,27 +83,35 @@ def claim(first: Assessment, results: int, failed: int = 0) -> str:
     for confidence in dict.fromkeys(b.confidence for b in first.bounds if b.confidence is not None):
         names = ", ".join(bound.rung for bound in first.bounds if bound.confidence == confidence)
         kinds.append(f"at confidence {confidence:g} for each input separately for {names}")
-    without = f" ({failed} more have no result)" if failed else ""
+    missing = f"{failed} results missing" if sizes > 1 else f"{failed} more have no result"
+    without = f" ({missing})" if failed else ""
     return (
-        f"Upper bounds on the probability p that {first.noise} noise of eps {first.eps:.4g} (sigma "
-        f"{first.sigma:.4g}) {what} of the network{model} at {results} input{'' if results == 1 else 's'}{without}, "
+        f"Upper bounds on the probability p that {first.noise} noise of eps {eps} (sigma {sigma}) {what} of the "
+        f"network{model} at {inputs} input{'' if inputs == 1 else 's'}{without}, "
         f"{' and '.join(kinds)}; bounds and distances of misclassified points are rounded up, radii and distances of "
         f"hyperplanes down; calotte {first.version}."
     )
 
 
 def assessments(store: Store) -> Iterator[Assessment]:
-    """The results, in the order of the inputs' numbers."""
-    failed = store.failed()
-    for line in store.lines(index for index in sorted(store.finished()) if index not in failed):
-        entries = json.loads(line)
-        if "bounds" not in entries:
-            raise InvalidInput(f"{store.path} holds results of plan: only those of assess are exported and compared")
-        yield Assessment.from_dict(entries)
+    """The results, in the order of the inputs' numbers, then of the sizes of the noise."""
+    return (assessment(store, line) for line in store.lines(sorted(store.finished() - store.failed())))
+
+
+def assessment(store: Store, line: str) -> Assessment:
+    """The Assessment of a line of the store.
+
+    Raises:
+        InvalidInput: it is a Plan.
+    """
+    entries = json.loads(line)
+    if "bounds" not in entries:
+        raise InvalidInput(f"{store.path} holds results of plan: only those of assess are exported and compared")
+    return Assessment.from_dict(entries)
 
 
 def rows(store: Store) -> Iterator[dict[str, Any]]:
-    """A flat row for each input: of results first, then of failures."""
+    """A flat row for each input and size of the noise: of results first, then of failures."""
     for one in assessments(store):
         row: dict[str, Any] = {}
         for key, value in record(one).items():
@@ -141,18 +160,20 @@ def _parquet(store: Store, said: str, path: Path, arrow: Any) -> None:
         writer.write_table(arrow.Table.from_pylist(held, schema=schema))
 
 
-def _tex(store: Store, said: str, path: Path) -> None:
+def _tex(store: Store, said: str, path: Path, sizes: bool) -> None:
     ranked = by_risk(assessments(store))
     names = [bound.rung for bound in ranked[0].bounds]
-    heading = " & ".join(["input", "answer", *map(escaped, names), "radius", "wrong at"])
+    heading = " & ".join(["input", *(["eps"] * sizes), "answer", *map(escaped, names), "radius", "wrong at"])
+    aligned = "r" * (heading.count("&") + 1)
     with path.open("w", encoding="utf-8") as file:
-        file.write(f"% needs \\usepackage{{longtable,booktabs}}\n\\begin{{longtable}}{{{'r' * (len(names) + 4)}}}\n")
+        file.write(f"% needs \\usepackage{{longtable,booktabs}}\n\\begin{{longtable}}{{{aligned}}}\n")
         file.write(f"\\caption{{{escaped(said)}}}\\\\\n\\toprule\n{heading} \\\\\n\\midrule\n\\endfirsthead\n")
         file.write(f"\\toprule\n{heading} \\\\\n\\midrule\n\\endhead\n\\bottomrule\n\\endfoot\n")
         for one in ranked:
             distance = one.adversarial_distance
             cells = [
-                str(one.index), str(one.predicted), *(_bound(bound) for bound in one.bounds),
+                str(one.index), *([f"{one.eps:.4g}"] * sizes), str(one.predicted),
+                *(_bound(bound) for bound in one.bounds),
                 power(lower_text(one.certified_radius)), "--" if distance is None else power(number(distance, "up")),
             ]  # fmt: skip
             file.write(f"{' & '.join(cells)} \\\\\n")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from calotte.adversary import Witness
+from calotte.campaign.outcome import Key
 from calotte.campaign.store import Store
 from calotte.report.files import write_whole
 from calotte.report.witnesses import save_witnesses
@@ -16,47 +17,48 @@ __all__ = ["FAILURES", "write_files"]
 FAILURES = "failures.jsonl"
 
 
-def write_files(store: Store, numbers: Iterable[int], folder: Path, name: str) -> None:
+def write_files(store: Store, keys: Sequence[Key], folder: Path, name: str) -> None:
     """What the store holds as files, each written whole or not at all.
 
     Args:
         store: of the campaign.
-        numbers: of its inputs, in their order.
+        keys: of its outcomes, in their order.
         folder: where the files go; name: of the lines of results. `failures.jsonl` is there where there are any, and
-            `witnesses.npz` where there are results that may have some.
+            `witnesses.npz` where there are results that may have some: one an input, as no size changes it.
 
     Raises:
         CannotWrite: the disk refuses.
     """
     failed, there = store.failed(), store.finished()
-    results = [number for number in numbers if number in there and number not in failed]
+    results = [key for key in keys if key in there and key not in failed]
     write_lines(store, results, folder / name)
     if failed:
-        write_lines(store, [number for number in numbers if number in failed], folder / FAILURES)
+        write_lines(store, [key for key in keys if key in failed], folder / FAILURES)
     else:
         (folder / FAILURES).unlink(missing_ok=True)
-    index, predicted, d = [], [], 0
-    for line in map(json.loads, store.lines(results)):
+    nearest: dict[int, tuple[float, int, Key]] = {}
+    d = 0
+    for key, line in zip(results, map(json.loads, store.lines(results)), strict=True):
         if "adversarial_distance" not in line:  # a campaign that looks for none
             return
         d = line["input_dimension"]
-        if line["adversarial_distance"] is not None:
-            index.append(line["index"])
-            predicted.append(line["predicted"])
+        distance = line["adversarial_distance"]
+        if distance is not None and (key[0] not in nearest or distance < nearest[key[0]][0]):
+            nearest[key[0]] = distance, line["predicted"], key
 
     def witness(number: int) -> Witness:
-        found = store.witness(number)
+        found = store.witness(nearest[number][2])
         assert found is not None
         return found
 
-    save_witnesses(folder, index, predicted, d, witness)
+    save_witnesses(folder, list(nearest), [predicted for _, predicted, _ in nearest.values()], d, witness)
 
 
-def write_lines(store: Store, numbers: Iterable[int], path: Path) -> None:
-    """The lines of these inputs as a file."""
+def write_lines(store: Store, keys: Iterable[Key], path: Path) -> None:
+    """The lines of these outcomes as a file."""
 
     def write(part: Path) -> None:
         with part.open("w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in store.lines(numbers))
+            file.writelines(line + "\n" for line in store.lines(keys))
 
     write_whole(path, write)

@@ -20,27 +20,27 @@ import torch
 
 from calotte.adversary import Witness
 from calotte.campaign.description import differences
-from calotte.campaign.outcome import Outcome
+from calotte.campaign.outcome import Key, Outcome
 from calotte.errors import CalotteError, CannotWrite, InvalidInput
 from calotte.report.files import make_folder, write_whole
 
 __all__ = ["LAYOUT", "NAME", "Store"]
 
 NAME, _LOCK, _LINES = "campaign.sqlite", ".campaign.lock", ("assessments.jsonl", "plans.jsonl")
-LAYOUT = 1
+LAYOUT = 2
 """Number of the layout of the tables, kept as the database's `user_version`."""
 _TABLES = (
     "CREATE TABLE campaign (description TEXT NOT NULL)",
-    "CREATE TABLE outcomes (number INTEGER PRIMARY KEY, line TEXT NOT NULL, failure TEXT, answer INTEGER, point BLOB,"
-    " digest BLOB NOT NULL)",
+    "CREATE TABLE outcomes (number INTEGER NOT NULL, size INTEGER NOT NULL, line TEXT NOT NULL, failure TEXT,"
+    " answer INTEGER, point BLOB, digest BLOB NOT NULL, PRIMARY KEY (number, size))",
 )
-_ROW = "SELECT number, line, failure, answer, point, digest FROM outcomes"
+_ROW = "SELECT number, size, line, failure, answer, point, digest FROM outcomes"
 _DISK = {
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_AUTH,
 }  # fmt: skip
 """Errors that speak of the place; all others mean that the file is not as it was written."""
-Row = tuple[int, str, str | None, int | None, bytes | None, bytes]
+Row = tuple[int, int, str, str | None, int | None, bytes | None, bytes]
 
 
 class Store:
@@ -160,9 +160,9 @@ class Store:
         line = json.dumps(outcome.line, allow_nan=False)
         answer = None if witness is None else witness.answer
         point = None if witness is None else witness.point.numpy().astype("<f8").tobytes()
-        row = (outcome.index, line, outcome.failure, answer, point)
+        row = (*outcome.key, line, outcome.failure, answer, point)
         with _speaking_of(self.path):
-            self._database.execute("INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?)", (*row, _digest(*row)))
+            self._database.execute("INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, _digest(*row)))
 
     def check(self) -> None:
         """See that everything is there as it was written.
@@ -174,38 +174,40 @@ class Store:
             said = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if said != "ok":
             raise damaged(self.path, said)
-        for _ in self._rows(f"{_ROW} ORDER BY number"):
+        for _ in self._rows(f"{_ROW} ORDER BY number, size"):
             pass
 
-    def finished(self) -> set[int]:
-        """Numbers of the inputs that have an outcome."""
-        with _speaking_of(self.path):
-            return {number for (number,) in self._database.execute("SELECT number FROM outcomes")}
+    def finished(self) -> set[Key]:
+        """What has an outcome."""
+        return self._keys("")
 
-    def failed(self) -> set[int]:
-        """Numbers of the inputs whose outcome is a failure."""
-        with _speaking_of(self.path):
-            return {n for (n,) in self._database.execute("SELECT number FROM outcomes WHERE failure IS NOT NULL")}
+    def failed(self) -> set[Key]:
+        """What has a failure for its outcome."""
+        return self._keys("WHERE failure IS NOT NULL")
 
-    def line(self, number: int) -> str:
-        """The JSON line of one input that has an outcome."""
-        return self._row(number)[1]
+    def line(self, key: Key) -> str:
+        """The JSON line of one outcome that there is."""
+        return self._row(key)[2]
 
-    def lines(self, numbers: Iterable[int]) -> Iterator[str]:
-        """The JSON lines of those of the inputs that have an outcome, in the order given."""
+    def lines(self, keys: Iterable[Key]) -> Iterator[str]:
+        """The JSON lines of the outcomes that there are, in the order given."""
         there = self.finished()
-        return (self.line(number) for number in numbers if number in there)
+        return (self.line(key) for key in keys if key in there)
 
-    def witness(self, number: int) -> Witness | None:
+    def witness(self, key: Key) -> Witness | None:
         """The nearest point that was found to be answered differently from an input that has an outcome."""
-        _, line, _, answer, point, _ = self._row(number)
+        _, _, line, _, answer, point, _ = self._row(key)
         if answer is None or point is None:
             return None
         x = torch.from_numpy(np.frombuffer(point, "<f8").astype(np.float64))
         return Witness(x, json.loads(line)["adversarial_distance"], answer)
 
-    def _row(self, number: int) -> Row:
-        (row,) = self._rows(f"{_ROW} WHERE number = ?", number)
+    def _keys(self, where: str) -> set[Key]:
+        with _speaking_of(self.path):
+            return set(self._database.execute(f"SELECT number, size FROM outcomes {where}"))
+
+    def _row(self, key: Key) -> Row:
+        (row,) = self._rows(f"{_ROW} WHERE number = ? AND size = ?", *key)
         return row
 
     def _rows(self, question: str, *values: Any) -> Iterator[Row]:
@@ -222,9 +224,9 @@ def damaged(path: Path | None, what: str) -> InvalidInput:
     return InvalidInput(f"{path} is damaged ({what}): restore it from a copy, or move it away to start anew")
 
 
-def _digest(number: int, line: str, failure: str | None, answer: int | None, point: bytes | None) -> bytes:
+def _digest(number: int, size: int, line: str, failure: str | None, answer: int | None, point: bytes | None) -> bytes:
     """A hash of all that a row holds."""
-    said = repr((number, failure, answer, len(line), point is None)).encode()
+    said = repr((number, size, failure, answer, len(line), point is None)).encode()
     return hashlib.sha256(said + line.encode() + (point or b"")).digest()
 
 

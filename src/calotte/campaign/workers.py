@@ -32,7 +32,7 @@ _TRIES = 2
 def here(job: Job, tasks: Iterable[Task], watch: Watch) -> Iterator[Outcome]:
     """The outcomes of all tasks, one after the other in this process."""
     for task in tasks:
-        yield job(task, watch)
+        yield from job(task, watch)
 
 
 def in_processes(job: Job, tasks: Iterable[Task], watch: Watch, count: int) -> Iterator[Outcome]:
@@ -61,14 +61,15 @@ def in_processes(job: Job, tasks: Iterable[Task], watch: Watch, count: int) -> I
                         waiting.appendleft(task)
                     elif task is not None:
                         reason = f"{_TRIES} processes that worked on it were lost (exit status {status})"
-                        yield job.failed(task.index, "lost", f"{reason}: killed, or out of memory?")
+                        for size in task.sizes:
+                            yield job.failed((task.index, size), "lost", f"{reason}: killed, or out of memory?")
                     if _filled(waiting, rest):
                         workers.append(_Worker())
                     continue
                 if worker.task is None:
                     worker.give(packed)
                 else:
-                    yield pickle.loads(message)
+                    yield from pickle.loads(message)
                 if not _filled(waiting, rest):
                     workers.remove(worker)
                     worker.end()
@@ -139,7 +140,7 @@ def serve(connection: Connection) -> None:
         job: Job = pickle.loads(connection.recv_bytes())
         while True:
             task: Task = pickle.loads(connection.recv_bytes())
-            connection.send_bytes(pickle.dumps(job(task)))
+            connection.send_bytes(pickle.dumps(list(job(task))))
     except (EOFError, OSError):
         pass
 

@@ -75,7 +75,9 @@ def main() -> None:
     except Failed as error:
         fail(str(error), error.status)
     except typer.TyperException as error:
-        fail(f"{error.format_message()} (see calotte --help)", 2)
+        context = getattr(error, "ctx", None)
+        command = "calotte" if context is None else context.command_path
+        fail(f"{error.format_message()} (see {command} --help)", 2)
     except NotMet as error:
         fail(str(error), 3)
     except Interrupted as stop:

@@ -90,8 +90,8 @@ def assess(
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Exit with status 3 where this does not hold: 'p<=1e-6 for 95%' of the inputs, proved; with "
-            "'sampled' behind it a sampled bound will do.",
+            help="Exit with status 3 where this does not hold at each size: 'p<=1e-6 for 95%' of the inputs, proved; "
+            "with 'sampled' behind it a sampled bound will do.",
             rich_help_panel=BOUNDS,
             show_default=False,
         ),
@@ -152,7 +152,7 @@ def assess(
     from calotte.campaign.outcome import Job
     from calotte.campaign.workers import here, in_processes
     from calotte.cli.opening import event_file, make_settings, notices, open_both, open_event, open_noise, split_names
-    from calotte.cli.running import finish, open_store, results, run_through, tasks_of
+    from calotte.cli.running import finish, keys_of, open_store, results, run_through, tasks_of
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
     from calotte.requirement import Requirement
@@ -164,53 +164,79 @@ def assess(
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
     settings = replace(settings, delta=delta, search=search, device=device.value)
     network, data = open_both(model, inputs, decision, output, layout, index, clip, mean, std)
-    the_noise = open_noise(noise.value, network, eps, sigma, map, cut, event_file(event))
+    sizes: list[tuple[float | None, float | None]] = [(size, None) for size in eps or ()]
+    sizes += [(None, size) for size in sigma or ()]
+    box = event_file(event)
+    noises = [open_noise(noise.value, network, *size, map=map, cut=cut, box=box) for size in sizes or [(None, None)]]
     # whatever is wrong is found here, before anything is written or printed
     assessor = Assessor(
         network,
-        the_noise,
+        noises[0],
         event=open_event(event),
         rungs=split_names(rungs),
         estimates=split_names(estimates),
         settings=settings,
     )
-    tasks = tasks_of(data, network)
+    assessors = [assessor.at(one.size) for one in noises]
+    tasks, keys = tasks_of(data, network, len(noises)), keys_of(data, len(noises))
     do: Doing = here
     if workers is not None:
         do = partial(in_processes, count=workers)
     elif ray is not None:
         do = partial(on_ray, address=ray)
     with open_store(context, network, threads=None if do is here else 1) as store:
-        notices(network, data, the_noise)
+        notices(network, data, noises[0])
         if delta is not None and samples < least_samples(delta, confidence):
             least = least_samples(delta, confidence)
             when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
             say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
-        run_through(Job(assessor.assess, store.run), tasks, data.index, store, "assessments.jsonl", as_json, do)
-        found = [Assessment.from_dict(line) for line in results(store, data.index)]
+        job = Job([one.assess for one in assessors], store.run, [one.said for one in assessors])
+        run_through(job, tasks, keys, store, "assessments.jsonl", as_json, do)
+        every = [
+            [Assessment.from_dict(line) for line in results(store, [key for key in keys if key[1] == size])]
+            for size in range(len(noises))
+        ]
+        found = [group for group in every if group]
         console = console_for(as_json)
-        if found:
-            print_table(console, lambda width: assessment_table(found, width), wide)
-            for line in (summary(found), *remarks(found)):
+        for k, group in enumerate(found):
+            if k:
+                say(console, "")
+            print_table(console, partial(assessment_table, group), wide)
+            for line in (summary(group), *remarks(group)):
                 say(console, line)
         if out is not None:
             written = write_pictures(found, data, out)
             say(console, f"wrote {out / 'assessments.jsonl'}, {', '.join(written[:-1])} and {written[-1]}")
-        holds, verdict = (True, "") if required is None else required.verdict(found, len(data.index))
-        if verdict and holds:
-            say(console, verdict)
-        finish(store, data.index)
-        if not holds:
-            raise NotMet(verdict)
+        verdicts = []
+        if required is not None:
+            at = [f" at eps {one.said['eps']:.4g}" if len(noises) > 1 else "" for one in assessors]
+            verdicts = [required.verdict(group, len(data.index), at[k]) for k, group in enumerate(every)]
+        for holds, verdict in verdicts:
+            if holds:
+                say(console, verdict)
+        finish(store, keys)
+        unmet = [verdict for holds, verdict in verdicts if not holds]
+        if unmet:
+            raise NotMet("; ".join(unmet))
 
 
-def write_pictures(found: list[Assessment], data: Inputs, folder: Path) -> list[str]:
-    """The pictures of the folder, each whole or not at all; the names of what is there beside the lines."""
-    from calotte.report.pictures import risk_picture, riskiest_picture
+def write_pictures(found: list[list[Assessment]], data: Inputs, folder: Path) -> list[str]:
+    """The pictures of the folder, each whole or not at all; the names of what is there beside the lines.
+
+    Args:
+        found: results of each size of the noise: the largest is shown by itself, all in a picture of their own.
+    """
+    from calotte.report.pictures import risk_picture, riskiest_picture, sizes_picture
 
     there = ["campaign.sqlite", "run.json", "witnesses.npz"]
     if not found:
         return there
-    risk_picture(found, folder / "risk.png")
-    shown = riskiest_picture(found, data.x, folder / "riskiest.png")
-    return [*there, "risk.png", *(["riskiest.png"] if shown else [])]
+    largest = max(found, key=lambda group: group[0].eps)
+    risk_picture(largest, folder / "risk.png")
+    there.append("risk.png")
+    if riskiest_picture(largest, data.x, folder / "riskiest.png"):
+        there.append("riskiest.png")
+    if len(found) > 1:
+        sizes_picture([one for group in found for one in group], folder / "sizes.png")
+        there.append("sizes.png")
+    return there

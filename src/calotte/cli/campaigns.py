@@ -30,7 +30,7 @@ def export(
     check_place(file)
     with Store.to_read(folder) as store:
         count = write(store, file)
-    say(output(False), f"wrote {count} input{'' if count == 1 else 's'} to {file}")
+    say(output(False), f"wrote {count} row{'' if count == 1 else 's'} to {file}")
 
 
 def compare(

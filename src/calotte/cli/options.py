@@ -38,6 +38,28 @@ __all__ = [
 FILES, NOISE, LIMITS, OUTPUT = "Model and inputs", "Noise", "Limits", "Output"
 
 
+class Sizes(tuple[float, ...]):
+    """Sizes of the noise, at least one, all different. Typer takes a mere tuple for several arguments."""
+
+
+def sizes_of(text: str) -> Sizes:
+    """'0.1' or '0.1,0.2' as numbers.
+
+    Raises:
+        BadParameter: it holds something else, or a number twice.
+    """
+    sizes: list[float] = []
+    for part in text.split(","):
+        try:
+            size = float(part)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r}: expected a number, or several with commas between them") from None
+        if size in sizes:
+            raise typer.BadParameter(f"{text!r}: {part.strip()} is given twice")
+        sizes.append(size)
+    return Sizes(sizes)
+
+
 class NoiseName(StrEnum):
     """Kinds of noise."""
 
@@ -113,17 +135,22 @@ Output = Annotated[
     ),
 ]
 Eps = Annotated[
-    float | None,
+    Sizes | None,
     typer.Option(
-        help="Norm of the noise (sigma sqrt(d) for a Gaussian), half-width of the box. This or --sigma is required.",
+        parser=sizes_of,
+        metavar="SIZE[,SIZE...]",
+        help="Norm of the noise (sigma sqrt(d) for a Gaussian), half-width of the box; or several: 0.1,0.2. This or "
+        "--sigma is required.",
         rich_help_panel=NOISE,
         show_default=False,
     ),
 ]
 Sigma = Annotated[
-    float | None,
+    Sizes | None,
     typer.Option(
-        help="Standard deviation of the noise per coordinate. This or --eps is required.",
+        parser=sizes_of,
+        metavar="SIZE[,SIZE...]",
+        help="Standard deviation of the noise per coordinate, or several. This or --eps is required.",
         rich_help_panel=NOISE,
         show_default=False,
     ),

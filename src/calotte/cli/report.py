@@ -24,7 +24,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="DIR...",
-            help="Folders of assess --out: the page is about the first; others, of other sizes of noise, add curves.",
+            help="Folders of assess --out: the page is about the largest noise of the first; other sizes, there or "
+            "in other folders, add curves.",
             show_default=False,
         ),
     ],
@@ -66,7 +67,7 @@ def report(
     from calotte.report.reading import read_folder
     from calotte.terminal import say, stderr
 
-    runs = [read_folder(folder) for folder in folders]
+    runs = [run for folder in folders for run in read_folder(folder)]
     check_alike(runs)
     path = folders[0] / "report.html" if out is None else out
     check_place(path)

@@ -19,7 +19,7 @@ import typer
 from calotte.arguments import check_labels
 from calotte.campaign.description import describe
 from calotte.campaign.files import FAILURES, write_files
-from calotte.campaign.outcome import Job, Outcome, Task
+from calotte.campaign.outcome import Job, Key, Outcome, Task
 from calotte.campaign.store import Store
 from calotte.cli.opening import event_file
 from calotte.errors import CannotWrite, Failed, Interrupted
@@ -28,7 +28,7 @@ from calotte.network.graph import Network
 from calotte.report.files import save_evidence
 from calotte.terminal import Watch, print_line, say, stderr
 
-__all__ = ["Doing", "finish", "open_store", "results", "run_through", "tasks_of"]
+__all__ = ["Doing", "finish", "keys_of", "open_store", "results", "run_through", "tasks_of"]
 
 Doing = Callable[[Job, Iterator[Task], Watch], Iterator[Outcome]]
 """Who does the work: this process, others, a cluster."""
@@ -55,8 +55,13 @@ def open_store(context: typer.Context, network: Network, threads: int | None = N
     return Store.in_folder(given["out"], describe(command, network, files, named, threads or torch.get_num_threads()))
 
 
-def tasks_of(data: Inputs, network: Network) -> Callable[[set[int]], Iterator[Task]]:
-    """The inputs as tasks, without those of given numbers; checked at once.
+def keys_of(data: Inputs, sizes: int = 1) -> list[Key]:
+    """What there will be outcomes of, in the order of the lines: each input at each of so many sizes."""
+    return [(number, size) for number in data.index for size in range(sizes)]
+
+
+def tasks_of(data: Inputs, network: Network, sizes: int = 1) -> Callable[[set[Key]], Iterator[Task]]:
+    """The inputs at so many sizes as tasks, without what has an outcome already; checked at once.
 
     Raises:
         InvalidInput: labels that are no classes of the network.
@@ -64,18 +69,19 @@ def tasks_of(data: Inputs, network: Network) -> Callable[[set[int]], Iterator[Ta
     x = network.inputs(data.x)
     labels = check_labels(data.labels, len(x), network.decision.classes)
 
-    def tasks(without: set[int]) -> Iterator[Task]:
+    def tasks(without: set[Key]) -> Iterator[Task]:
         for i, number in enumerate(data.index):
-            if number not in without:
-                yield Task(number, x[i].clone(), None if labels is None else labels[i])
+            left = tuple(size for size in range(sizes) if (number, size) not in without)
+            if left:
+                yield Task(number, x[i].clone(), None if labels is None else labels[i], left)
 
     return tasks
 
 
 def run_through(
     job: Job,
-    tasks: Callable[[set[int]], Iterator[Task]],
-    numbers: list[int],
+    tasks: Callable[[set[Key]], Iterator[Task]],
+    keys: list[Key],
     store: Store,
     name: str,
     as_json: bool,
@@ -84,51 +90,51 @@ def run_through(
     """Work on all inputs that the store has no outcome of; with --json, print all lines in the order of the inputs.
 
     Args:
-        job: the work; tasks: without those of given numbers; do: who does it.
-        numbers: of all inputs; store: that outcomes go into; name: of the file of lines beside it.
+        job: the work; tasks: without what has an outcome; do: who does it.
+        keys: of all outcomes; store: that outcomes go into; name: of the file of lines beside it.
 
     Raises:
         Interrupted: with what is finished, where it is and how to go on.
     """
     done = store.finished()
     if done:
-        say(stderr, f"{len(done)} of {len(numbers)} inputs are finished in {store.path}")
-    unprinted = deque(numbers if as_json else [])
+        say(stderr, f"{_count(len(done), keys)} are finished in {store.path}")
+    unprinted = deque(keys if as_json else [])
     _print_first(store, unprinted, done)
-    watch = Watch(len(numbers), len(done), bar=not (as_json and sys.stdout.isatty()))
+    watch = Watch(len(keys), len(done), bar=not (as_json and sys.stdout.isatty()), what=_what(keys))
     try:
-        if len(done) < len(numbers):
+        if len(done) < len(keys):
             with watch:
                 for outcome in do(job, tasks(done), watch):
                     store.put(_with_evidence(outcome, store))
-                    done.add(outcome.index)
+                    done.add(outcome.key)
                     _print_first(store, unprinted, done)
                     watch.finished()
     except KeyboardInterrupt:
         done = store.finished()
-        _print_first(store, deque(number for number in unprinted if number in done), done)
+        _print_first(store, deque(key for key in unprinted if key in done), done)
         if store.path is not None:
             with suppress(CannotWrite):  # the store has it all
-                write_files(store, numbers, store.path.parent, name)
-        raise Interrupted(_interrupted(len(done), len(numbers), store, as_json)) from None
+                write_files(store, keys, store.path.parent, name)
+        raise Interrupted(_interrupted(_count(len(done), keys), store, as_json)) from None
     if store.path is not None:
-        write_files(store, numbers, store.path.parent, name)
+        write_files(store, keys, store.path.parent, name)
 
 
-def results(store: Store, numbers: list[int]) -> Iterator[dict[str, Any]]:
-    """The lines of the inputs that have a result, in order."""
+def results(store: Store, keys: list[Key]) -> Iterator[dict[str, Any]]:
+    """The lines of the outcomes that are results, in order."""
     failed = store.failed()
-    return (json.loads(line) for line in store.lines(number for number in numbers if number not in failed))
+    return (json.loads(line) for line in store.lines(key for key in keys if key not in failed))
 
 
-def finish(store: Store, numbers: list[int]) -> None:
+def finish(store: Store, keys: list[Key]) -> None:
     """End as the inputs without a result ask for.
 
     Raises:
         Failed: there are some.
     """
     failed = store.failed()
-    lines = [json.loads(line) for line in store.lines(number for number in numbers if number in failed)]
+    lines = [json.loads(line) for line in store.lines(key for key in keys if key in failed)]
     if not lines:
         return
     first = min(lines, key=lambda line: ("contradiction", "defect", "refused", "lost").index(line["failed"]))
@@ -141,11 +147,20 @@ def finish(store: Store, numbers: list[int]) -> None:
     }[first["failed"]]
     if len(lines) > 1:
         where = "" if store.path is None else f" (see {store.path.with_name(FAILURES)})"
-        said += f"; {len(lines)} of {len(numbers)} inputs have no result{where}"
+        said += f"; {_count(len(lines), keys)} have no result{where}"
     raise Failed(said, 1 if first["failed"] in ("contradiction", "defect") else 2)
 
 
-def _print_first(store: Store, unprinted: deque[int], done: set[int]) -> None:
+def _what(keys: list[Key]) -> str:
+    """What there is one of for each key."""
+    return "inputs" if all(size == 0 for _, size in keys) else "inputs and sizes"
+
+
+def _count(some: int, keys: list[Key]) -> str:
+    return f"{some} of {len(keys)} {_what(keys)}"
+
+
+def _print_first(store: Store, unprinted: deque[Key], done: set[Key]) -> None:
     """Print lines in order as far as there are outcomes."""
     while unprinted and unprinted[0] in done:
         print_line(store.line(unprinted.popleft()))
@@ -156,12 +171,12 @@ def _with_evidence(outcome: Outcome, store: Store) -> Outcome:
     if not outcome.evidence:
         return outcome
     folder = None if store.path is None else store.path.parent
-    place = save_evidence(outcome.index, outcome.evidence, folder)
+    place = save_evidence(outcome.key, outcome.evidence, folder)
     return replace(outcome, line=outcome.line | {"evidence": str(place)})
 
 
-def _interrupted(done: int, total: int, store: Store, as_json: bool) -> str:
-    said = f"interrupted: {done} of {total} inputs are finished"
+def _interrupted(done: str, store: Store, as_json: bool) -> str:
+    said = f"interrupted: {done} are finished"
     if store.path is not None:
         return f"{said} and kept in {store.path}; the same command goes on from there"
     return f"{said}{' and printed' if as_json else ', and lost'}; with --out DIR a run can go on where it stopped"
@@ -171,4 +186,6 @@ def _value(option: Any) -> Any:
     """An option's value as JSON knows it."""
     if isinstance(option, Enum):
         return option.value
+    if isinstance(option, tuple) and len(option) == 1:
+        return option[0]
     return option.name if isinstance(option, Path) else option

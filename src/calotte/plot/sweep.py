@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from calotte.assessment import Assessment
+from calotte.assessment import Assessment, by_size
 from calotte.bound import Bound
 from calotte.plot.style import COLOURS, GRID, Sample, logs_of, named, new_axes, probability_axis
 from calotte.theorems import log_target
@@ -24,11 +24,9 @@ def sizes(assessments: Sequence[Assessment], delta: float | None = None, axes: A
         delta: None for the median; axes: to draw on, None for new ones.
     """
     axes = new_axes(axes, 5.0, 4.0)
-    groups: dict[float, list[Assessment]] = {}
-    for one in assessments:
-        groups.setdefault(one.eps, []).append(one)
     curves: dict[str, list[tuple[float, float]]] = {}
-    for eps, group in sorted(groups.items()):
+    for group in sorted(by_size(assessments), key=lambda group: group[0].eps):
+        eps = group[0].eps
         for rung, bounds in named(group).items():
             logs = logs_of(bounds)
             curves.setdefault(rung, []).append((eps, _median(logs) if delta is None else _share(bounds, delta)))

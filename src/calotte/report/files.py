@@ -73,13 +73,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             part.unlink(missing_ok=True)
 
 
-def save_evidence(index: int, evidence: Mapping[str, Any], folder: Path | None) -> Path:
-    """Save what is needed to see a contradiction at an input again: in the folder, else here, else elsewhere.
+def save_evidence(key: tuple[int, int], evidence: Mapping[str, Any], folder: Path | None) -> Path:
+    """Save what is needed to see a contradiction again: in the folder, else here, else elsewhere.
+
+    Args:
+        key: number of the input, and place of the size of the noise among several; evidence: arrays, numbers, texts.
+        folder: of the results, None for none.
 
     Raises:
         CannotWrite: the disk refuses.
     """
-    name = f"contradiction-{index}.npz"
+    index, size = key
+    name = f"contradiction-{index}{f'-{size}' if size else ''}.npz"
     places = [folder] if folder is not None else [Path.cwd(), Path(tempfile.gettempdir())]
     for place in places:
         try:

@@ -38,7 +38,7 @@ class Picture:
 
 
 def page(runs: Sequence[Kept], delta: float, originals: Originals | None = None, notices: Sequence[str] = ()) -> str:
-    """The HTML of a page about the first of the runs; the others are of other sizes of the noise.
+    """The HTML of a page about the first of the runs; others, of other sizes of the noise, add a table and curves.
 
     Args:
         runs: at least one.
@@ -65,6 +65,7 @@ def page(runs: Sequence[Kept], delta: float, originals: Originals | None = None,
         quantiles=quantiles(found),
         pictures=[*pictures(found, delta), *(sweep(runs, delta) if len(runs) > 1 else [])],
         sizes=[(run.assessments[0], standing(run.assessments, delta)) for run in runs],
+        largest=first.eps == max(run.assessments[0].eps for run in runs),
         remarks=remarks(found),
         failures=main.failures,
         notices=notices,

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from calotte.assessment import Assessment
 from calotte.cells.cell import Cell
-from calotte.plot import cell, risk, riskiest
+from calotte.plot import cell, risk, riskiest, sizes
 from calotte.report.files import write_whole
 
-__all__ = ["cell_picture", "risk_picture", "riskiest_picture"]
+__all__ = ["cell_picture", "risk_picture", "riskiest_picture", "sizes_picture"]
 
 
 def risk_picture(assessments: Sequence[Assessment], path: Path) -> None:
@@ -25,6 +25,17 @@ def risk_picture(assessments: Sequence[Assessment], path: Path) -> None:
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     risk(assessments, figure.subplots())
+    save(figure, path)
+
+
+def sizes_picture(assessments: Sequence[Assessment], path: Path) -> None:
+    """Draw `plot.sizes` of several sizes of the noise to a file.
+
+    Raises:
+        CannotWrite: the disk refuses.
+    """
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    sizes(assessments, axes=figure.subplots())
     save(figure, path)
 
 

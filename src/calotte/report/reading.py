@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from calotte.assessment import Assessment
+from calotte.adversary import Witness
+from calotte.assessment import Assessment, by_size
 from calotte.errors import InvalidInput
 from calotte.report.witnesses import load_witnesses
 
@@ -18,23 +19,23 @@ __all__ = ["Kept", "read_folder"]
 
 @dataclass(frozen=True)
 class Kept:
-    """What a folder of `assess --out` holds.
+    """What a folder of `assess --out` holds about one size of the noise.
 
     Attributes:
         folder: where; about: what `run.json` says; run: its SHA-256.
-        assessments: of the inputs that have one, in the order of the file.
-        failures: number of the input -> why it has none.
+        assessments: of the inputs that have one at this size, in the order of the file.
+        failures: of all sizes: the input that has no result, at which eps where that is said, and why.
     """
 
     folder: Path
     about: Mapping[str, Any]
     run: str
     assessments: tuple[Assessment, ...]
-    failures: Mapping[int, str]
+    failures: tuple[str, ...]
 
 
-def read_folder(folder: Path) -> Kept:
-    """Read what `assess --out` left.
+def read_folder(folder: Path) -> list[Kept]:
+    """Read what `assess --out` left: one for each size of the noise that has a result, the largest first.
 
     Raises:
         InvalidInput: it left nothing there, or the files are damaged or of different runs.
@@ -52,15 +53,24 @@ def read_folder(folder: Path) -> Kept:
         witnesses = load_witnesses(folder) if (folder / "witnesses.npz").exists() else {}
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InvalidInput(f"{folder}: run.json or witnesses.npz is damaged ({error}): run assess again") from None
-    found = [Assessment.from_dict(entry, witnesses.get(entry["index"])) for entry in _entries(lines, run)]
+    found = [_with_witness(Assessment.from_dict(entry), witnesses) for entry in _entries(lines, run)]
+    groups = sorted(by_size(found), key=lambda group: -group[0].eps)
     failed = folder / "failures.jsonl"
-    failures = {
-        int(entry["index"]): f"{entry.get('failed')}: {entry.get('reason')}"
-        for entry in (_entries(failed, run) if failed.exists() else ())
-    }
-    if not found:
+    failures = tuple(_failure(entry) for entry in (_entries(failed, run) if failed.exists() else ()))
+    if not groups:
         raise InvalidInput(f"{lines} holds no assessment")
-    return Kept(folder, described, run, tuple(found), failures)
+    return [Kept(folder, described, run, tuple(group), failures) for group in groups]
+
+
+def _with_witness(one: Assessment, witnesses: Mapping[int, Witness]) -> Assessment:
+    """With the point kept for the input, where it is the one that this line is about."""
+    witness = witnesses.get(one.index)
+    return replace(one, witness=witness) if witness and witness.distance == one.adversarial_distance else one
+
+
+def _failure(entry: Mapping[str, Any]) -> str:
+    at = f" at eps {entry['eps']:.4g}" if isinstance(entry.get("eps"), float) else ""
+    return f"input {entry['index']} has no result{at}: {entry.get('failed')}: {entry.get('reason')}"
 
 
 def _entries(path: Path, run: str) -> Iterator[dict[str, Any]]:

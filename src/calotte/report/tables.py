@@ -138,7 +138,9 @@ def plan_table(plans: Sequence[Plan], width: int | None = 80, rows: int = 30) ->
     for name in names:
         telling = any(largest(one).get(name, 0.0) != 0.0 for one in plans)
         columns.append(Column(name, [entry(one, name) for one in shown], telling=telling))
-    columns.append(Column("distance", [Text(lower_text(one.distance)) for one in shown], needed=True))
+    if any(one.distance_skipped is None for one in plans):
+        entries = [Text("-" if one.distance_skipped else lower_text(one.distance)) for one in shown]
+        columns.append(Column("distance", entries, needed=True))
     return fitting(
         f"Largest {'sigma' if gaussian else 'eps'} of {first.noise} noise with p <= {first.delta!r} proved",
         columns,

@@ -86,6 +86,8 @@ def plan_remarks(plans: Sequence[Plan]) -> list[str]:
             on = _on_hyperplane(rung, [(plan.distance, None) for plan in spoken])
             why = on or "p <= delta was proved at no size that was tried; it may be for a larger --delta"
             silent.setdefault((_all(len(spoken)), why), []).append(rung)
+    if any(plan.distance_skipped is None for plan in plans):  # else there is no column of distances
+        found += _skipped("distance", [plan.distance_skipped for plan in plans])
     return found + [f"{', '.join(rungs)}: 0 for {inputs}: {why}" for (inputs, why), rungs in silent.items()]
 
 
