@@ -47,7 +47,12 @@ class Distances:
 
 
 def signed_distances(
-    value: Tensor, value_error: Tensor, norm: Tensor, norm_error: Tensor, norm_accuracy: float
+    value: Tensor,
+    value_error: Tensor,
+    norm: Tensor,
+    norm_error: Tensor,
+    norm_accuracy: float,
+    zero_holds: Tensor | bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Distances to hyperplanes and lower ends of their signed enclosures.
 
@@ -56,6 +61,8 @@ def signed_distances(
         norm: ||n|| as computed; the exact one is within relative `norm_accuracy` and absolute `norm_error`.
             A normal with norm and norm_error both zero is exactly zero: no hyperplane, unless the sign of the
             constant that is left is uncertain.
+        zero_holds: whether a value that is exactly zero lies on the side of x, as it does for a ReLU; for an event
+            that occurs on ties it does not.
 
     Returns:
         (nearest, lower), shapes of `value`.
@@ -71,7 +78,7 @@ def signed_distances(
         torch.where(below > 0, numerator / below * (1.0 + 4 * UNIT_ROUNDOFF) - _TINIEST, -torch.inf),
     )
     constant = (norm == 0) & (norm_error == 0)
-    settled = (numerator > 0) | ((value == 0) & (value_error == 0))
+    settled = (numerator > 0) | ((value == 0) & (value_error == 0) & zero_holds)
     lower = torch.where(constant, torch.where(settled, torch.inf, -torch.inf), lower)
     known = value.isfinite() & norm.isfinite() & norm_error.isfinite() & ~lower.isnan()
     lower = torch.where(known, lower, -torch.inf)  # overflow: nothing is known

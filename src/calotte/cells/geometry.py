@@ -191,6 +191,7 @@ class Geometry:
             output_norms,
             margins.normal_errors(row_errors),
             accuracy,
+            margins.ties,
         )
         lower[predicted < 0] = -torch.inf  # no answer: nothing is known
         return Distances(predicted, nearest, lower)

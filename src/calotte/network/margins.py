@@ -172,4 +172,6 @@ class Margins:
     def certainly_occurs(self, z: Tensor, error: Tensor) -> Tensor:
         """Where it certainly occurs at outputs z (n, K) with `error` (n, K), all finite: bool (n,)."""
         known = z.isfinite().all(1) & error.isfinite().all(1)
-        return self.cases.occurring(self.of(z) + self.errors(z, error) < 0) & known
+        forms, errors = self.of(z), self.errors(z, error)
+        zero = (forms == 0) & (errors == 0) & ~self.ties
+        return self.cases.occurring((forms + errors < 0) | zero) & known

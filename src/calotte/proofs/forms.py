@@ -71,7 +71,8 @@ class LinearBounds:
     def distances(self) -> Tensor:
         """Lower ends (B, R) of the signed distances c / ||a|| of r = 0 to a.r + c = 0; inf where there is none."""
         error = torch.zeros_like(self.constant)
-        found = signed_distances(self.constant, error, self.norm, self.norm_error, self.accuracy)[1]
+        parts = self.constant, error, self.norm, self.norm_error, self.accuracy
+        found = signed_distances(*parts, zero_holds=self.ties is None)[1]
         return found if self.ties is None else torch.where(self.ties, torch.inf, found)
 
 
