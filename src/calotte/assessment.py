@@ -20,7 +20,7 @@ __all__ = ["Assessment", "by_risk", "by_size"]
 _SHOWN = 30  # rows in a notebook
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Assessment(Result):
     """What is known about one input under one noise; what it is about is said by `Result`.
 
@@ -52,6 +52,9 @@ class Assessment(Result):
         """The smallest proved bound (the first of equals), or None where no proved rung was asked."""
         proved = [bound for bound in self.bounds if bound.guarantee == "proved" and bound.skipped is None]
         return min(proved, key=lambda bound: bound.log_misclassification, default=None)
+
+    def __repr__(self) -> str:
+        return f"<Assessment: {self}>"
 
     def __str__(self) -> str:
         best = "nothing proved" if self.best is None else str(self.best)

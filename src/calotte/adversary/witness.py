@@ -6,7 +6,7 @@ so that the network, whose float64 outputs are enclosed, and the original model 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -43,7 +43,7 @@ class Witness:
             loaded from one, or the event is not one of answers.
     """
 
-    point: Tensor
+    point: Tensor = field(repr=False)
     distance: float
     answer: int
     original: int | None = None
