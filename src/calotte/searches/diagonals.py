@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from calotte.proofs.local import Local
+from calotte.searches.exponents import least
 
 __all__ = ["least_diagonals", "shapes"]
 
 _MOST_ROWS, _MOST_ENTRIES = 128, 2e6  # that are given exponents of their own: rows, entries of their matrices
-_UNIMPORTANT = 0.2  # share of the importance that is spread over all units
 
 
 def shapes(local: Local, correlation: Tensor, longest: Tensor) -> Tensor:
@@ -28,18 +28,7 @@ def shapes(local: Local, correlation: Tensor, longest: Tensor) -> Tensor:
     return torch.cat([torch.ones(1, len(longest), dtype=torch.float64), least_diagonals(correlation, importance)])
 
 
-def least_diagonals(correlation: Tensor, importance: Tensor, steps: int = 30, rank: int = 6) -> Tensor:
-    """(R, n) diagonals D, up to a factor, near the least sum_j importance_j D_j with diag(D) >= correlation.
-
-    By the dual problem: the largest tr(correlation X) for X = V V', X_jj = importance_j, V of low rank (Burer and
-    Monteiro, 2003). Linearisation only ever raises it, and D_j = |(correlation V)_j| / |V_j| where it ends.
-    """
-    n = len(correlation)
-    share = importance / importance.sum(1, keepdim=True).clamp_min(1e-300) + _UNIMPORTANT / n
-    length = share.sqrt()[:, :, None]
-    v = torch.randn(len(share), n, rank, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    for _ in range(steps):
-        v = correlation @ (length * v / v.norm(dim=2, keepdim=True).clamp_min(1e-300))
-    d = (v.norm(dim=2) / length[:, :, 0]).clamp_min(1e-300)
-    least: Tensor = d / d.amin(1, keepdim=True)
-    return least
+def least_diagonals(correlation: Tensor, importance: Tensor) -> Tensor:
+    """(R, n) diagonals D, up to a factor, near the least sum_j importance_j D_j with diag(D) >= correlation."""
+    d = least(lambda v: correlation @ v, importance).clamp_min(1e-300)
+    return d / d.amin(1, keepdim=True)

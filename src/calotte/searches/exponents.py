@@ -11,9 +11,11 @@ from torch import Tensor
 from calotte.proofs.exponents import Exponents, Group, verified, verified_each
 from calotte.proofs.first import FirstLayer
 
-__all__ = ["exponents", "exponents_each"]
+__all__ = ["exponents", "exponents_each", "least"]
 
-_STEPS, _RANK, _UNIMPORTANT = 30, 6, 0.2
+_STEPS, _RANK = 30, 6
+_UNIMPORTANT = 0.2  # share of the importance that is spread over all units
+_SMALLEST = 1e-12  # of them, before they are scaled up
 _ROOM = 1e-4  # above the least multiple that will do, as computed
 
 
@@ -21,7 +23,7 @@ def exponents(first: FirstLayer, importance: Tensor) -> Exponents | None:
     """Exponents with about the least sum of importance_j p_j, importance (n,); None where none were verified."""
     if not first.units:
         return verified(first, importance)
-    power = least(lambda v: first.products(v[0].t(), None)[0].t()[None], importance[None])[0]
+    power = least(lambda v: first.products(v[0].t(), None)[0].t()[None], importance[None])[0].clamp_min(_SMALLEST)
     root = power.rsqrt().numpy()
 
     def product(x: object) -> object:
@@ -45,7 +47,7 @@ def exponents(first: FirstLayer, importance: Tensor) -> Exponents | None:
 
 def exponents_each(first: FirstLayer, group: Group, importance: Tensor) -> Exponents:
     """As `exponents`, for each form's own units, importance (R, n)."""
-    power = least(lambda v: group.gram @ v, importance)
+    power = least(lambda v: group.gram @ v, importance).clamp_min(_SMALLEST)
     root = power.rsqrt()
     scaled = group.gram * root[:, :, None] * root[:, None, :]
     largest = torch.linalg.eigvalsh(scaled)[:, -1:]
@@ -58,6 +60,9 @@ def least(product: Callable[[Tensor], Tensor], importance: Tensor) -> Tensor:
     By the dual problem: the largest tr(R X) for X = V V', X_jj = importance_j, R the inner products of the
     directions, V of low rank (Burer and Monteiro, 2003). Linearisation only ever raises it, and p_j =
     |(R V)_j| / |V_j| where it ends.
+
+    Args:
+        product: of R with some V (R, n, rank); importance: (R, n).
     """
     count, n = importance.shape
     share = importance / importance.sum(1, keepdim=True).clamp_min(1e-300) + _UNIMPORTANT / n
@@ -65,5 +70,5 @@ def least(product: Callable[[Tensor], Tensor], importance: Tensor) -> Tensor:
     v = torch.randn(count, n, _RANK, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for _ in range(_STEPS):
         v = product(length * v / v.norm(dim=2, keepdim=True).clamp_min(1e-300))
-    power: Tensor = (v.norm(dim=2) / length[:, :, 0]).clamp_min(1e-12)
+    power: Tensor = v.norm(dim=2) / length[:, :, 0]
     return power
