@@ -13,6 +13,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from calotte.proofs.definite import positive
 from calotte.proofs.first import FirstLayer
 from calotte.rounding import gamma
 
@@ -107,17 +108,3 @@ def dominates_each(first: FirstLayer, gram: Tensor, power: Tensor) -> Tensor:
     # a doubt about entries, and one about directions; the directions have norm at most 1
     off = n * (gamma(first.rows.shape[1] + 16) * 2.0 + (1.0 + 1.0 / _T) * first.doubt**2)
     return known & positive(torch.diag_embed(power) - (1.0 + _T) * gram, off + gamma(4) * (n + power.sum(1)))
-
-
-def positive(matrix: Tensor, off: Tensor | float) -> Tensor:
-    """Whether symmetric matrices (..., n, n) known up to `off` (...) in the spectral norm are positive semidefinite.
-
-    By a Cholesky decomposition with a shift (S. M. Rump, "Verification of positive definiteness", BIT 46, 2006).
-    """
-    n = matrix.shape[-1]
-    trace = matrix.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sum(-1)
-    shift = (torch.as_tensor(off, dtype=torch.float64) + 2.0 * gamma(n + 2) * trace) * (1.0 + gamma(8))
-    shifted = matrix - shift[..., None, None] * torch.eye(n, dtype=torch.float64)
-    factor, failed = torch.linalg.cholesky_ex(shifted)
-    sound: Tensor = (failed == 0) & torch.isfinite(factor.flatten(-2).sum(-1))
-    return sound
