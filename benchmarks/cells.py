@@ -19,9 +19,9 @@ from data import DATA, cifar, images
 
 from calotte import Network, Sphere, from_torch, load
 from calotte.assess import PROVED_RUNGS
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.cells.products import one_hot_blocks, one_hot_rows, pull_back, row_norms
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.settings import Settings
 
 EPS, BATCH = 0.05, 256
@@ -48,14 +48,14 @@ def floor_per_image(weights: list[torch.Tensor], rank: int, images: int) -> floa
     return best
 
 
-def ours_per_image(geometry: Geometry, x: torch.Tensor) -> tuple[float, torch.Tensor]:
+def ours_per_image(hyperplanes: Hyperplanes, x: torch.Tensor) -> tuple[float, torch.Tensor]:
     """Seconds an image for distances with enclosures and the rungs theorem and cell; the cell bounds."""
     noise, bounds = Sphere(EPS), []
     start = time.perf_counter()
     for part in x.split(BATCH):
-        problem = Problem(geometry, part, list(range(len(part))), noise, Settings())
+        query = Query(hyperplanes, part, list(range(len(part))), noise, Settings())
         for name in ("theorem", "cell"):
-            last = PROVED_RUNGS[name].log_bound(problem, problem.sizes)
+            last = PROVED_RUNGS[name].log_bound(query, query.sizes)
         bounds.append(last)
     return (time.perf_counter() - start) / len(x), torch.cat(bounds)
 
@@ -65,22 +65,22 @@ def dense(count: int) -> None:
     x = images(count)
     model = DATA / "mnistfc" / "mnist-net_256x6.onnx"
     network = load(model)
-    geometry = Geometry(network)
-    assert geometry.chain is not None
-    weights, rank = list(geometry.chain.weights), geometry.space.rows.shape[1]
+    hyperplanes = Hyperplanes(network)
+    assert hyperplanes.chain is not None
+    weights, rank = list(hyperplanes.chain.weights), hyperplanes.space.rows.shape[1]
 
-    streamed = Geometry(network)
+    streamed = Hyperplanes(network)
     streamed.chain = None
     few = x[:: max(1, count // 20)][:20]
-    gap = (geometry.distances(few).nearest / streamed.distances(few).nearest - 1).nan_to_num().abs().max()
+    gap = (hyperplanes.distances(few).nearest / streamed.distances(few).nearest - 1).nan_to_num().abs().max()
     if gap > 1e-6:
         sys.exit(f"the two ways to the distances differ by {gap:.1e} relative")
 
-    ours_per_image(geometry, few)  # warm up
+    ours_per_image(hyperplanes, few)  # warm up
     floors, ours = [], []
     for part in x.split(-(-count // 5)):
         floors.append(floor_per_image(weights, rank, 200))
-        ours.append(ours_per_image(geometry, part)[0])
+        ours.append(ours_per_image(hyperplanes, part)[0])
     floor, own = statistics.median(floors), statistics.median(ours)
     ratios = sorted(f / o for f, o in zip(floors, ours, strict=True))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -97,8 +97,8 @@ def convolutional(name: str, folder: str) -> None:
     """One CIFAR image on a convolutional network."""
     network = load(DATA / folder / f"{name}.onnx")
     x = cifar(name, 1)
-    geometry = Geometry(network)
-    distances = geometry.distances(x)
+    hyperplanes = Hyperplanes(network)
+    distances = hyperplanes.distances(x)
     masks = {i: mask[0] for i, mask in network.masks(network.pattern(x)).items()}
     feeders = [network.nodes[i].inputs[0] for i in network.relus]
     values = dict(network.values(x))
@@ -106,14 +106,14 @@ def convolutional(name: str, folder: str) -> None:
     for _ in range(3):
         seconds, singles = 0.0, []
         for node in feeders:
-            for _, hot in one_hot_blocks(network, node, geometry.memory_limit / 4):
+            for _, hot in one_hot_blocks(network, node, hyperplanes.memory_limit / 4):
                 start = time.perf_counter()
                 rows = pull_back(network, masks, node, hot)
                 seconds += time.perf_counter() - start
                 singles.append(row_norms(rows))
         floors.append(seconds)
         start = time.perf_counter()
-        geometry.distances(x)
+        hyperplanes.distances(x)
         ours.append(time.perf_counter() - start)
     expected = torch.cat([values[node].flatten().abs() for node in feeders]) / torch.cat(singles)
     gap = (distances.nearest[0, : network.hidden_units] / expected - 1).nan_to_num().abs().max()
@@ -128,12 +128,12 @@ def convolutional(name: str, folder: str) -> None:
 def large(name: str, network: Network, generator: torch.Generator) -> None:
     """One random input on a large network; some of its distances are checked by single products."""
     x = torch.randn(1, network.d, dtype=torch.float64, generator=generator)
-    geometry = Geometry(network)
+    hyperplanes = Hyperplanes(network)
     start = time.perf_counter()
-    cost = geometry.cost()
+    cost = hyperplanes.cost()
     told = time.perf_counter() - start
     cpu = time.process_time()
-    nearest = geometry.distances(x).nearest[0]
+    nearest = hyperplanes.distances(x).nearest[0]
     cpu = time.process_time() - cpu
     masks = {i: mask[0] for i, mask in network.masks(network.pattern(x)).items()}
     values, begin = dict(network.values(x)), 0
@@ -151,7 +151,7 @@ def large(name: str, network: Network, generator: torch.Generator) -> None:
         f"  told beforehand, in {told * 1e3:.1f} ms: {cost}, {cost.seconds:.1f} s and {cost.bytes / 1e9:.2f} GB; ",
         end="",
     )
-    print(f"peak memory of the process {memory:.2f} GB, memory limit {geometry.memory_limit / 1e9:g} GB")
+    print(f"peak memory of the process {memory:.2f} GB, memory limit {hyperplanes.memory_limit / 1e9:g} GB")
 
 
 def wide_residual() -> torch.nn.Module:

@@ -9,7 +9,7 @@ import time
 import torch
 
 from calotte import random_network
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.cells.products import pull_back
 
 
@@ -19,11 +19,11 @@ def main() -> None:
     network = random_network((d, 512, 512, 512, 10), generator)
     x = torch.rand(32, d, dtype=torch.float64, generator=generator)
     start = time.perf_counter()
-    geometry = Geometry(network)
-    rows = geometry.space.rows
+    hyperplanes = Hyperplanes(network)
+    rows = hyperplanes.space.rows
     prepared = time.perf_counter() - start
     start = time.perf_counter()
-    distances = geometry.distances(x)
+    distances = hyperplanes.distances(x)
     seconds = time.perf_counter() - start
     masks = {i: mask[0] for i, mask in network.masks(network.pattern(x[:1])).items()}
     feeder = network.nodes[network.relus[-1]].inputs[0]

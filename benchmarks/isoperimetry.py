@@ -23,8 +23,8 @@ from data import DATA
 from tightness import NETWORKS, Directions, inputs
 
 from calotte import Settings, Sphere, load, plan
-from calotte.cells.geometry import Geometry
-from calotte.problem import Problem
+from calotte.cells.hyperplanes import Hyperplanes
+from calotte.query import Query
 from calotte.sampling.isoperimetry import ISOPERIMETRY, log_far
 from calotte.sampling.monte_carlo import clopper_pearson, sampled_outputs
 
@@ -47,23 +47,23 @@ def largest(proves: Callable[[float], bool], start: float, factor: float, steps:
 class ByNorms:
     """The inequality with a Lipschitz constant from the product of spectral norms."""
 
-    def __init__(self, geometry: Geometry, x: torch.Tensor) -> None:
-        self.geometry, self.x, self.decision = geometry, x, geometry.network.decision
-        self.answer = geometry.network.predict(x)
-        *before, last = geometry.chain.weights
+    def __init__(self, hyperplanes: Hyperplanes, x: torch.Tensor) -> None:
+        self.hyperplanes, self.x, self.decision = hyperplanes, x, hyperplanes.network.decision
+        self.answer = hyperplanes.network.predict(x)
+        *before, last = hyperplanes.chain.weights
         norm = math.prod(torch.linalg.matrix_norm(w, 2).item() for w in before) * (1.0 + 1e-9)
         self.constants = (self.decision.comparison(self.answer)[0] @ last).norm(dim=1) * norm
 
     def proves(self, eps: float) -> bool:
         """Whether log p <= log DELTA follows at this size."""
-        problem = Problem(self.geometry, self.x, [0], Sphere(eps), Settings(seed=1))
-        outputs = torch.cat(list(itertools.islice(sampled_outputs(problem, 0), math.ceil(SAMPLES / 1024))))
-        far = (problem.margins.of(outputs) / self.constants).amin(1)
+        query = Query(self.hyperplanes, self.x, [0], Sphere(eps), Settings(seed=1))
+        outputs = torch.cat(list(itertools.islice(sampled_outputs(query, 0), math.ceil(SAMPLES / 1024))))
+        far = (query.margins.of(outputs) / self.constants).amin(1)
         choosing, rest = far[:512].sort().values, far[512:SAMPLES]
 
         def log_p(tau: float) -> float:
             missed = int((rest < tau).sum())
-            return log_far(Sphere(eps), problem.m, clopper_pearson(missed, len(rest), CONFIDENCE), tau)
+            return log_far(Sphere(eps), query.m, clopper_pearson(missed, len(rest), CONFIDENCE), tau)
 
         best = min(
             (log_p(tau), tau) for tau in choosing[:64].clamp_min(0.0).tolist()
@@ -74,7 +74,7 @@ class ByNorms:
 def measure(name: str, count: int, branching: bool) -> None:
     """Print one network's line."""
     network = load(DATA / NETWORKS[name])
-    geometry = Geometry(network)
+    hyperplanes = Hyperplanes(network)
     rungs = ["concentration", "branching"] if branching else ["concentration"]
     found: dict[str, list[float]] = {}
     seconds = []
@@ -82,7 +82,7 @@ def measure(name: str, count: int, branching: bool) -> None:
 
         def proves(eps: float, seed: int = 1, x: torch.Tensor = x) -> bool:
             settings = Settings(samples=SAMPLES, confidence=CONFIDENCE, seed=seed)
-            (bound,) = ISOPERIMETRY.bound(Problem(geometry, x, [0], Sphere(eps), settings))
+            (bound,) = ISOPERIMETRY.bound(Query(hyperplanes, x, [0], Sphere(eps), settings))
             seconds.append(bound.seconds)
             return bound.log_misclassification <= math.log(DELTA)
 
@@ -93,9 +93,9 @@ def measure(name: str, count: int, branching: bool) -> None:
         while not proves(eps, seed=2):
             eps *= 0.98
         found.setdefault("isoperimetry", []).append(eps)
-        norms = ByNorms(geometry, x)
+        norms = ByNorms(hyperplanes, x)
         found.setdefault("lipschitz", []).append(largest(norms.proves, 0.05, 1.5, 6))
-        directions = Directions(geometry, x)
+        directions = Directions(hyperplanes, x)
         for rung, sizes in found.items():
             if directions.misclassified(sizes[-1]):
                 sys.exit(f"{rung} claims p <= {DELTA} at eps {sizes[-1]}: samples differ")

@@ -27,13 +27,13 @@ from models import vgg
 
 from calotte import Ball, Network, Settings, Sphere, from_torch, load
 from calotte.bound import ProvedRung
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.ladder import PROVED_RUNGS
 from calotte.network.affine import Affine
-from calotte.problem import Problem
 from calotte.proofs.event import margin_rows, relaxed_margins, relaxed_units
 from calotte.proofs.support import Support
 from calotte.proofs.windows import unit_rows
+from calotte.query import Query
 
 EPS, BATCH, DELTA = 0.5, 64, 1e-3
 NETWORKS = {name: f"mnistfc/mnist-net_{name}.onnx" for name in ("256x2", "256x4", "256x6")}
@@ -55,10 +55,10 @@ def seconds(call: Callable[[], object], times: int) -> float:
     return statistics.median(taken)
 
 
-def products(geometry: Geometry, classes: int) -> Callable[[], None]:
+def products(hyperplanes: Hyperplanes, classes: int) -> Callable[[], None]:
     """The matrix products of one pass for one input."""
-    assert geometry.chain is not None
-    weights = [geometry.space.rows, *geometry.chain.weights[1:]]
+    assert hyperplanes.chain is not None
+    weights = [hyperplanes.space.rows, *hyperplanes.chain.weights[1:]]
     last = len(weights) - 1
     rows = [torch.cat([weight, -weight]) for weight in weights[:last]]
 
@@ -91,17 +91,17 @@ def window_products(network: Network) -> Callable[[], None]:
     return multiply
 
 
-def check(problem: Problem) -> None:
+def check(query: Query) -> None:
     """Leave where a sample violates a bound, or a batch says something else than one input."""
-    network, radius = problem.network, problem.sizes
+    network, radius = query.network, query.sizes
     around = Support(radius, -math.inf)
-    relaxation = relaxed_units(problem, around).relaxation
-    lowest = relaxation.bounds(*margin_rows(problem)).lowest(radius[:, None])
-    comparison = problem.margins.rows
+    relaxation = relaxed_units(query, around).relaxation
+    lowest = relaxation.bounds(*margin_rows(query)).lowest(radius[:, None])
+    comparison = query.margins.rows
     generator = torch.Generator().manual_seed(0)
-    for i in range(len(problem.x)):
-        draws = [law.sample(50, network.d, generator) for law in (problem.noise, Ball(problem.noise.size))]
-        y = problem.x[i] + torch.cat(draws)
+    for i in range(len(query.x)):
+        draws = [law.sample(50, network.d, generator) for law in (query.noise, Ball(query.noise.size))]
+        y = query.x[i] + torch.cat(draws)
         for node, value in network.values(y):
             for relu, (low, high) in relaxation.intervals.items():
                 if network.nodes[relu].inputs[0] == node and not ((value >= low[i]) & (value <= high[i])).all():
@@ -109,9 +109,9 @@ def check(problem: Problem) -> None:
         if not (network.forward(y) @ comparison[i].t() >= lowest[i]).all():
             sys.exit(f"a sample around image {i} violates the bound on a margin")
     for name, rung in PROVED_RUNGS.items():
-        if not rung.one_by_one and problem.geometry.chain is not None:
-            many = rung.log_bound(problem, problem.sizes)
-            one = rung.log_bound(problem.alone(3), problem.sizes[3:4])
+        if not rung.one_by_one and query.hyperplanes.chain is not None:
+            many = rung.log_bound(query, query.sizes)
+            one = rung.log_bound(query.alone(3), query.sizes[3:4])
             if not torch.allclose(many[3:4], one, rtol=1e-6):
                 sys.exit(f"rung {name} says {one.item()} of an input, and {many[3].item()} in a batch")
 
@@ -119,16 +119,16 @@ def check(problem: Problem) -> None:
 def measure(name: str) -> None:
     """Print one network's lines."""
     network = load(DATA / NETWORKS[name])
-    geometry = Geometry(network)
-    batch = Problem(geometry, images(BATCH), list(range(BATCH)), Sphere(EPS), Settings(), math.log(DELTA))
+    hyperplanes = Hyperplanes(network)
+    batch = Query(hyperplanes, images(BATCH), list(range(BATCH)), Sphere(EPS), Settings(), math.log(DELTA))
     check(batch)
-    floor = seconds(products(geometry, network.decision.classes - 1), 15)
+    floor = seconds(products(hyperplanes, network.decision.classes - 1), 15)
     took = {}
-    for problem in (batch.alone(0), batch):
-        n = len(problem.x)
+    for query in (batch.alone(0), batch):
+        n = len(query.x)
         radius = torch.full((n,), EPS, dtype=torch.float64)
         around = Support(radius, -math.inf)
-        given = (problem, around)
+        given = (query, around)
         took[n] = seconds(lambda given=given: relaxed_margins(*given), 15 if n == 1 else 3) / n
     print(
         f"{name}: a pass {1000 * took[1]:.1f} ms, {1000 * took[BATCH]:.1f} ms an image in a batch of {BATCH}; "
@@ -144,13 +144,13 @@ def measure(name: str) -> None:
 def measure_convolutional(name: str) -> None:
     """Print the line of a convolutional network."""
     network = load(DATA / CONVOLUTIONAL[name])
-    batch = Problem(Geometry(network), cifar(name, 8), list(range(8)), Sphere(0.1), Settings())
+    batch = Query(Hyperplanes(network), cifar(name, 8), list(range(8)), Sphere(0.1), Settings())
     check(batch)
     took = {}
-    for problem in (batch.alone(0), batch):
-        around = Support(problem.sizes, -math.inf)
-        given = (problem, around)
-        took[len(problem.x)] = seconds(lambda given=given: relaxed_margins(*given), 5) / len(problem.x)
+    for query in (batch.alone(0), batch):
+        around = Support(query.sizes, -math.inf)
+        given = (query, around)
+        took[len(query.x)] = seconds(lambda given=given: relaxed_margins(*given), 5) / len(query.x)
     floor = seconds(window_products(network), 1)
     print(
         f"{name}: a pass {1000 * took[1]:.0f} ms, {1000 * took[8]:.0f} ms an image in a batch of 8; "
@@ -162,26 +162,29 @@ def measure_convolutional(name: str) -> None:
 def measure_vgg() -> None:
     """Print the lines of a network of many units."""
     network = from_torch(vgg(), (3, 32, 32))
-    geometry, x = Geometry(network), torch.rand(1, network.d, generator=torch.Generator().manual_seed(0)).double()
+    hyperplanes, x = (
+        Hyperplanes(network),
+        torch.rand(1, network.d, generator=torch.Generator().manual_seed(0)).double(),
+    )
     print(f"vgg: {network.hidden_units:,} units")
     for name in ("cell", "relaxation", "concentration"):
-        problem = Problem(geometry, x, [0], Sphere(0.1), Settings())
+        query = Query(hyperplanes, x, [0], Sphere(0.1), Settings())
         start = time.process_time()
-        (bound,) = PROVED_RUNGS[name].bound(problem)
+        (bound,) = PROVED_RUNGS[name].bound(query)
         took, peak = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
             f"  {name:13s} {took:.0f} s, peak {peak:.1f} GB; log p <= {bound.log_misclassification:.3g}", flush=True
         )
 
 
-def of_rung(rung: ProvedRung, problem: Problem) -> float:
+def of_rung(rung: ProvedRung, query: Query) -> float:
     """Seconds that a rung takes for each input; nothing that other rungs share is there yet."""
 
     def bound() -> object:
-        given = problem.geometry, problem.x, problem.index, problem.noise, problem.settings, problem.target
-        return rung.log_bound(Problem(*given), problem.sizes)  # one that knows nothing yet
+        given = query.hyperplanes, query.x, query.index, query.noise, query.settings, query.target
+        return rung.log_bound(Query(*given), query.sizes)  # one that knows nothing yet
 
-    return seconds(bound, 5 if len(problem.x) == 1 else 3) / len(problem.x)
+    return seconds(bound, 5 if len(query.x) == 1 else 3) / len(query.x)
 
 
 def main(names: list[str]) -> None:

@@ -18,12 +18,12 @@ from data import DATA, images
 from scipy import special
 
 from calotte import Network, Settings, Sphere, load
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.network.affine import Dense
 from calotte.network.decision import Decision
 from calotte.network.graph import Node, Relu
-from calotte.problem import Problem
 from calotte.proofs.union import cell_bound
+from calotte.query import Query
 from calotte.sampling.alore import ALORE
 from calotte.sampling.estimate import Estimate, Estimator
 from calotte.sampling.importance import IMPORTANCE
@@ -63,9 +63,9 @@ def closed_forms(estimator: Estimator, repetitions: int) -> None:
         for p in PROBABILITIES:
             t = noise.tail_quantile(torch.tensor([math.log(p / count)], dtype=torch.float64), D).item()
             network = half_spaces(count, t)
-            geometry = Geometry(network)
+            hyperplanes = Hyperplanes(network)
             estimates = [
-                estimator.estimate(Problem(geometry, origin, [i], noise, Settings()), 0) for i in range(repetitions)
+                estimator.estimate(Query(hyperplanes, origin, [i], noise, Settings()), 0) for i in range(repetitions)
             ]
             given = [one for one in estimates if one.log_probability is not None]
             errors = [abs(math.expm1(one.log_probability - math.log(p))) for one in given]
@@ -87,14 +87,14 @@ def mean(estimates: list[Estimate], p: float) -> float:
     return statistics.mean(math.exp(one.log_probability - math.log(p)) for one in estimates)
 
 
-def problem(depth: int, image: int, eps: float) -> Problem:
+def query(depth: int, image: int, eps: float) -> Query:
     network = load(DATA / "mnistfc" / f"mnist-net_256x{depth}.onnx")
-    return Problem(Geometry(network), images(20)[image : image + 1], [image], Sphere(eps), Settings())
+    return Query(Hyperplanes(network), images(20)[image : image + 1], [image], Sphere(eps), Settings())
 
 
 def against_samples() -> None:
     for depth, image, eps in COMMON:
-        case = problem(depth, image, eps)
+        case = query(depth, image, eps)
         wrong, n = 0, 0
         for outputs in sampled_outputs(case, 0):
             wrong, n = wrong + int((case.network.decision.decide(outputs) != case.predicted).sum()), n + CHUNK
@@ -127,7 +127,7 @@ def rare() -> None:
     for depth, image, eps in RARE:
         print(f"256x{depth}, image {image}, eps {eps}")
         for estimator in (SPLITTING, IMPORTANCE):
-            one = estimator.estimate(problem(depth, image, eps), 0)
+            one = estimator.estimate(query(depth, image, eps), 0)
             expect(one.seconds < 20.0, f"{one.method} took {one.seconds:.1f} s")
             print(f"  {describe(one)}")
 
@@ -135,7 +135,7 @@ def rare() -> None:
 def leaving_the_cell() -> None:
     for depth in (2, 6):
         for eps in (0.05, 0.1, 0.2, 0.4):
-            case = problem(depth, 0, eps)
+            case = query(depth, 0, eps)
             one = ALORE.estimate(case, 0)
             union = cell_bound(case.noise, case.distances.lower / eps, D).item()
             n = 20 * CHUNK

@@ -14,8 +14,8 @@ import torch
 from data import DATA, images
 
 from calotte import Network, Settings, Sphere, load
-from calotte.cells.geometry import Geometry
-from calotte.problem import Problem
+from calotte.cells.hyperplanes import Hyperplanes
+from calotte.query import Query
 from calotte.sampling.monte_carlo import count_misclassified
 
 CHUNK, CHUNKS = 1024, 60
@@ -28,10 +28,10 @@ def timed(work) -> float:
     return time.process_time() - start
 
 
-def check(network: Network, problem: Problem, x: torch.Tensor) -> tuple[int, int]:
+def check(network: Network, query: Query, x: torch.Tensor) -> tuple[int, int]:
     """Leave where the counts disagree; (our count, the full-space count)."""
-    answer, generator = problem.predicted[0], torch.Generator().manual_seed(1)
-    ours = count_misclassified(problem, 0, SAMPLES)
+    answer, generator = query.predicted[0], torch.Generator().manual_seed(1)
+    ours = count_misclassified(query, 0, SAMPLES)
     full = sum(
         int((network.predict(x + Sphere(EPS).sample(CHUNK, 784, generator)) != answer).sum()) for _ in range(CHUNKS)
     )
@@ -47,12 +47,12 @@ def main() -> None:
     print(f"one thread, {SAMPLES} samples in batches of {CHUNK}, medians of 7 rounds, seconds of processor")
     for depth in (2, 4, 6):
         network = load(DATA / "mnistfc" / f"mnist-net_256x{depth}.onnx")
-        problem = Problem(Geometry(network), x, [0], Sphere(EPS), Settings())
-        ours, full = check(network, problem, x)
+        query = Query(Hyperplanes(network), x, [0], Sphere(EPS), Settings())
+        ours, full = check(network, query, x)
         batch = x + Sphere(EPS).sample(CHUNK, 784, torch.Generator().manual_seed(1))
         bare = []
         for _ in range(7):
-            rung = timed(lambda p=problem: count_misclassified(p, 0, SAMPLES))
+            rung = timed(lambda p=query: count_misclassified(p, 0, SAMPLES))
             bare.append(timed(lambda n=network, b=batch: [n.forward(b) for _ in range(CHUNKS)]) / rung)
         print(
             f"256x{depth}: {statistics.median(bare):.2f} of the throughput of bare float64 forward passes "

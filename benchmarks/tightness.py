@@ -24,7 +24,7 @@ from torch import nn
 
 from calotte import Network, Settings, Sphere, from_torch, load, plan
 from calotte.assess import assess
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.ladder import PROVED_RUNGS
 
 NETWORKS = {
@@ -43,16 +43,16 @@ NETWORKS = {
 class Directions:
     """Fixed directions, and how often noise of some eps along them changes the answer of one input."""
 
-    def __init__(self, geometry: Geometry, x: torch.Tensor) -> None:
-        self.network, generator = geometry.network, torch.Generator().manual_seed(7)
+    def __init__(self, hyperplanes: Hyperplanes, x: torch.Tensor) -> None:
+        self.network, generator = hyperplanes.network, torch.Generator().manual_seed(7)
         self.answer = self.network.predict(x)
         self.start, self.samples = 0, 10_000
-        if geometry.chain is None:
+        if hyperplanes.chain is None:
             self.steps, self.base = Sphere(1.0).sample(self.samples, self.network.d, generator), x
         else:
-            self.start, self.samples = geometry.chain.ends[0], 100_000
-            rows = geometry.space.rows
-            self.steps = Sphere(1.0).project(self.samples, rows.shape[1], geometry.m, generator) @ rows.t()
+            self.start, self.samples = hyperplanes.chain.ends[0], 100_000
+            rows = hyperplanes.space.rows
+            self.steps = Sphere(1.0).project(self.samples, rows.shape[1], hyperplanes.m, generator) @ rows.t()
             self.base = dict(self.network.values(x))[self.start].flatten(1)
 
     def misclassified(self, eps: float, most: float = math.inf) -> int:
@@ -137,7 +137,7 @@ def inputs(name: str, network: Network, count: int) -> torch.Tensor:
 def measure(name: str, count: int, deltas: list[float], rungs: list[str], settings: Settings) -> None:
     """Print one network's lines."""
     network = opened(name)
-    geometry = Geometry(network)
+    hyperplanes = Hyperplanes(network)
     x = inputs(name, network, count)
     reached: dict[tuple[str, float], list[float]] = {}
     seconds, truths = [], []
@@ -148,7 +148,7 @@ def measure(name: str, count: int, deltas: list[float], rungs: list[str], settin
             seconds.append(time.process_time() - begin)
             for rung in rungs:
                 reached.setdefault((rung, delta), []).append(one.largest_eps.get(rung) or 0.0)
-        directions = Directions(geometry, x[i : i + 1])
+        directions = Directions(hyperplanes, x[i : i + 1])
         truths.append(directions.truth(1e-3))
         for eps in (reached[rungs[-1], deltas[0]][-1], truths[-1]):
             check(network, x[i], directions, eps, rungs, settings)

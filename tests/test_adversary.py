@@ -14,7 +14,7 @@ from torch import Tensor
 
 from calotte.adversary import Witness, nearest_misclassified
 from calotte.assess import assess
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.models.onnx import load
 from calotte.models.torch import from_torch
 from calotte.network.affine import Dense, Sum
@@ -116,7 +116,7 @@ def test_a_witness_is_answered_differently_in_exact_arithmetic(name):
 def test_no_witness_is_nearer_than_rho(name):
     network = NETWORKS[name]
     x = normal(60, network.d, seed=4)
-    rho = Geometry(network).distances(x).rho
+    rho = Hyperplanes(network).distances(x).rho
     found = nearest_misclassified(network, x)
     assert all(w is not None and w.distance >= r for w, r in zip(found, rho.tolist(), strict=True))
 

@@ -11,18 +11,18 @@ from test_soundness import share_of_circle
 from torch import Tensor
 from zoo import dense, gaussian_layers, log_normal_tail, mp, network, points, random_dense, residual, tensor
 
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.network.affine import Dense, Diagonal, Sum
 from calotte.network.graph import Network, Relu
 from calotte.network.margins import Case, Cases
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation, relaxed_lines
 from calotte.proofs.boxes import Boxes
 from calotte.proofs.evaluate import evaluate, restricted
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 from calotte.proofs.localise import localise
-from calotte.proofs.tilted import Moments, Pairs, Tilt
+from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs
+from calotte.query import Query
 from calotte.searches import tree
 from calotte.searches.branching import Branching, axes
 from calotte.searches.concentration import Concentration
@@ -60,32 +60,32 @@ NETWORKS = {
 LAWS = {"sphere": Sphere(1.2), "ball": Ball(1.2), "gaussian": Gaussian(0.35)}
 
 
-def problem(net: Network, x: Tensor, law: Noise, boxes: int = 100) -> Problem:
-    return Problem(Geometry(net, law.map), x, [0], law, Settings(boxes=boxes))
+def query(net: Network, x: Tensor, law: Noise, boxes: int = 100) -> Query:
+    return Query(Hyperplanes(net, law.map), x, [0], law, Settings(boxes=boxes))
 
 
 def bound(net: Network, x: Tensor, law: Noise, boxes: int = 100) -> float:
-    case = problem(net, x, law, boxes)
+    case = query(net, x, law, boxes)
     return Branching().log_bound(case, case.sizes).item()
 
 
-def near(net: Network, law: Noise, seed: int = 9, height: float = 3.6) -> tuple[Problem, Local]:
-    case = problem(net, points(1, net.d, seed), law)
+def near(net: Network, law: Noise, seed: int = 9, height: float = 3.6) -> tuple[Query, LocalNetwork]:
+    case = query(net, points(1, net.d, seed), law)
     unit = law.sigma(case.m) / law.size
     local = localise(case, case.sizes, height * unit, 8.0, Thrift())
     assert local is not None
     return case, local.along(axes(local), 6.0 * unit)
 
 
-def coordinates(case: Problem, u: Tensor) -> Tensor:
+def coordinates(case: Query, u: Tensor) -> Tensor:
     """Draws u in the system of the local forms: of a chain, those of the first layer's row space."""
-    chain = case.geometry.chain
+    chain = case.hyperplanes.chain
     if chain is None:
         return u
-    return torch.linalg.lstsq(case.geometry.space.rows, chain.weights[0] @ u.t()).solution.t()
+    return torch.linalg.lstsq(case.hyperplanes.space.rows, chain.weights[0] @ u.t()).solution.t()
 
 
-def values(local: Local, q: Tensor) -> Tensor:
+def values(local: LocalNetwork, q: Tensor) -> Tensor:
     """All units and margins of the local network, forward."""
     z = q @ local.normal.t() + local.constant
     for group in [*local.groups, slice(local.units, len(local.constant))]:
@@ -94,7 +94,7 @@ def values(local: Local, q: Tensor) -> Tensor:
     return z
 
 
-def margins(case: Problem, y: Tensor) -> Tensor:
+def margins(case: Query, y: Tensor) -> Tensor:
     return case.network.forward(y) @ case.network.decision.comparison(case.predicted)[0].t()
 
 
@@ -171,7 +171,7 @@ def test_levels_and_tails_by_moments(law: Noise, slopes: str) -> None:
     best ones neither is empty."""
     generator, sharp = torch.Generator().manual_seed(1), 0
 
-    def tilt(moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+    def tilt(moments: ExponentialTails, pairs: Pairs, log_each: Tensor | None) -> BoxTilt:
         right = Thrift().tilt(0, moments, pairs, log_each)
         drawn = torch.rand(right.alpha.shape, dtype=torch.float64, generator=generator)
         return right if slopes == "best" else replace(right, alpha=drawn)
@@ -189,7 +189,7 @@ def test_levels_and_tails_by_moments(law: Noise, slopes: str) -> None:
             rows = local.pull_back(own, sign, lines)
             boxes = Boxes.whole(local.directions.shape[1]).repeated(2)
             boxes.low[1, 0], boxes.high[1, 0] = -0.2 * unit, 0.4 * unit
-            moments = Moments(local, boxes, Thrift().shapes)
+            moments = ExponentialTails(local, boxes, Thrift().shapes)
             low, high = (end.expand(2, -1) for end in (local.low, local.high))
             log_each = torch.full((2, len(own)), math.log(0.02), dtype=torch.float64)
             box, row = torch.ones(2, len(own), dtype=torch.bool).nonzero(as_tuple=True)
@@ -211,7 +211,7 @@ def test_levels_and_tails_by_moments(law: Noise, slopes: str) -> None:
 def test_a_unit_along_the_axis_spoils_no_form(along: float) -> None:
     """3 - relu(z_2) <= 0 has probability Phi(-3); z_1, along the axis of the box or nearly so, is not in it."""
     normal = tensor([[math.cos(along), 0.0, math.sin(along)], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    local = Local(
+    local = LocalNetwork(
         noise=Gaussian(1.0),
         m=3,
         groups=(slice(0, 2),),
@@ -229,7 +229,7 @@ def test_a_unit_along_the_axis_spoils_no_form(along: float) -> None:
     )
     boxes = Boxes(tensor([[-0.5]]), tensor([[0.5]]))
     rows = local.pull_back(local.margins, torch.ones(1).double(), torch.zeros(3, 1, 2).double())
-    moments = Moments(local, boxes, Thrift().shapes)
+    moments = ExponentialTails(local, boxes, Thrift().shapes)
     pairs = moments.pairs(rows, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
     tilt = Thrift().tilt(0, moments, pairs, None)
     found = moments.tails(pairs, tilt, local.low[None], local.high[None]).item()
@@ -241,7 +241,7 @@ def test_a_unit_along_the_axis_spoils_no_form(along: float) -> None:
 def test_boxes_converge_in_the_plane(seed: int) -> None:
     net = random_dense((2, 5, 3) if seed % 2 else (2, 4, 4, 2), seed)
     x = points(1, 2, seed + 40)
-    eps = 150 * Geometry(net).distances(x).rho.item()
+    eps = 150 * Hyperplanes(net).distances(x).rho.item()
     truth = math.log(share_of_circle(net, x[0], None, eps))
     found = [bound(net, x, Sphere(eps), n) for n in (30, 300, 1500)]
     assert truth - 1e-9 <= found[2] <= found[1] <= found[0]
@@ -254,7 +254,7 @@ def test_never_above_concentration_and_no_worse_with_more_boxes(law: Noise) -> N
     for name in ("one layer", "dead and duplicated"):
         net = NETWORKS[name]
         x = points(1, net.d, 50)
-        case = problem(net, x, law)
+        case = query(net, x, law)
         without = Concentration().log_bound(case, case.sizes).item()
         few, more = (bound(net, x, law, n) for n in (10, 80))
         assert more <= few <= without
@@ -278,10 +278,10 @@ def test_cuts_along_few_of_many_directions(law: Noise) -> None:
 
 def test_where_boxes_say_nothing_few_are_tried() -> None:
     """At a size where every other direction is an error: some twenty boxes, not three hundred, and why."""
-    case = problem(random_dense((30, 24, 24, 3), 0, bias=0.3), points(1, 30, 50), Sphere(30.0), 300)
+    case = query(random_dense((30, 24, 24, 3), 0, bias=0.3), points(1, 30, 50), Sphere(30.0), 300)
     tried, right = 0, tree.evaluate
 
-    def counted(local: Local, boxes: Boxes, *rest: object) -> object:
+    def counted(local: LocalNetwork, boxes: Boxes, *rest: object) -> object:
         nonlocal tried
         tried += len(boxes)
         return right(local, boxes, *rest)  # type: ignore[arg-type]
@@ -323,7 +323,7 @@ def test_features_left_out_of_the_noise_are_no_directions() -> None:
     """A graph that is no chain, with zeros in the scale: components along these features are not random."""
     net = residual(4, 3, 2)
     scale = tensor([0.0, 1.0, 0.0, 2.0])
-    case = Problem(Geometry(net, scale), points(1, 4, 3), [0], Sphere(1.0, scale), Settings())
+    case = Query(Hyperplanes(net, scale), points(1, 4, 3), [0], Sphere(1.0, scale), Settings())
     local = localise(case, case.sizes, 1.0, 8.0, Thrift())
     assert local is not None
     assert local.normal.shape[1] == case.m == 2

@@ -78,7 +78,7 @@ def test_what_samples_say_is_no_radius(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sampled bound may be 0, with confidence: it certifies nothing."""
 
     class Lucky(Rung):
-        def bound(self, problem) -> list[Bound]:
+        def bound(self, query) -> list[Bound]:
             return [Bound(self.name, "confidence", -math.inf, confidence=0.999)]
 
     monkeypatch.setitem(RUNGS, "isoperimetry", Lucky("isoperimetry", "", ""))

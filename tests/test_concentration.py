@@ -13,17 +13,17 @@ from zoo import dense, gaussian_layers, points, random_dense
 from zoo import network as layers
 
 from calotte.adversary import nearest_misclassified
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.ladder import PROVED_RUNGS
 from calotte.network.affine import Dense
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.problem import Problem
 from calotte.proofs import event
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.event import GoodEvent, relaxed_margins
 from calotte.proofs.forms import LinearBounds
 from calotte.proofs.support import Support
+from calotte.query import Query
 from calotte.searches.concentration import Concentration
 from calotte.searches.radius import relaxed_radius
 from calotte.searches.worst_case import WorstCase
@@ -43,8 +43,8 @@ NETWORKS = {
 }
 
 
-def problem(network: Network, x: Tensor, noise: Noise) -> Problem:
-    return Problem(Geometry(network, noise.map), x, list(range(len(x))), noise, Settings())
+def query(network: Network, x: Tensor, noise: Noise) -> Query:
+    return Query(Hyperplanes(network, noise.map), x, list(range(len(x))), noise, Settings())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -53,7 +53,7 @@ def test_bounds_on_the_support_contain_all_samples(name: str, eps: float) -> Non
     network = NETWORKS[name]
     x = points(4, network.d, 8)
     law = Ball(eps)
-    case = problem(network, x, law)
+    case = query(network, x, law)
     radius = torch.full((4,), eps, dtype=torch.float64)
     seen: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -84,13 +84,13 @@ def test_bounds_on_the_support_contain_all_samples(name: str, eps: float) -> Non
 def test_a_linear_network_has_the_exact_half_space_tail() -> None:
     network = random_dense((20, 1), 11)
     x = points(6, 20, 12)
-    distance = Geometry(network).distances(x).nearest[:, 0]
+    distance = Hyperplanes(network).distances(x).nearest[:, 0]
     for eps in (0.3, 1.0, 4.0):
         exact = log_cap(distance / eps, 20)
         for bound in (WorstCase().log_bound, Concentration().log_bound):
-            case = problem(network, x, Sphere(eps))
+            case = query(network, x, Sphere(eps))
             torch.testing.assert_close(bound(case, case.sizes), exact, rtol=1e-9, atol=1e-12)
-    radius = relaxed_radius(problem(network, x, Sphere(1.0)), torch.ones(len(x)).double(), steps=40)
+    radius = relaxed_radius(query(network, x, Sphere(1.0)), torch.ones(len(x)).double(), steps=40)
     torch.testing.assert_close(radius, distance, rtol=1e-9, atol=0.0)
 
 
@@ -98,7 +98,7 @@ def test_a_linear_network_has_the_exact_half_space_tail() -> None:
 def test_no_misclassified_point_lies_within_the_radius(name: str) -> None:
     network = NETWORKS[name]
     x = points(30, network.d, 13)
-    radius = relaxed_radius(problem(network, x, Sphere(1.0)), torch.ones(len(x)).double())
+    radius = relaxed_radius(query(network, x, Sphere(1.0)), torch.ones(len(x)).double())
     found = nearest_misclassified(network, x)
     close = 0
     for i, witness in enumerate(found):
@@ -113,7 +113,7 @@ def test_concentration_is_never_above_relaxation(law: Noise) -> None:
     gained = 0
     for network in NETWORKS.values():
         x = points(5, network.d, 14)
-        case = problem(network, x, law)
+        case = query(network, x, law)
         relaxed, concentrated = WorstCase().log_bound(case, case.sizes), Concentration().log_bound(case, case.sizes)
         assert (concentrated <= relaxed).all()
         gained += int((concentrated < relaxed - 0.1).sum())
@@ -135,7 +135,7 @@ def test_a_unit_kept_off_by_the_good_event_is_paid_for(
     """With a steep unit the error is the cap behind it: the whole bound is the price of the event."""
     d = 100
     network, x = bump(d, height, 1e6), torch.zeros(1, d, dtype=torch.float64)
-    case = problem(network, x, law)
+    case = query(network, x, law)
     exact = law.log_tail(torch.tensor([height + 1e-6], dtype=torch.float64), d)
     bound = Concentration().log_bound(case, case.sizes)
     assert exact[0] <= bound[0] <= exact[0] + 1.5, "sound, and within a factor of the truth"
@@ -147,14 +147,14 @@ def test_a_unit_kept_off_by_the_good_event_is_paid_for(
         return replace(found, log_price=torch.full_like(found.log_price, -torch.inf))
 
     monkeypatch.setattr(event, "relaxed_units", unpaid)
-    case = problem(network, x, law)
+    case = query(network, x, law)
     assert Concentration().log_bound(case, case.sizes)[0] < exact[0], "a bound that does not pay is not noticed"
 
 
 def test_a_flipped_slope_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     network = bump(3, 0.2, 1.0)
     x = torch.zeros(4, 3, dtype=torch.float64)
-    case = problem(network, x, Sphere(1.0))
+    case = query(network, x, Sphere(1.0))
     radius = torch.ones(4, dtype=torch.float64)
     settle = Relaxation.settle
 
@@ -179,7 +179,7 @@ def test_lines_hold_in_rational_arithmetic_at_every_scale() -> None:
     ends = [(-low, high) for low in EXTREMES for high in EXTREMES]
     network = dense(([[1.0]] * len(ends), None), ([[1.0] * len(ends)], None))
     x = torch.zeros(1, 1, dtype=torch.float64)
-    relaxation = Relaxation(Geometry(network), x, torch.ones(1, dtype=torch.float64))
+    relaxation = Relaxation(Hyperplanes(network), x, torch.ones(1, dtype=torch.float64))
     relaxation.reach.magnitude[1] = torch.full((1, len(ends)), math.inf, dtype=torch.float64)
     lower, upper = torch.tensor(ends, dtype=torch.float64).t()[:, None]
     relaxation.settle(2, lower, upper, lower, upper)
@@ -193,7 +193,7 @@ def test_lines_hold_in_rational_arithmetic_at_every_scale() -> None:
 def test_an_interval_wider_than_the_floats_proves_nothing_false() -> None:
     first = ([[1e308, 0.0], [0.0, 1.0]], [0.0, 0.0])
     network = dense(first, ([[-2e-290, 0.0]], [1e18]))  # 1e18 (1 - 2 relu(x_1))
-    case = problem(network, torch.zeros(1, 2, dtype=torch.float64), Sphere(1.0))
+    case = query(network, torch.zeros(1, 2, dtype=torch.float64), Sphere(1.0))
     for bound in (WorstCase().log_bound, Concentration().log_bound):
         assert bound(case, case.sizes)[0] >= math.log(1 / 3)
 
@@ -202,7 +202,7 @@ def test_noise_that_underflows_is_not_taken_for_none() -> None:
     """1 - 2 |u_1| / eps, entries of r = S u being below the smallest float."""
     network = dense(([[1e200, 0.0], [-1e200, 0.0]], [0.0, 0.0]), ([[-2e140, -2e140]], [1.0]))
     law = Sphere(1e-170, torch.full((2,), 1e-170, dtype=torch.float64))
-    case = problem(network, torch.zeros(1, 2, dtype=torch.float64), law)
+    case = query(network, torch.zeros(1, 2, dtype=torch.float64), law)
     for bound in (WorstCase().log_bound, Concentration().log_bound):
         assert bound(case, case.sizes)[0] >= math.log(2 / 3)
 
@@ -210,7 +210,7 @@ def test_noise_that_underflows_is_not_taken_for_none() -> None:
 def test_a_norm_that_overflows_gives_no_distance() -> None:
     """-(z_1 + z_2) = -2 - 2e308 x_1."""
     network = dense(([[1e308, 0.0]] * 2, [1.0] * 2))
-    relaxation = Relaxation(Geometry(network), torch.zeros(1, 2, dtype=torch.float64), torch.ones(1).double())
+    relaxation = Relaxation(Hyperplanes(network), torch.zeros(1, 2, dtype=torch.float64), torch.ones(1).double())
     relaxation.reach.bound(1)
     found = relaxation.bounds(1, -torch.ones(1, 1, 2, dtype=torch.float64))
     assert found.distances()[0, 0] <= -1e-308
@@ -224,7 +224,7 @@ def test_matrices_applied_to_rows_are_bounded_like_the_block_matrix_they_are() -
     flat = layers((18,), Dense(torch.block_diag(w, w, w)), Relu((12,)), Dense(torch.block_diag(v, v, v)))
     for eps in (0.3, 1.0):
         found, other = (
-            Concentration().log_bound(p, p.sizes) for p in (problem(net, x, Sphere(eps)) for net in (rows, flat))
+            Concentration().log_bound(p, p.sizes) for p in (query(net, x, Sphere(eps)) for net in (rows, flat))
         )
         assert torch.allclose(found, other, rtol=1e-6)
         assert (found < 0).any()
@@ -245,9 +245,9 @@ def test_ties_that_the_rule_gives_to_the_answer_are_no_errors(net, noise) -> Non
     """The answer is 0 everywhere, though the margin is exactly 0 on half of all noise."""
     x = torch.zeros(1, 2, dtype=torch.float64)
     assert (net.predict(3.0 * points(1000, 2, 1)) == 0).all()
-    problem = Problem(Geometry(net), x, [0], noise, Settings())
+    query = Query(Hyperplanes(net), x, [0], noise, Settings())
     for name in ("relaxation", "concentration", "branching"):
-        (bound,) = PROVED_RUNGS[name].bound(problem)
+        (bound,) = PROVED_RUNGS[name].bound(query)
         assert bound.log_misclassification <= -18.0, name  # the Gaussian's support is a ball that it may leave
 
 
@@ -269,9 +269,9 @@ def test_other_ties_are_errors(net, answer: int) -> None:
     wrong = (
         (net.predict(x + noise.sample(4096, 2, torch.Generator().manual_seed(0))) != net.predict(x)).double().mean()
     )
-    problem = Problem(Geometry(net), x, [0], noise, Settings())
+    query = Query(Hyperplanes(net), x, [0], noise, Settings())
     for name in ("relaxation", "concentration", "branching"):
-        (bound,) = PROVED_RUNGS[name].bound(problem)
+        (bound,) = PROVED_RUNGS[name].bound(query)
         assert math.exp(bound.log_misclassification) >= wrong - 4 * math.sqrt(0.25 / 4096), name
     assert wrong > 0.2
 

@@ -17,12 +17,12 @@ from zoo import dense, points, random_dense
 
 from calotte.assess import assess
 from calotte.bound import Bound, ProvedRung
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import Contradiction
 from calotte.ladder import PROVED_RUNGS
 from calotte.models.onnx import load
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.contradiction import LEVEL, binomial_tail, check_samples
 from calotte.sampling.monte_carlo import SAMPLING
 from calotte.settings import Settings
@@ -37,10 +37,10 @@ class Mutant(ProvedRung):
     log_p: float = 0.0
     only: int | None = None
 
-    def log_bound(self, problem: Problem, sizes: torch.Tensor) -> torch.Tensor:
-        logs = torch.full((len(problem.x),), self.log_p, dtype=torch.float64)
+    def log_bound(self, query: Query, sizes: torch.Tensor) -> torch.Tensor:
+        logs = torch.full((len(query.x),), self.log_p, dtype=torch.float64)
         if self.only is not None:
-            logs[torch.tensor(problem.index) != self.only] = 0.0
+            logs[torch.tensor(query.index) != self.only] = 0.0
         return logs
 
 
@@ -95,9 +95,9 @@ def test_true_bounds_are_not_accused() -> None:
     n = 1000
     rejected = 0
     for index in range(300):
-        problem = Problem(Geometry(net), torch.zeros(1, 3).double(), [index], noise, Settings(samples=n))
-        sampled = SAMPLING.bound(problem)[0]
-        check_samples(problem, 0, [Bound("exact", "proved", math.log(p)), sampled])
+        query = Query(Hyperplanes(net), torch.zeros(1, 3).double(), [index], noise, Settings(samples=n))
+        sampled = SAMPLING.bound(query)[0]
+        check_samples(query, 0, [Bound("exact", "proved", math.log(p)), sampled])
         rejected += binomial_tail(sampled.misclassified, n, math.log(p)) < 0.05
     assert 1 <= rejected <= 300 * 0.05 + 4 * math.sqrt(300 * 0.05 * 0.95)  # the tail is one, and it is exact
     assert LEVEL == 1e-9
@@ -107,11 +107,11 @@ def test_rounding_does_not_accuse() -> None:
     """(c x + 1) - c x with c = 1e17 is 1 for x > 0, and 0 in float64: every draw looks misclassified, none is."""
     net = dense(([[1e17], [1e17]], [1.0, 0.0]), ([[1.0, -1.0]], None))
     x = torch.tensor([[1.0]]).double()
-    problem = Problem(Geometry(net), x, [0], Ball(0.5), Settings(samples=500))
-    problem.known["predicted"] = torch.tensor([1])  # as it is in exact arithmetic
-    sampled = SAMPLING.bound(problem)[0]
+    query = Query(Hyperplanes(net), x, [0], Ball(0.5), Settings(samples=500))
+    query.known["predicted"] = torch.tensor([1])  # as it is in exact arithmetic
+    sampled = SAMPLING.bound(query)[0]
     assert sampled.misclassified == 500
-    check_samples(problem, 0, [Bound("exact", "proved", -math.inf), sampled])
+    check_samples(query, 0, [Bound("exact", "proved", -math.inf), sampled])
 
 
 def test_a_witness_catches_a_false_radius(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 from zoo import convolutional, dense, network, points, random_dense, residual, tensor
 
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import NEVER, Deadline
 from calotte.network.affine import Dense, Reshape
 from calotte.network.convolution import Convolution
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.problem import Problem
 from calotte.proofs import exponents as certificates
 from calotte.proofs.exponents import Exponents, dominates, dominates_each, group_of, verified, verified_each
 from calotte.proofs.first import FirstLayer, first_layer
 from calotte.proofs.gaussian import MEAN_ERROR, GaussianLaw, mean_norm
 from calotte.proofs.sums import Sums, Tilt, levels, log_moments
+from calotte.query import Query
 from calotte.searches.exponents import exponents, exponents_each
 from calotte.searches.moments import ExponentialMoments
 from calotte.settings import Settings
@@ -54,7 +54,7 @@ def two_convolutions(seed: int) -> tuple[Network, Tensor]:
 
 def layer_of(rows: Tensor) -> FirstLayer:
     """The first layer of a dense network with these normals."""
-    found = first_layer(Geometry(dense((rows, None), (torch.ones(2, len(rows)), None))), NEVER)
+    found = first_layer(Hyperplanes(dense((rows, None), (torch.ones(2, len(rows)), None))), NEVER)
     assert found is not None
     return found
 
@@ -238,8 +238,8 @@ def test_the_directions_of_the_first_layer(make: object, label: str) -> None:
     d = net.d
     scale = torch.linspace(0.0, 2.0, d).double()
     s = {"none": None, "scale": scale, "matrix": points(d, 4, 2)}[label]
-    geometry = Geometry(net, s)
-    first = first_layer(geometry, NEVER)
+    hyperplanes = Hyperplanes(net, s)
+    first = first_layer(hyperplanes, NEVER)
     assert first is not None
     columns = torch.eye(d).double() if s is None else s if s.ndim == 2 else torch.diag(s)[:, 1:]
     (relu,) = first.relus
@@ -265,22 +265,22 @@ def test_a_dead_kernel_reads_no_noise() -> None:
     net = convolutional()
     conv = net.nodes[2].op
     conv.kernel[1] = 0.0
-    first = first_layer(Geometry(net), NEVER)
+    first = first_layer(Hyperplanes(net), NEVER)
     assert first is not None
     dead = torch.zeros(conv.output_shape, dtype=torch.bool)
     dead[1] = True
     assert ((first.longest == 0) == dead.flatten()).all()
     x = points(1, net.d, 3)
-    found = ExponentialMoments().log_bound(problem(net, x, Sphere(0.02)), tensor([0.02]))
+    found = ExponentialMoments().log_bound(query(net, x, Sphere(0.02)), tensor([0.02]))
     assert found.item() < -5
     net = convolutional()
     net.nodes[2].op.kernel[1] = 1e-200  # squares underflow
-    assert first_layer(Geometry(net), NEVER) is None
+    assert first_layer(Hyperplanes(net), NEVER) is None
 
 
-def problem(net: Network, x: Tensor, noise: Noise, **settings: float) -> Problem:
+def query(net: Network, x: Tensor, noise: Noise, **settings: float) -> Query:
     deadline = Deadline.after(settings.pop("seconds", math.inf))
-    return Problem(Geometry(net, noise.map), x, list(range(len(x))), noise, Settings(**settings), deadline=deadline)
+    return Query(Hyperplanes(net, noise.map), x, list(range(len(x))), noise, Settings(**settings), deadline=deadline)
 
 
 @pytest.mark.parametrize("kind", [Sphere, Ball, Gaussian])
@@ -293,7 +293,7 @@ def test_convolutions_against_draws(kind: type[Noise], seed: int) -> None:
     for net, x, sizes in cases:
         for eps in sizes:
             size = eps / math.sqrt(net.d) if kind is Gaussian else eps
-            log_p = ExponentialMoments().log_bound(problem(net, x, kind(size)), tensor([size])).item()
+            log_p = ExponentialMoments().log_bound(query(net, x, kind(size)), tensor([size])).item()
             r = kind(size).sample(6_000, net.d, torch.Generator().manual_seed(3))
             share = (net.predict(x + r) != net.predict(x)).double().mean().item()
             low = share - 4 * math.sqrt(share / len(r))
@@ -306,18 +306,18 @@ def test_more_units_than_inputs() -> None:
     """40 units on 8 inputs, all coordinates read."""
     net, x = random_dense((8, 40, 2), 3), points(1, 8, 4)
     sizes = [0.3, 0.6, 1.0, 1.5]
-    right = [ExponentialMoments().log_bound(problem(net, x, Sphere(s)), tensor([s])).item() for s in sizes]
+    right = [ExponentialMoments().log_bound(query(net, x, Sphere(s)), tensor([s])).item() for s in sizes]
     assert right == sorted(right)
     assert right[0] < -2
 
 
 def test_reasons_and_limits() -> None:
     rung, x = ExponentialMoments(), points(1, 72, 0)
-    one = problem(convolutional(), x, Sphere(1.0), memory_limit=5e4)
+    one = query(convolutional(), x, Sphere(1.0), memory_limit=5e4)
     reason = rung.refuses(one)
     assert reason is not None
     assert "--memory-limit" in reason
-    (bound,) = rung.bound(problem(convolutional(), x, Sphere(1.0), seconds=1e-9))
+    (bound,) = rung.bound(query(convolutional(), x, Sphere(1.0), seconds=1e-9))
     assert bound.skipped is not None
     assert "time limit" in bound.skipped
     assert certificates.positive(torch.full((2, 2), math.nan).double(), 0.0).item() is False

@@ -17,15 +17,15 @@ from torch import Tensor
 from zoo import dense, points, random_dense, residual, tensor
 
 from calotte.assess import assess
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import Contradiction, InvalidInput
 from calotte.independent import Box, Independent, Truncated
 from calotte.laws import make_noise
 from calotte.network.graph import Network
 from calotte.noise import noise_map
 from calotte.plan import plan
-from calotte.problem import Problem
 from calotte.proofs.forms import LinearBounds
+from calotte.query import Query
 from calotte.settings import Settings
 
 QUICK = Settings(samples=2000, confidence=1 - 1e-6, search=False)
@@ -174,8 +174,8 @@ def test_mutants_are_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> Non
         right = Box.log_moment
         monkeypatch.setattr(Box, "log_moment", lambda self, x: 0.3 * right(self, x))
     elif mutant == "map":
-        right_geometry = Geometry.mapped
-        monkeypatch.setattr(Geometry, "mapped", lambda self, normals: 0.4 * right_geometry(self, normals))
+        right_hyperplanes = Hyperplanes.mapped
+        monkeypatch.setattr(Hyperplanes, "mapped", lambda self, normals: 0.4 * right_hyperplanes(self, normals))
     else:
         project = Box.project
         monkeypatch.setattr(Box, "project", lambda self, *given: 0.5 * project(self, *given))
@@ -243,7 +243,7 @@ def test_sizes_are_tied_and_nonsense_is_refused() -> None:
             wrong()
     network = random_dense((9, 4, 3), 1)
     with pytest.raises(ValueError, match="coordinates"):
-        Problem(Geometry(network), points(1, 9, 1), [0], Box(1.0), QUICK)
+        Query(Hyperplanes(network), points(1, 9, 1), [0], Box(1.0), QUICK)
 
 
 def test_the_command_line(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]

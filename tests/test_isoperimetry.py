@@ -17,13 +17,13 @@ from zoo import dense, exact_log_tail, points, random_dense, residual, tensor
 
 from calotte import load
 from calotte.assess import assess
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.problem import Problem
 from calotte.proofs.balls import free_within
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 from calotte.proofs.localise import localise
+from calotte.query import Query
 from calotte.sampling import isoperimetry
 from calotte.sampling.isoperimetry import ISOPERIMETRY, log_far
 from calotte.searches.concentration import Concentration
@@ -33,8 +33,8 @@ from calotte.settings import Settings
 KINDS = (Sphere, Ball, Gaussian)
 
 
-def problem(net: Network, x: Tensor, noise: Noise, **settings: object) -> Problem:
-    return Problem(Geometry(net, noise.map), x[None], [0], noise, Settings(search=False, **settings))
+def query(net: Network, x: Tensor, noise: Noise, **settings: object) -> Query:
+    return Query(Hyperplanes(net, noise.map), x[None], [0], noise, Settings(search=False, **settings))
 
 
 def log_measure(angle: mpmath.mpf, d: int) -> mpmath.mpf:
@@ -92,12 +92,12 @@ def below_the_truth() -> list[str]:
             for log_p in (-2.0, -12.0):
                 net, x, noise, truth = half_space(m, kind, log_p)
                 settings = {"samples": 10_000, "confidence": 1 - 1e-6}
-                (bound,) = ISOPERIMETRY.bound(problem(net, x, noise, **settings))
+                (bound,) = ISOPERIMETRY.bound(query(net, x, noise, **settings))
                 if not truth <= bound.log_misclassification <= 0:
                     lines.append(f"{kind.__name__} m={m}: {bound.log_misclassification}, the truth is {truth}")
         size = 1.0 if kind is not Gaussian else 0.25
         truth = float(exact_log_tail(kind, Fraction(0.750001) / Fraction(size), 2))
-        (bound,) = ISOPERIMETRY.bound(problem(HIDDEN, torch.zeros(2).double(), kind(size), samples=2000))
+        (bound,) = ISOPERIMETRY.bound(query(HIDDEN, torch.zeros(2).double(), kind(size), samples=2000))
         if not truth <= bound.log_misclassification <= 0:
             lines.append(f"{kind.__name__}, unit: {bound.log_misclassification}, the truth is {truth}")
     return lines
@@ -114,7 +114,7 @@ def test_tight_for_half_spaces_up_to_what_samples_can_show() -> None:
     for kind in KINDS:
         for m, log_p in ((784, -20.0), (784, -40.0)):
             net, x, noise, truth = half_space(m, kind, log_p)
-            (bound,) = ISOPERIMETRY.bound(problem(net, x, noise, confidence=1 - 1e-6))
+            (bound,) = ISOPERIMETRY.bound(query(net, x, noise, confidence=1 - 1e-6))
             assert truth <= bound.log_misclassification <= 0.8 * truth, (kind, m)
 
 
@@ -162,15 +162,15 @@ def test_coverage() -> None:
     net, x, noise, truth = half_space(12, Gaussian, -9.0)
     runs, confidence, low = 100, 0.7, 0
     for seed in range(runs):
-        (bound,) = ISOPERIMETRY.bound(problem(net, x, noise, samples=100, confidence=confidence, seed=seed))
+        (bound,) = ISOPERIMETRY.bound(query(net, x, noise, samples=100, confidence=confidence, seed=seed))
         low += bound.log_misclassification < truth
     assert low / runs <= 1 - confidence + 4 * math.sqrt((1 - confidence) * confidence / runs)
     assert low >= 3, "the check has teeth"
 
 
-def local_of(net: Network, x: Tensor, noise: Noise) -> Local:
+def local_of(net: Network, x: Tensor, noise: Noise) -> LocalNetwork:
     """The network within the whole support, nothing being left out."""
-    found = localise(problem(net, x, noise), torch.tensor([noise.size]).double(), 2.0, 6.0, Thrift())
+    found = localise(query(net, x, noise), torch.tensor([noise.size]).double(), 2.0, 6.0, Thrift())
     assert found is not None
     return found
 
@@ -200,9 +200,9 @@ def test_balls_hold_no_error(name: str) -> None:
         answer = net.predict(x[None])
         for eps in (1.0, 8.0):
             noise = Sphere(eps, s)
-            here = problem(net, x, noise)
+            here = query(net, x, noise)
             local = local_of(net, x, noise)
-            chain, m = here.geometry.chain, here.m
+            chain, m = here.hyperplanes.chain, here.m
             u = Sphere(eps).project(40, m, m, generator)
             errors += int((net.predict(x + noise.apply_map(u, net.d)) != answer).sum())
             y = u if chain is None else u @ coordinates(here)
@@ -224,25 +224,25 @@ def test_balls_hold_no_error(name: str) -> None:
     assert tight >= 5 or errors == 0, "errors are met at twice the distance"
 
 
-def coordinates(here: Problem) -> Tensor:
+def coordinates(here: Query) -> Tensor:
     """(m, n): from u to coordinates in the system of the normals, found by least squares on the first layer."""
-    geometry = here.geometry
-    assert geometry.chain is not None
-    mapped = geometry.mapped(geometry.chain.weights[0])
-    return torch.linalg.lstsq(mapped, geometry.space.rows, driver="gelsd").solution
+    hyperplanes = here.hyperplanes
+    assert hyperplanes.chain is not None
+    mapped = hyperplanes.mapped(hyperplanes.chain.weights[0])
+    return torch.linalg.lstsq(mapped, hyperplanes.space.rows, driver="gelsd").solution
 
 
 def test_refusals_and_limits() -> None:
     net, x = random_dense((1, 3, 2), 0), points(1, 1, 1)[0]
-    (bound,) = ISOPERIMETRY.bound(problem(net, x, Sphere(1.0)))
+    (bound,) = ISOPERIMETRY.bound(query(net, x, Sphere(1.0)))
     assert bound.skipped is not None
     assert "d >= 2" in bound.skipped
-    assert ISOPERIMETRY.bound(problem(net, x, Ball(0.01)))[0].skipped is None, "the sphere above it has dimension 3"
+    assert ISOPERIMETRY.bound(query(net, x, Ball(0.01)))[0].skipped is None, "the sphere above it has dimension 3"
     net, x = random_dense((3, 4, 2), 0), points(1, 3, 1)[0]
-    (bound,) = ISOPERIMETRY.bound(problem(net, x, Sphere(1.0), samples=5))
+    (bound,) = ISOPERIMETRY.bound(query(net, x, Sphere(1.0), samples=5))
     assert bound.skipped is not None
     assert "at least 8 samples" in bound.skipped
-    (bound,) = ISOPERIMETRY.bound(problem(net, x, Sphere(0.1), time_limit=1e-9))
+    (bound,) = ISOPERIMETRY.bound(query(net, x, Sphere(0.1), time_limit=1e-9))
     assert bound.skipped is not None
     assert "time limit" in bound.skipped
 
@@ -250,7 +250,7 @@ def test_refusals_and_limits() -> None:
 def test_the_clock_keeps_the_draws_made_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound on fewer draws: worse than that of all, never below the truth, and marked."""
     net, x, noise, truth = half_space(12, Gaussian, -9.0)
-    (whole,) = ISOPERIMETRY.bound(problem(net, x, noise, samples=9000))
+    (whole,) = ISOPERIMETRY.bound(query(net, x, noise, samples=9000))
     real = isoperimetry.free_of_errors
 
     def late(*arguments):
@@ -259,7 +259,7 @@ def test_the_clock_keeps_the_draws_made_so_far(monkeypatch: pytest.MonkeyPatch) 
         return real(*arguments)
 
     monkeypatch.setattr(isoperimetry, "free_of_errors", late)
-    (cut,) = ISOPERIMETRY.bound(problem(net, x, noise, samples=9000, time_limit=1e6))
+    (cut,) = ISOPERIMETRY.bound(query(net, x, noise, samples=9000, time_limit=1e6))
     assert cut.skipped is None
     assert "time limit" in cut.cut_short
     assert cut.samples < whole.samples == 9000
@@ -269,7 +269,7 @@ def test_the_clock_keeps_the_draws_made_so_far(monkeypatch: pytest.MonkeyPatch) 
 def test_overflow_is_never_free_of_errors() -> None:
     """Outputs that are infinite or NaN in float64 are not shown to be right."""
     huge = dense((1e200 * torch.ones(3, 4), None), (1e200 * points(2, 3, 1), [1.0, 0.0]))
-    (bound,) = ISOPERIMETRY.bound(problem(huge, torch.full((4,), 1e-150).double(), Sphere(1.0), samples=400))
+    (bound,) = ISOPERIMETRY.bound(query(huge, torch.full((4,), 1e-150).double(), Sphere(1.0), samples=400))
     assert bound.log_misclassification == 0.0
 
 
@@ -290,6 +290,6 @@ def test_far_below_concentration_on_a_real_image(data) -> None:
     net = load(data / "mnistfc" / "mnist-net_256x2.onnx")
     raw = gzip.decompress((data / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes())
     x = torch.from_numpy(np.frombuffer(raw, np.uint8, 784, 16) / 255.0)
-    here = problem(net, x, Sphere(0.9), samples=4000, confidence=1 - 1e-6)
+    here = query(net, x, Sphere(0.9), samples=4000, confidence=1 - 1e-6)
     (bound,) = ISOPERIMETRY.bound(here)
     assert bound.log_misclassification < Concentration().log_bound(here, here.sizes).item() - 3

@@ -12,12 +12,12 @@ import torch
 from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.network.single import converted
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.draws import Draws, Noisy, chunk_size
 from calotte.sampling.monte_carlo import SAMPLING, bound_of_draws, clopper_pearson, count_misclassified
 from calotte.settings import Settings
@@ -65,8 +65,8 @@ def test_ends_of_clopper_pearson() -> None:
     assert found == sorted(found)
 
 
-def problem(net: Network, x: torch.Tensor, noise: Noise, settings: Settings | None = None) -> Problem:
-    return Problem(Geometry(net, noise.map), x, list(range(len(x))), noise, settings or Settings())
+def query(net: Network, x: torch.Tensor, noise: Noise, settings: Settings | None = None) -> Query:
+    return Query(Hyperplanes(net, noise.map), x, list(range(len(x))), noise, settings or Settings())
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -76,7 +76,7 @@ def test_one_perceptron(noise: Noise) -> None:
         net = dense(([[-2.0, *[0.0] * (d - 1)]], [1.2]))
         p = math.exp(noise.log_tail(torch.tensor([0.6], dtype=torch.float64), d).item())
         n = 40_000
-        count = count_misclassified(problem(net, torch.zeros(1, d).double(), noise), 0, n)
+        count = count_misclassified(query(net, torch.zeros(1, d).double(), noise), 0, n)
         assert abs(count / n - p) <= 4 * math.sqrt(p * (1 - p) / n)
         x, settings = torch.zeros(400, d).double(), Settings(samples=200, confidence=0.9, search=False)
         bounds = [a.bounds[0] for a in assess(net, x, noise, rungs=["sampling"], settings=settings)]
@@ -117,7 +117,7 @@ def test_numbers_depend_on_the_seed_and_the_index_alone(name: str) -> None:
 
 def test_more_samples_go_on_where_fewer_stopped() -> None:
     net = NETWORKS["d > n"]
-    case = problem(net, points(1, 30, 6), Sphere(3.0))
+    case = query(net, points(1, 30, 6), Sphere(3.0))
     counts = [count_misclassified(case, 0, n) for n in range(CHUNK - 3, CHUNK + 400)]
     steps = {after - before for before, after in pairwise(counts)}
     assert steps == {0, 1}
@@ -131,15 +131,15 @@ def test_draws_in_the_row_space_are_draws_in_the_whole_space(noise: Noise, name:
     compared = 0
     for chosen in (noise, type(noise)(noise.size, scale), type(noise)(noise.size, points(net.d, net.d + 3, 7))):
         for x in points(2, net.d, 8):
-            near = problem(net, x[None], chosen)
+            near = query(net, x[None], chosen)
             count = count_misclassified(near, 0, n)
             draws = chosen.sample(n, net.d, torch.Generator().manual_seed(9))
             other = int((net.predict(x + draws) != net.predict(x[None])).sum())
             p = (count + other) / (2 * n)
             assert abs(count - other) <= 4 * math.sqrt(2 * n * p * (1 - p))
             compared += 0.001 < p < 0.999
-            streamed = problem(net, x[None], chosen)
-            streamed.geometry.chain = None
+            streamed = query(net, x[None], chosen)
+            streamed.hyperplanes.chain = None
             again = count_misclassified(streamed, 0, n)
             assert abs(again - other) <= 4 * math.sqrt(2 * n * p * (1 - p)) + 1
     assert compared >= 3
@@ -155,14 +155,14 @@ def test_the_level_holds_on_networks_built_against_float32() -> None:
     """150 seeds at 0.999: no bound is below the true p (67 were while float32 settled draws)."""
     noise, log_p = Gaussian(1.0), math.log(1e-3)
     s = noise.tail_quantile(torch.tensor([log_p]).double(), 2).item() - 1e-3
-    geometry = Geometry(cancelling(s))
+    hyperplanes = Hyperplanes(cancelling(s))
     for seed in range(150):
         settings = Settings(samples=20_000, seed=seed)
-        (bound,) = SAMPLING.bound(Problem(geometry, torch.zeros(1, 2).double(), [0], noise, settings))
+        (bound,) = SAMPLING.bound(Query(hyperplanes, torch.zeros(1, 2).double(), [0], noise, settings))
         assert bound.log_misclassification >= log_p
-    single = converted(geometry.network, torch.float32)
+    single = converted(hyperplanes.network, torch.float32)
     beyond = torch.tensor([[s + 0.01, 0.0]]).double()
-    assert geometry.network.predict(beyond) != single.predict(beyond.float()), "the network is hostile"
+    assert hyperplanes.network.predict(beyond) != single.predict(beyond.float()), "the network is hostile"
 
 
 @pytest.mark.parametrize("chain", [True, False])
@@ -170,10 +170,10 @@ def test_the_level_holds_on_networks_built_against_float32() -> None:
 def test_outputs_that_are_not_finite_count_as_wrong(scale: float, chain: bool) -> None:
     """Weights 1e200: beyond x_1 = 0 both outputs overflow to inf or NaN, which is half of all noise."""
     net = dense(([[scale, 0.0]], None), ([[scale], [-scale]], [1.0, 0.0]))
-    case = problem(net, torch.tensor([[-1e-300, 0.0]]).double(), Sphere(1.0), Settings(samples=4000))
+    case = query(net, torch.tensor([[-1e-300, 0.0]]).double(), Sphere(1.0), Settings(samples=4000))
     assert case.predicted.tolist() == [0]
     if not chain:
-        case.geometry.chain = None
+        case.hyperplanes.chain = None
     (bound,) = SAMPLING.bound(case)
     assert abs(bound.misclassified - 2000) < 4 * math.sqrt(1000)
     assert bound.log_misclassification > math.log(0.5)
@@ -195,7 +195,7 @@ def watched_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_less_memory_takes_smaller_steps_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     net, sizes, counts = residual(12, 3, 4), [], []
     for memory in (2e9, 40_000.0):
-        case = problem(net, points(1, net.d, 3), Sphere(2.0), Settings(memory_limit=memory))
+        case = query(net, points(1, net.d, 3), Sphere(2.0), Settings(memory_limit=memory))
         assert len(case.predicted) == 1  # a forward pass of its own
         sizes.append(watched_passes(monkeypatch))
         counts.append(count_misclassified(case, 0, 3000))
@@ -206,7 +206,7 @@ def test_less_memory_takes_smaller_steps_and_says_the_same(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("samples", [1, 100, 1024, 1500])
 def test_no_more_passes_than_samples(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = problem(NETWORKS["residual"], points(1, 4, 3), Sphere(2.0), Settings(samples=samples))
+    case = query(NETWORKS["residual"], points(1, 4, 3), Sphere(2.0), Settings(samples=samples))
     assert len(case.predicted) == 1  # a forward pass of its own
     sizes = watched_passes(monkeypatch)
     assert SAMPLING.bound(case)[0].samples == samples == sum(sizes)
@@ -215,9 +215,9 @@ def test_no_more_passes_than_samples(samples: int, monkeypatch: pytest.MonkeyPat
 def test_chunks_of_large_inputs_are_small() -> None:
     assert [chunk_size(d) for d in (1, 784, 3072, 150_528, 10**8)] == [1024, 1024, 1024, 16, 1]
     net = random_dense((5000, 3, 2), 0)
-    case = problem(net, points(1, 5000, 1), Sphere(1.0))
+    case = query(net, points(1, 5000, 1), Sphere(1.0))
     assert Draws(case, 0, Stream.DRAWS).chunk == 1024, "in a chain three coordinates are drawn"
-    case.geometry.chain = None
+    case.hyperplanes.chain = None
     draws = Draws(case, 0, Stream.DRAWS)
     assert [len(noise) for noise in draws.noise(1000)] == [512, 488]
     first, again = (torch.cat(list(draws.noise(n))) for n in (1000, 513))
@@ -227,7 +227,7 @@ def test_chunks_of_large_inputs_are_small() -> None:
 def test_draws_are_answered_as_the_network_answers() -> None:
     """Draw for draw in the row space of a chain: the points are found by least squares on its first layer."""
     net = NETWORKS["d > n"]
-    case = problem(net, points(1, 30, 6), Sphere(3.0))
+    case = query(net, points(1, 30, 6), Sphere(3.0))
     draws = Draws(case, 0, Stream.DRAWS)
     (noise,) = draws.noise(500)
     weight = net.nodes[1].op.weight
@@ -268,9 +268,9 @@ def test_a_time_limit_keeps_the_draws_made_so_far(asked: bool, monkeypatch: pyte
     """The clock strikes in the third pass of the second chunk: what was finished counts, at the same level."""
     net = NETWORKS["residual"]
     x, noise = points(1, 4, 3), Sphere(2.0)
-    delta = count_misclassified(problem(net, x, noise), 0, 2000) / 2000 if asked else None
+    delta = count_misclassified(query(net, x, noise), 0, 2000) / 2000 if asked else None
     settings = Settings(samples=10**6, time_limit=1e6, memory_limit=200_000.0, delta=delta)
-    case = problem(net, x, noise, settings)
+    case = query(net, x, noise, settings)
     assert len(case.predicted) == 1  # a forward pass of its own
     at_once, real, made = Noisy(case, 0).at_once, Network.forward, []
 

@@ -170,7 +170,7 @@ def test_wrong_bounds_of_deep_networks_are_reported(monkeypatch, what):
         monkeypatch.setattr(statements, "theorem_4_2", weakened(theorem_4_2, 8.0))
     elif what == "cell rung":
         right = statements._cell_bound
-        monkeypatch.setattr(statements, "_cell_bound", lambda problem, eps: right(problem, eps) - 0.5)
+        monkeypatch.setattr(statements, "_cell_bound", lambda query, eps: right(query, eps) - 0.5)
     else:
         monkeypatch.setattr(statements, "theorem_4_2", lambda rho, *rest: theorem_4_2(1.3 * rho, *rest))
     failed = [check for check in subject_checks(subject, 2, 2000, generator()) if not check.held]

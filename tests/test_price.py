@@ -12,19 +12,19 @@ from torch import Tensor
 from zoo import points, random_dense
 
 from calotte.assess import RUNGS
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.ladder import PROVED_RUNGS
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.problem import Problem
 from calotte.proofs.boxes import Boxes
 from calotte.proofs.chooser import Chooser, Recorded
 from calotte.proofs.evaluate import evaluate
 from calotte.proofs.event import Budget, relaxed_margins
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 from calotte.proofs.localise import localise
 from calotte.proofs.price import ABOVE, BELOW, BOTH, NEGATIVE, POSITIVE, Offer
 from calotte.proofs.support import Support
-from calotte.proofs.tilted import Moments, Pairs, Tilt
+from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs
+from calotte.query import Query
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
@@ -45,11 +45,11 @@ class Hostile:
     def improve(self, layer: int, offer: Offer) -> Tensor:
         return torch.rand(offer.free[:, 0].shape, generator=self.generator) < 0.5
 
-    def shapes(self, local: Local, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
+    def shapes(self, local: LocalNetwork, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
         drawn = torch.rand(4, len(longest), dtype=torch.float64, generator=self.generator)
         return torch.tensor([[0.0], [math.nan], [1.0], [-1.0]]).double() * drawn
 
-    def tilt(self, layer: int, moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+    def tilt(self, layer: int, moments: ExponentialTails, pairs: Pairs, log_each: Tensor | None) -> BoxTilt:
         right = Thrift().tilt(layer, moments, pairs, log_each)
         odd = torch.rand(len(right.rate), generator=self.generator) < self.share
         odder = torch.tensor([math.nan, -1.0, 0.0, math.inf, 1e-3, 1.0, 30.0], dtype=torch.float64)
@@ -57,7 +57,7 @@ class Hostile:
         alpha = 3.0 * torch.rand(right.alpha.shape, dtype=torch.float64, generator=self.generator) - 1.0
         which = torch.randint(-3, 9, right.which.shape, generator=self.generator)
         alpha[:, ::7] = math.nan
-        return Tilt(
+        return BoxTilt(
             torch.where(odd[:, None], alpha, right.alpha),
             torch.where(odd, which, right.which),
             torch.where(odd, factor * right.rate, right.rate),
@@ -90,7 +90,7 @@ def test_a_hostile_chooser_shows_what_is_not_paid(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("law", [Sphere(0.7), Ball(0.7), Gaussian(0.15)], ids=["sphere", "ball", "gaussian"])
 def test_recorded_decisions_give_the_same_bits(chooser: Chooser, law: Noise) -> None:
     network, x = random_dense((12, 14, 10, 3), 5), points(1, 12, 6)
-    case = Problem(Geometry(network), x, [0], law, Settings())
+    case = Query(Hyperplanes(network), x, [0], law, Settings())
     around = Support.of(case, case.sizes, 5.0)
     reach = 0.7 * around.radius
     margins, event = relaxed_margins(case, around, Budget(reach, case.sizes, chooser))

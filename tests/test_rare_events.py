@@ -12,12 +12,12 @@ from torch import Tensor
 from zoo import dense, points, random_dense, residual
 
 from calotte.assess import assess
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import InvalidInput
 from calotte.network.affine import Dense
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.alore import ALORE, relative_variance_bound
 from calotte.sampling.estimate import Estimate, Estimator
 from calotte.sampling.importance import IMPORTANCE
@@ -32,8 +32,8 @@ NOISES: list[Noise] = [Sphere(1.5), Ball(2.0), Gaussian(0.5)]
 METHODS: list[Estimator] = [SPLITTING, IMPORTANCE]
 
 
-def problem(net: Network, x: Tensor, noise: Noise, **settings) -> Problem:
-    return Problem(Geometry(net, noise.map), x, list(range(len(x))), noise, Settings(**settings))
+def query(net: Network, x: Tensor, noise: Noise, **settings) -> Query:
+    return Query(Hyperplanes(net, noise.map), x, list(range(len(x))), noise, Settings(**settings))
 
 
 def half_space(d: int, t: float) -> Network:
@@ -80,9 +80,9 @@ def test_a_half_space(method: Estimator, noise: Noise) -> None:
         t = scale * noise.tail_quantile(torch.tensor([log10 * math.log(10)], dtype=torch.float64), m).item()
         weight = torch.zeros(1, d, dtype=torch.float64)
         weight[0, 1] = -1.0
-        case = problem(dense((weight, [t])), torch.zeros(1, d).double(), noise)
+        case = query(dense((weight, [t])), torch.zeros(1, d).double(), noise)
         if whole:
-            case.geometry.chain = None
+            case.hyperplanes.chain = None
         one = method.estimate(case, 0)
         assert far(one, log10 * math.log(10)) < 5.0  # the standard error is itself estimated
         assert one.relative_error < 0.6
@@ -93,7 +93,7 @@ def test_a_half_space(method: Estimator, noise: Noise) -> None:
 def test_importance_sampling_reaches_1e_300(noise: Noise) -> None:
     d, log_p = 784, -300 * math.log(10)
     t = noise.tail_quantile(torch.tensor([log_p], dtype=torch.float64), d).item()
-    one = IMPORTANCE.estimate(problem(half_space(d, t), torch.zeros(1, d).double(), noise), 0)
+    one = IMPORTANCE.estimate(query(half_space(d, t), torch.zeros(1, d).double(), noise), 0)
     assert far(one, log_p) < 5.0
     assert one.relative_error < 0.1
 
@@ -105,7 +105,7 @@ def test_two_half_spaces(method: Estimator, cosine: float) -> None:
     d, s = 100, 0.5
     truth = log_two_half_spaces(d, s, cosine) if abs(cosine) < 1 else log_cap(s, d) + math.log(2.0)
     assert -18 < truth < -14
-    case = problem(two_half_spaces(d, s * 2.0, cosine), torch.zeros(1, d).double(), Sphere(2.0))
+    case = query(two_half_spaces(d, s * 2.0, cosine), torch.zeros(1, d).double(), Sphere(2.0))
     one = method.estimate(case, 0)
     assert far(one, truth) < 5.0
     assert one.relative_error < 0.4
@@ -128,7 +128,7 @@ def test_intervals_hold_the_truth(method: Estimator) -> None:
     noise = Sphere(1.0)
     net = half_space(d, noise.tail_quantile(torch.tensor([log_p], dtype=torch.float64), d).item())
     small = SPLITTING if method is SPLITTING else replace(IMPORTANCE, searches=1, draws=1_500)
-    case = problem(net, torch.zeros(n, d).double(), noise)
+    case = query(net, torch.zeros(n, d).double(), noise)
     found = [small.estimate(case, i) for i in range(n)]
     assert all(one.log_probability is not None for one in found)
     covered = sum(one.interval[0] <= log_p <= one.interval[1] for one in found)
@@ -156,7 +156,7 @@ def test_networks_against_plain_samples(name: str, noise: Noise) -> None:
     scale = points(1, net.d, 3).abs()[0]
     for k, x in enumerate(points(3, net.d, 5, 2.0)):
         chosen = noise if k else type(noise)(noise.size, scale)
-        case = problem(net, x[None], chosen)
+        case = query(net, x[None], chosen)
         count = count_misclassified(case, 0, n)
         for method in METHODS:
             one = method.estimate(case, 0)
@@ -171,9 +171,9 @@ def test_networks_against_plain_samples(name: str, noise: Noise) -> None:
 @pytest.mark.parametrize("method", [*METHODS, ALORE], ids=lambda method: method.method)
 def test_estimates_depend_on_the_seed_and_the_index_alone(method: Estimator) -> None:
     net, x = NETWORKS["d > n"], points(3, 30, 5)
-    both = Problem(Geometry(net), x, [4, 7, 9], Sphere(4.0), Settings(seed=3))
-    alone = Problem(Geometry(net), x[1:2], [7], Sphere(4.0), Settings(seed=3, memory_limit=1e8))
-    other = Problem(Geometry(net), x[1:2], [7], Sphere(4.0), Settings(seed=4))
+    both = Query(Hyperplanes(net), x, [4, 7, 9], Sphere(4.0), Settings(seed=3))
+    alone = Query(Hyperplanes(net), x[1:2], [7], Sphere(4.0), Settings(seed=3, memory_limit=1e8))
+    other = Query(Hyperplanes(net), x[1:2], [7], Sphere(4.0), Settings(seed=4))
     one, same, different = method.estimate(both, 1), method.estimate(alone, 0), method.estimate(other, 0)
     assert one.log_probability == pytest.approx(same.log_probability, abs=1e-9)
     assert one.calls == same.calls
@@ -188,12 +188,12 @@ def test_where_there_is_nothing_to_estimate(method: Estimator) -> None:
     huge = dense((1e200 * torch.ones(5, 9), None), (1e200 * torch.ones(2, 5), [1.0, 0.0]))
     origin = torch.zeros(1, 9).double()
     cases = [
-        ("no error", problem(flat, origin, Sphere(1.5))),
-        ("no error", problem(beyond, origin, Sphere(1.5))),
-        ("no error", problem(half_space(1, 2.0), torch.zeros(1, 1).double(), Sphere(1.5))),
-        ("overflow", problem(huge, origin, Gaussian(1e3))),
-        ("time limit", problem(half_space(9, 1.0), origin, Sphere(1.5), time_limit=1e-9)),
-        ("memory limit", problem(half_space(9, 1.0), origin, Sphere(1.5), memory_limit=1e3)),
+        ("no error", query(flat, origin, Sphere(1.5))),
+        ("no error", query(beyond, origin, Sphere(1.5))),
+        ("no error", query(half_space(1, 2.0), torch.zeros(1, 1).double(), Sphere(1.5))),
+        ("overflow", query(huge, origin, Gaussian(1e3))),
+        ("time limit", query(half_space(9, 1.0), origin, Sphere(1.5), time_limit=1e-9)),
+        ("memory limit", query(half_space(9, 1.0), origin, Sphere(1.5), memory_limit=1e3)),
     ]
     for why, case in cases:
         one = method.estimate(case, 0)
@@ -207,20 +207,20 @@ def test_where_there_is_nothing_to_estimate(method: Estimator) -> None:
 def test_probabilities_that_are_not_small(method: Estimator) -> None:
     """Nearly all noise changes the answer; and two points, one of which does."""
     noise = Gaussian(1.0)
-    near = problem(half_space(20, -2.0), torch.full((1, 20), 0.0).double(), noise)
+    near = query(half_space(20, -2.0), torch.full((1, 20), 0.0).double(), noise)
     near.predicted[:] = 1  # the answer on the other side of x_1 = -2
     one = method.estimate(near, 0)
     truth = noise.log_tail(torch.tensor([-2.0], dtype=torch.float64), 20).item()
     assert far(one, truth) < 5.0
     assert one.interval[0] <= truth <= one.interval[1] <= 0.0
-    line = problem(half_space(1, 1.0), torch.zeros(1, 1).double(), Sphere(1.5))
+    line = query(half_space(1, 1.0), torch.zeros(1, 1).double(), Sphere(1.5))
     assert far(method.estimate(line, 0), math.log(0.5)) < 5.0
 
 
 def test_moves_keep_the_noise() -> None:
     """Turned states have the moments of normals, and the correlation of the step; so have norms of the rest."""
     net = random_dense((30, 4, 2), 0)
-    latent = Latent(problem(net, torch.zeros(1, 30).double(), Ball(2.0)), 0)
+    latent = Latent(query(net, torch.zeros(1, 30).double(), Ball(2.0)), 0)
     assert (latent.seen, latent.dimension) == (4, 32)
     n, step, generator = 100_000, 0.6, torch.Generator().manual_seed(1)
     z = latent.normals(n, generator)
@@ -242,7 +242,7 @@ def test_moves_keep_the_noise() -> None:
 def test_the_density_of_a_proposal(noise: Noise) -> None:
     """Its mean over noise is 1; the mean of its reciprocal over its draws is 1; draws lie in their caps."""
     d = 12
-    latent = Latent(problem(half_space(d, 1.0), torch.zeros(1, d).double(), noise), 0)
+    latent = Latent(query(half_space(d, 1.0), torch.zeros(1, d).double(), noise), 0)
     latent.seen, latent._rows, latent._start = d, None, 0
     directions = torch.zeros(2, d + 1, dtype=torch.float64)
     directions[0, 0], directions[1, :2] = 1.0, torch.tensor([0.6, 0.8])
@@ -279,7 +279,7 @@ def test_alore_against_counting(name: str, noise: Noise) -> None:
         chosen = noise.resized(0.3 * noise.size)
         if k == 2:
             chosen = type(noise)(0.3 * noise.size, points(net.d, net.d + 2, 7))
-        case = problem(net, x[None], chosen)
+        case = query(net, x[None], chosen)
         one = ALORE.estimate(case, 0)
         y = x + chosen.sample(n, net.d, torch.Generator().manual_seed(1))
         left = (net.pattern(y) != net.pattern(x[None])).any(1) | (net.predict(y) != net.predict(x[None]))
@@ -299,7 +299,7 @@ def test_alore_where_the_union_is_known() -> None:
     for k in (1, 2, 4):
         weight = torch.eye(k, 9, dtype=torch.float64)
         net = dense((weight, [0.0] * k), (torch.zeros(2, k), [1.0, 0.0]))
-        one = ALORE.estimate(problem(net, torch.zeros(1, 9).double(), Sphere(1.0)), 0)
+        one = ALORE.estimate(query(net, torch.zeros(1, 9).double(), Sphere(1.0)), 0)
         truth = math.log1p(-(2.0**-k))
         if k == 1:
             assert one.log_probability == pytest.approx(truth, abs=1e-12)
@@ -308,7 +308,7 @@ def test_alore_where_the_union_is_known() -> None:
             assert far(one, truth) < 4.5
             assert one.interval[0] < truth < one.interval[1]
             assert one.relative_error <= math.sqrt(relative_variance_bound(k) / 8192)
-    unreached = ALORE.estimate(problem(half_space(9, 2.0), torch.zeros(1, 9).double(), Sphere(1.0)), 0)
+    unreached = ALORE.estimate(query(half_space(9, 2.0), torch.zeros(1, 9).double(), Sphere(1.0)), 0)
     assert "cannot reach" in unreached.reason
     assert unreached.calls == 0
 
@@ -332,7 +332,7 @@ def test_the_bound_on_the_relative_variance_is_the_largest() -> None:
 
 
 def test_what_an_estimate_says() -> None:
-    one = SPLITTING.estimate(problem(half_space(9, 1.0), torch.zeros(1, 9).double(), Sphere(1.5)), 0)
+    one = SPLITTING.estimate(query(half_space(9, 1.0), torch.zeros(1, 9).double(), Sphere(1.5)), 0)
     entry = one.to_dict()
     assert {"method", "event", "log_probability", "interval", "relative_error", "calls", "seconds"} == set(entry)
     assert entry["interval"] == list(one.interval)
@@ -348,7 +348,7 @@ def test_assess_carries_estimates_beside_the_bounds() -> None:
         assert [e["method"] for e in entry["estimates"]] == ["splitting", "importance", "alore"]
         assert [e["event"] for e in entry["estimates"]] == ["misclassification"] * 2 + ["leaving the cell"]
         assert one.best is None, "an estimate is no bound"
-        alone = IMPORTANCE.estimate(Problem(Geometry(net), x, [0, 1], Sphere(4.0), Settings()), one.index)
+        alone = IMPORTANCE.estimate(Query(Hyperplanes(net), x, [0, 1], Sphere(4.0), Settings()), one.index)
         assert one.estimates[1].log_probability == pytest.approx(alone.log_probability, abs=1e-9)
     (one,) = assess(net, x[0], Sphere(4.0), estimates=["alore", "splitting"], settings=Settings(search=False))
     assert [e.method for e in one.estimates] == ["splitting", "alore"]
@@ -371,8 +371,8 @@ def test_calls_are_counted() -> None:
     net = dense((weight, [1.0]))
     op = Counting(weight, torch.tensor([1.0], dtype=torch.float64))
     net = Network((net.nodes[0], replace(net.nodes[1], op=op)), net.input_shape, net.decision)
-    case = problem(net, torch.zeros(1, 9).double(), Sphere(1.5))
-    case.geometry.chain = None
+    case = query(net, torch.zeros(1, 9).double(), Sphere(1.5))
+    case.hyperplanes.chain = None
     assert case.predicted[0] == 1
     Counting.seen = 0
     one = SPLITTING.estimate(case, 0)

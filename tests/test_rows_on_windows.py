@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 from zoo import network, points, tensor
 
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Reshape, Sum
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.graph import Network, Relu
 from calotte.network.rearrange import Select
 from calotte.noise import Ball, Gaussian, Sphere
-from calotte.problem import Problem
 from calotte.proofs import backward, windows
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.event import Budget, relaxed_units
 from calotte.proofs.reach import Reach
 from calotte.proofs.support import Support
+from calotte.query import Query
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
 
@@ -132,7 +132,7 @@ NETWORKS = {
 
 def relaxed(net: Network, x: Tensor, radius: float, noise_map: Tensor | None = None) -> Relaxation:
     noise = Ball(radius, map=noise_map)
-    case = Problem(Geometry(net, noise_map), x, list(range(len(x))), noise, Settings())
+    case = Query(Hyperplanes(net, noise_map), x, list(range(len(x))), noise, Settings())
     return relaxed_units(case, Support(torch.full((len(x),), radius).double(), -math.inf)).relaxation
 
 
@@ -287,7 +287,7 @@ def test_bounds_on_a_good_event_hold_where_nothing_that_was_paid_for_fails() -> 
     """Signs and half-spaces of the earlier layers narrow the intervals of the later ones."""
     net = NETWORKS["residual"]
     x, law = points(1, net.d, 6), Gaussian(0.05)
-    case = Problem(Geometry(net), x, [0], law, Settings())
+    case = Query(Hyperplanes(net), x, [0], law, Settings())
     sizes, reach = case.sizes, torch.full((1,), 0.2).double()
     event = relaxed_units(case, Support(torch.full((1,), 1.0).double(), -20.0), Budget(reach, sizes, Thrift()))
     y = x + law.sample(4000, net.d, GENERATOR)

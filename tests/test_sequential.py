@@ -12,11 +12,11 @@ import torch
 from zoo import dense, points, random_dense
 
 from calotte.assess import assess
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Sphere
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.monte_carlo import running_counts
 from calotte.sampling.sequential import decide, least_samples, log_martingale, upper_limit
 from calotte.settings import Settings
@@ -192,7 +192,7 @@ def test_a_time_limit_that_leaves_no_draw_decides_nothing() -> None:
 
 
 def test_running_counts_end_at_the_budget() -> None:
-    case = Problem(Geometry(half_space()), torch.zeros(1, 9).double(), [0], Sphere(1.5), Settings())
+    case = Query(Hyperplanes(half_space()), torch.zeros(1, 9).double(), [0], Sphere(1.5), Settings())
     counts = list(running_counts(case, 0, 2 * CHUNK + 5))
     assert [n for n, _ in counts] == [CHUNK, 2 * CHUNK, 2 * CHUNK + 5]
     assert [k for _, k in counts] == sorted(k for _, k in counts)

@@ -38,13 +38,12 @@ from calotte import noise, sphere
 from calotte.assess import RUNGS, assess
 from calotte.bound import Bound, ProvedRung
 from calotte.cells.distances import Distances
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import Deadline
 from calotte.ladder import PROVED_RUNGS
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Ball, Bounded, Gaussian, Noise, Sphere
-from calotte.problem import Problem
 from calotte.proofs import evaluate, event, prove
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.boxes import Boxes
@@ -57,7 +56,8 @@ from calotte.proofs.layers import Layers, Proposer
 from calotte.proofs.price import Offer
 from calotte.proofs.sums import Sums
 from calotte.proofs.support import Support
-from calotte.proofs.tilted import Moments
+from calotte.proofs.tilted import ExponentialTails
+from calotte.query import Query
 from calotte.sampling import monte_carlo
 from calotte.searches import branching
 from calotte.searches.branching import Branching
@@ -466,19 +466,19 @@ def test_the_table_has_teeth(rung: str) -> None:
 
 def with_distances(change: Callable[[Network, Distances], Tensor]) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant that gets the lower ends of the distances wrong."""
-    right = Geometry.distances
+    right = Hyperplanes.distances
 
-    def wrong(self: Geometry, x: Tensor, *rest: Deadline) -> Distances:
+    def wrong(self: Hyperplanes, x: Tensor, *rest: Deadline) -> Distances:
         found = right(self, x, *rest)
         return replace(found, lower=change(self.network, found))
 
-    return lambda patch: patch.setattr(Geometry, "distances", wrong)
+    return lambda patch: patch.setattr(Hyperplanes, "distances", wrong)
 
 
-def with_sizes(change: Callable[[Problem], float]) -> Callable[[pytest.MonkeyPatch], None]:
+def with_sizes(change: Callable[[Query], float]) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant that takes another eps or sigma."""
     wrong = property(lambda self: torch.full((len(self.x),), change(self), dtype=torch.float64))
-    return lambda patch: patch.setattr(Problem, "sizes", wrong)
+    return lambda patch: patch.setattr(Query, "sizes", wrong)
 
 
 def with_dimension(shift: int) -> Callable[[pytest.MonkeyPatch], None]:
@@ -492,25 +492,27 @@ def with_dimension(shift: int) -> Callable[[pytest.MonkeyPatch], None]:
     return apply
 
 
-def with_geometry(change: Callable[[Geometry, Network, Tensor], Geometry]) -> Callable[[pytest.MonkeyPatch], None]:
+def with_hyperplanes(
+    change: Callable[[Hyperplanes, Network, Tensor], Hyperplanes],
+) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant that gets the noise map wrong."""
 
     def wrong(
         network: Network, noise_map: Tensor | None = None, memory_limit: float = 2e9, isotropic: bool = True
-    ) -> Geometry:
-        right = Geometry(network, noise_map, memory_limit, isotropic)
+    ) -> Hyperplanes:
+        right = Hyperplanes(network, noise_map, memory_limit, isotropic)
         return right if noise_map is None else change(right, network, noise_map)
 
-    return lambda patch: patch.setattr(sys.modules["calotte.assess"], "Geometry", wrong)
+    return lambda patch: patch.setattr(sys.modules["calotte.assess"], "Hyperplanes", wrong)
 
 
-def without_map(right: Geometry, network: Network, noise_map: Tensor) -> Geometry:
-    wrong = Geometry(network)
+def without_map(right: Hyperplanes, network: Network, noise_map: Tensor) -> Hyperplanes:
+    wrong = Hyperplanes(network)
     wrong.m = right.m
     return wrong
 
 
-def with_all_features(right: Geometry, network: Network, noise_map: Tensor) -> Geometry:
+def with_all_features(right: Hyperplanes, network: Network, noise_map: Tensor) -> Hyperplanes:
     right.m = network.d
     return right
 
@@ -638,7 +640,7 @@ def with_less(kind: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
 class Silent(ProvedRung):
     """A rung that says 1."""
 
-    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+    def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
         return torch.zeros_like(sizes)
 
 
@@ -720,9 +722,9 @@ MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]]
     "d + 50 for d": (ALL, with_dimension(50)),
     "d + 1 for d": (ALL, with_dimension(1)),
     "d - 1 for d": (ALL, with_dimension(-1)),
-    "a radius smaller than eps": (ALL, with_sizes(lambda problem: 0.8 * problem.noise.size)),
-    "a radius larger than eps": (ALL, with_sizes(lambda problem: 1.1 * problem.noise.size)),
-    "sigma for eps": (ALL, with_sizes(lambda problem: problem.noise.sigma(problem.m))),
+    "a radius smaller than eps": (ALL, with_sizes(lambda query: 0.8 * query.noise.size)),
+    "a radius larger than eps": (ALL, with_sizes(lambda query: 1.1 * query.noise.size)),
+    "sigma for eps": (ALL, with_sizes(lambda query: query.noise.sigma(query.m))),
     "distances a fifth too large": (BOTH, with_distances(lambda network, found: found.lower * 1.2)),
     "the nearest hyperplane dropped": (BOTH, with_distances(without_nearest)),
     "hidden hyperplanes dropped": (BOTH, with_distances(without_hidden)),
@@ -732,8 +734,8 @@ MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]]
         BOTH,
         with_distances(lambda network, found: torch.where(found.lower > 0, found.lower, math.inf)),
     ),
-    "the map ignored": (ALL, with_geometry(without_map)),
-    "zeros of the map counted": (ALL, with_geometry(with_all_features)),
+    "the map ignored": (ALL, with_hyperplanes(without_map)),
+    "zeros of the map counted": (ALL, with_hyperplanes(with_all_features)),
     "N - 1 for N": (("theorem",), one_unit_less),
     "the half in the exponent lost": (("theorem",), twice_the_exponent),
     "a ball in m + 40 dimensions": (EXACT, ball_in_more_dimensions),
@@ -763,7 +765,7 @@ MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]]
     "boxes leave nothing": (("branching",), with_radii(lambda smallest, largest: (0 * smallest, 0.5 * largest))),
     "the local upper line not steep enough": (("branching",), with_local_lines(0.8, 1.0)),
     "the local intercept dropped": (("branching",), with_local_lines(1.0, 0.0)),
-    "moments a thousandth": (("branching",), with_less(Moments, "tails")),
+    "moments a thousandth": (("branching",), with_less(ExponentialTails, "tails")),
     "a Gaussian too narrow": (
         ("moments",),
         with_law(lambda law: replace(law, high=0.6 * law.high, low=0.0)),

@@ -21,7 +21,7 @@ from calotte.assess import Assessor
 from calotte.campaign.outcome import Job, Key, Outcome, Task
 from calotte.campaign.store import Store
 from calotte.campaign.workers import in_processes
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.cli import running
 from calotte.report.reading import read_folder
 
@@ -67,7 +67,7 @@ def test_what_no_size_changes_is_found_once(monkeypatch: pytest.MonkeyPatch) -> 
         original = getattr(kind, name)
         monkeypatch.setattr(kind, name, lambda *args, **more: (found.append(name), original(*args, **more))[1])
 
-    counted(Geometry, "distances")
+    counted(Hyperplanes, "distances")
     counted(Adversary, "nearest")
     network = calotte.random_network((5, 8, 3), torch.Generator().manual_seed(0))
     first = Assessor(network, calotte.Sphere(0.1), rungs=["cell", "relaxation"])

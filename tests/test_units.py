@@ -14,7 +14,7 @@ from zoo import dense, points, random_dense, tensor
 
 from calotte.adversary import nearest_misclassified
 from calotte.assess import assess
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import InvalidInput
 from calotte.models.torch import from_torch
 from calotte.network.clip import clipped
@@ -58,7 +58,7 @@ def test_each_channel_has_its_own() -> None:
     terms = zip(map(Fraction, w.tolist()), map(Fraction, x.tolist()), centre, scale, strict=True)
     value = sum((a * (v - m) / s for a, v, m, s in terms), Fraction(b))
     squares = sum((Fraction(a) / s) ** 2 for a, s in zip(w.tolist(), scale, strict=True))
-    found = Geometry(network).distances(x[None]).lower[0, 0].item()
+    found = Hyperplanes(network).distances(x[None]).lower[0, 0].item()
     assert Fraction(found) ** 2 * squares <= value**2
     assert found == pytest.approx(abs(float(value)) / float(squares) ** 0.5, rel=1e-12)
 

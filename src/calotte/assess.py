@@ -20,7 +20,7 @@ from calotte.adversary import RESTARTS, Adversary, Witness
 from calotte.arguments import check_answer, check_index, check_kinds, check_labels
 from calotte.assessment import Assessment
 from calotte.bound import Bound, Rung
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.checks import names_of
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
@@ -30,7 +30,7 @@ from calotte.models.opened import as_network, split_batch
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.result import Results
 from calotte.sampling.alore import ALORE
 from calotte.sampling.contradiction import check_radius, check_samples
@@ -107,9 +107,9 @@ def sha256(numbers: Tensor) -> str:
     return hashlib.sha256(numbers.numpy().astype("<f8").tobytes()).hexdigest()
 
 
-def affordable(geometry: Geometry) -> bool:
+def affordable(hyperplanes: Hyperplanes) -> bool:
     """Whether distances are found in no time worth mentioning, so that they may be had without being asked for."""
-    return geometry.cost().seconds <= _CHEAP
+    return hyperplanes.cost().seconds <= _CHEAP
 
 
 class Assessor:
@@ -143,11 +143,11 @@ class Assessor:
         self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
         self.m = noise.dimension(network.d)
         limit = self.settings.memory_limit
-        self.plain = Geometry(network, None, limit)
+        self.plain = Hyperplanes(network, None, limit)
         mapped = not noise.in_input_space
-        self.mapped = Geometry(network, noise.map, limit, noise.isotropic) if mapped else self.plain
+        self.mapped = Hyperplanes(network, noise.map, limit, noise.isotropic) if mapped else self.plain
         clipping = network.clipping
-        self.behind = self.plain if clipping is None else Geometry(clipping.network, None, limit)
+        self.behind = self.plain if clipping is None else Hyperplanes(clipping.network, None, limit)
         self.map_sha256 = None if noise.map is None else sha256(noise.map)
         self.known = Known()
 
@@ -196,7 +196,7 @@ class _Work:
         self.known = assessor.known
         self.known.turn_to(x, index)
         self.deadline = Deadline.after(assessor.settings.time_limit)
-        self.problem = Problem(
+        self.query = Query(
             assessor.mapped,
             x[None],
             [index],
@@ -205,18 +205,18 @@ class _Work:
             deadline=self.deadline,
             event=assessor.event,
         )
-        self.problem.known.update(self.known.of_problem)
-        check_answer(self.problem.predicted, index)
+        self.query.known.update(self.known.of_query)
+        check_answer(self.query.predicted, index)
 
-    def _next(self, step: str, share: float = 0.5) -> Problem:
-        """The problem, for one more step and its share of the time that is left."""
+    def _next(self, step: str, share: float = 0.5) -> Query:
+        """The query, for one more step and its share of the time that is left."""
         if self.watch is not None:
             self.watch(self.index, step)
-        return self.problem.within(self.deadline.part(share))
+        return self.query.within(self.deadline.part(share))
 
     def assessment(self) -> Assessment:
         """Everything, in the order of cost."""
-        own, problem = self.assessor, self.problem
+        own, query = self.assessor, self.query
         named = {rung.name: rung for rung in own.rungs}
         bounds: dict[str, Bound] = {}
         for name in ("theorem", "cell", "sampling", "relaxation"):
@@ -233,23 +233,23 @@ class _Work:
             proved = bound.guarantee == "proved" and bound.certain
             if proved and own.noise.map is None and radius < own.noise.inner_radius:
                 radius, certifier = own.noise.inner_radius, f"rung '{bound.rung}'"
-        self.known.keep(problem)
+        self.known.keep(query)
         ordered = tuple(bounds[rung.name] for rung in own.rungs)
-        check_radius(problem, 0, witness, radius, certifier)
-        check_samples(problem, 0, ordered)
+        check_radius(query, 0, witness, radius, certifier)
+        check_samples(query, 0, ordered)
         known = distance is not None and math.isfinite(distance)
         clipping = own.network.clipping
         return Assessment(
             index=self.index,
-            predicted=int(problem.predicted[0]),
+            predicted=int(query.predicted[0]),
             label=self.label,
             noise=own.noise.kind,
             eps=own.said["eps"],
             sigma=own.said["sigma"],
             input_dimension=own.network.d,
-            units=problem.units,
+            units=query.units,
             distance=distance if known else None,
-            nearest_unit=problem.unit_name(unit) if known else None,
+            nearest_unit=query.unit_name(unit) if known else None,
             certified_radius=None if math.isinf(radius) else radius,
             bounds=ordered,
             seed=own.settings.seed,
@@ -261,7 +261,7 @@ class _Work:
             decision=own.network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
             map_sha256=own.map_sha256,
-            input_sha256=sha256(problem.x[0]),
+            input_sha256=sha256(query.x[0]),
             run=own.run,
             distance_skipped=why,
         )
@@ -275,13 +275,13 @@ class _Work:
 
     def _distance(self, rungs: Mapping[str, Rung]) -> tuple[float | None, int, str | None]:
         """rho_x in input space (inf where there is no hyperplane), its unit, and why it is not known."""
-        own, problem = self.assessor, self.problem
+        own, query = self.assessor, self.query
         asked = own.mapped is own.plain and any(name in rungs for name in ("theorem", "cell"))
         if not asked and not affordable(own.plain):
             return None, 0, DISTANCE_NOT_ASKED
         here = self._next("distances")
         if own.mapped is not own.plain:
-            here = problem.seen_by(own.plain, here.deadline)
+            here = query.seen_by(own.plain, here.deadline)
         try:
             found = self.known.once("distances", lambda: here.distances)
         except OutOfTime as late:
@@ -294,12 +294,12 @@ class _Work:
         radius, certifier = distance or 0.0, "the distance to the cell's boundary"
         if distance is None and network.clipping is None and "relaxation" not in bounds:
             return 0.0, certifier
-        behind = self.problem.seen_by(own.behind, self._next("certified radius").deadline)
+        behind = self.query.seen_by(own.behind, self._next("certified radius").deadline)
         start = torch.tensor([distance or own.noise.eps(own.m)], dtype=torch.float64)
         found = torch.zeros(1, dtype=torch.float64)
         if network.clipping is not None:
             # clipping moves nothing away from an x within the range: the unclipped radius carries over there
-            x, clipping = self.problem.x, network.clipping
+            x, clipping = self.query.x, network.clipping
             if not bool(((x >= clipping.low) & (x <= clipping.high)).all()):
                 return radius, certifier
             with contextlib.suppress(OutOfTime):
@@ -314,7 +314,7 @@ class _Work:
     def _witness(self) -> Witness | None:
         own = self.assessor
         deadline = self._next("search for the nearest misclassified point").deadline
-        x, answer = self.problem.x[0], int(self.problem.predicted[0])
+        x, answer = self.query.x[0], int(self.query.predicted[0])
         return self.known.once(
             "witness", lambda: own.adversary.nearest(x, answer, own.settings.seed, self.index, deadline, own.event)
         )

@@ -14,8 +14,8 @@ from calotte.assumptions import ELEMENTARY_ERROR
 from calotte.deadline import OutOfTime
 from calotte.lines import Line, check_line, entries, log_of
 from calotte.printing import probability_text
-from calotte.problem import Problem
 from calotte.proofs.proof import Proof
+from calotte.query import Query
 from calotte.rounding import up
 
 __all__ = ["Bound", "Decided", "Guarantee", "ProvedRung", "Rung"]
@@ -121,8 +121,8 @@ class Rung(ABC):
     source: str
 
     @abstractmethod
-    def bound(self, problem: Problem) -> list[Bound]:
-        """A Bound for each input of the problem."""
+    def bound(self, query: Query) -> list[Bound]:
+        """A Bound for each input of the query."""
 
 
 @dataclass(frozen=True)
@@ -144,17 +144,17 @@ class ProvedRung(Rung):
     searches: ClassVar[bool] = False
 
     @abstractmethod
-    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        """Upper bounds (B,) on log p where input i meets the problem's noise at eps (sigma) `sizes[i]`, rounded up.
+    def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
+        """Upper bounds (B,) on log p where input i meets the query's noise at eps (sigma) `sizes[i]`, rounded up.
 
         At most 0; -inf where p = 0 is proved.
 
         Raises:
-            OutOfTime: the problem's deadline passed before anything was found.
+            OutOfTime: the query's deadline passed before anything was found.
         """
 
-    def propose(self, problem: Problem) -> Proof | None:
-        """The Proof of the bound for a problem of one input: `prove` makes the same bits of it.
+    def propose(self, query: Query) -> Proof | None:
+        """The Proof of the bound for a query of one input: `prove` makes the same bits of it.
 
         None where the rung cannot write down yet what it does.
 
@@ -163,28 +163,28 @@ class ProvedRung(Rung):
         """
         return None
 
-    def refuses(self, problem: Problem) -> str | None:
+    def refuses(self, query: Query) -> str | None:
         """Why the rung does not apply, or None."""
-        if not (self.any_noise or problem.noise.isotropic):
-            return f"needs noise that is alike in all directions, which {problem.noise.kind} noise is not"
-        if self.needs_plane and problem.m < 2 and problem.noise.kind in ("sphere", "ball"):
-            return f"needs dimension d >= 2, the noise has {problem.m}"
+        if not (self.any_noise or query.noise.isotropic):
+            return f"needs noise that is alike in all directions, which {query.noise.kind} noise is not"
+        if self.needs_plane and query.m < 2 and query.noise.kind in ("sphere", "ball"):
+            return f"needs dimension d >= 2, the noise has {query.m}"
         return None
 
-    def cut_short(self, problem: Problem) -> str | None:
+    def cut_short(self, query: Query) -> str | None:
         """Why the search for smaller bounds ended before it was done, or None."""
-        late = problem.deadline.passed and self.searches
-        return f"time limit of {problem.deadline.limit:g} s reached" if late else None
+        late = query.deadline.passed and self.searches
+        return f"time limit of {query.deadline.limit:g} s reached" if late else None
 
-    def bound(self, problem: Problem) -> list[Bound]:
-        reason = self.refuses(problem)
+    def bound(self, query: Query) -> list[Bound]:
+        reason = self.refuses(query)
         start = time.perf_counter()
         if reason is None:
             try:
-                logs = self.log_bound(problem, problem.sizes).tolist()
+                logs = self.log_bound(query, query.sizes).tolist()
             except OutOfTime as late:
                 reason = str(late)
         if reason is not None:
-            return [Bound(self.name, "proved", 0.0, skipped=reason)] * len(problem.x)
+            return [Bound(self.name, "proved", 0.0, skipped=reason)] * len(query.x)
         each = (time.perf_counter() - start) / len(logs)
-        return [Bound(self.name, "proved", log, each, cut_short=self.cut_short(problem)) for log in logs]
+        return [Bound(self.name, "proved", log, each, cut_short=self.cut_short(query)) for log in logs]

@@ -13,9 +13,9 @@ from calotte.errors import InvalidInput
 from calotte.network.event import OutputEvent
 from calotte.network.graph import Network
 from calotte.noise import Noise
-from calotte.problem import Problem
 from calotte.proofs.proof import OverCell, Proof
 from calotte.proofs.prove import one_input, over_cell
+from calotte.query import Query
 from calotte.searches.branching import Branching
 from calotte.searches.concentration import Concentration
 from calotte.searches.moments import ExponentialMoments
@@ -38,10 +38,10 @@ class Theorem(ProvedRung):
     )
     source: str = "Kůrková, arXiv:2602.18674, Theorem 4.2"
 
-    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        return over_cell(problem, sizes, exact=False)
+    def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
+        return over_cell(query, sizes, exact=False)
 
-    def propose(self, problem: Problem) -> Proof:
+    def propose(self, query: Query) -> Proof:
         return OverCell(exact=False)
 
 
@@ -55,10 +55,10 @@ class CellUnion(ProvedRung):
     proves: str = "p ≤ the sum over the cell's hyperplanes of the exact measure of the cap that each cuts off"
     source: str = "Theorem 4.1 with exact caps in place of Ball's bound (3)"
 
-    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        return over_cell(problem, sizes, exact=True)
+    def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
+        return over_cell(query, sizes, exact=True)
 
-    def propose(self, problem: Problem) -> Proof:
+    def propose(self, query: Query) -> Proof:
         return OverCell(exact=True)
 
 
@@ -88,11 +88,11 @@ def propose(
     """
     if rung not in PROVED_RUNGS:
         raise InvalidInput(f"rung '{rung}': choose from {', '.join(PROVED_RUNGS)}")
-    problem = one_input(network, x, noise, settings or Settings(), event)
-    reason = PROVED_RUNGS[rung].refuses(problem)
+    query = one_input(network, x, noise, settings or Settings(), event)
+    reason = PROVED_RUNGS[rung].refuses(query)
     if reason is not None:
         raise InvalidInput(f"rung '{rung}': {reason}")
-    proof = PROVED_RUNGS[rung].propose(problem)
+    proof = PROVED_RUNGS[rung].propose(query)
     if proof is None:
         raise InvalidInput(f"rung '{rung}': its proofs cannot be written down yet")
     return proof

@@ -18,7 +18,7 @@ from calotte.arguments import check_answer, check_index, check_kinds, check_labe
 from calotte.assess import DISTANCE_NOT_ASKED, Watch, affordable, select_rungs, sha256
 from calotte.bound import ProvedRung
 from calotte.cells.distances import Distances
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
@@ -29,7 +29,7 @@ from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.notebook import html_table
 from calotte.printing import lower_text
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.result import Result, Results
 from calotte.rounding import down
 from calotte.searches.sizes import STEEPNESS, bisected, closed_in
@@ -178,15 +178,15 @@ class Planner:
         self.event, self.rungs = as_event(event, network), select_rungs(rungs, PROVED_RUNGS)
         self.settings, self.run = settings, run
         self.m = noise.dimension(network.d)
-        self.mapped = Geometry(network, noise.map, settings.memory_limit, noise.isotropic)
-        self.plain = self.mapped if noise.in_input_space else Geometry(network, None, settings.memory_limit)
+        self.mapped = Hyperplanes(network, noise.map, settings.memory_limit, noise.isotropic)
+        self.plain = self.mapped if noise.in_input_space else Hyperplanes(network, None, settings.memory_limit)
 
     def plan(self, x: Tensor, index: int, label: int | None = None, watch: Watch | None = None) -> Plan:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
         network, noise = self.network, self.noise
         deadline = Deadline.after(self.settings.time_limit)
-        problem = Problem(self.mapped, x[None], [index], noise, self.settings, deadline=deadline, event=self.event)
-        check_answer(problem.predicted, index)
+        query = Query(self.mapped, x[None], [index], noise, self.settings, deadline=deadline, event=self.event)
+        check_answer(query.predicted, index)
         found: dict[str, Reported] = {}
         skipped: dict[str, str] = {}
         cut_short: dict[str, str] = {}
@@ -194,28 +194,28 @@ class Planner:
             if watch is not None:
                 watch(index, f"rung {rung.name}")
             part = deadline.part(1.0 if rung is self.rungs[-1] else 0.5)
-            reason = rung.refuses(problem)
+            reason = rung.refuses(query)
             if reason is None:
                 try:
                     reached = max((one.size for one in found.values()), default=0.0)
-                    found[rung.name], cut = self._largest(rung, problem.within(part), reached)
+                    found[rung.name], cut = self._largest(rung, query.within(part), reached)
                     if cut:
                         cut_short[rung.name] = f"time limit of {deadline.limit:g} s reached"
                 except OutOfTime as late:
                     reason = str(late)
             if reason is not None:
                 skipped[rung.name] = reason
-        clipping, (distance, why) = network.clipping, self._distance(problem, deadline)
-        lower = problem.known.get("distances")
+        clipping, (distance, why) = network.clipping, self._distance(query, deadline)
+        lower = query.known.get("distances")
         certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all())
         return Plan(
             index=index,
-            predicted=int(problem.predicted[0]),
+            predicted=int(query.predicted[0]),
             label=label,
             noise=noise.kind,
             delta=self.delta,
             input_dimension=network.d,
-            units=problem.units,
+            units=query.units,
             distance=distance,
             largest_eps={name: one.eps for name, one in found.items()},
             largest_sigma={name: one.sigma for name, one in found.items()},
@@ -233,30 +233,30 @@ class Planner:
             distance_skipped=why,
         )
 
-    def _distance(self, problem: Problem, deadline: Deadline) -> tuple[float | None, str | None]:
+    def _distance(self, query: Query, deadline: Deadline) -> tuple[float | None, str | None]:
         """rho_x in input space, None where there is no hyperplane; or why it is not known."""
-        if "distances" not in problem.known:
+        if "distances" not in query.known:
             return None, DISTANCE_NOT_ASKED
         if self.plain is not self.mapped:
-            problem = problem.seen_by(self.plain, deadline)
+            query = query.seen_by(self.plain, deadline)
         try:
-            rho = problem.distances.rho.item()
+            rho = query.distances.rho.item()
         except OutOfTime as late:
             return None, str(late)
         return (None if math.isinf(rho) else rho), None
 
-    def _largest(self, rung: ProvedRung, problem: Problem, start: float) -> tuple[Reported, bool]:
+    def _largest(self, rung: ProvedRung, query: Query, start: float) -> tuple[Reported, bool]:
         """The largest size found at which the rung proves p <= delta, as `assess` will at the numbers reported.
 
         And whether the time ended the search for a larger one.
         """
         target = log_target(self.delta)
-        searched = problem.aimed(target, target).within(problem.deadline.part(_SEARCHING))
-        size = _largest_size(rung, searched, start, affordable(problem.geometry))
+        searched = query.aimed(target, target).within(query.deadline.part(_SEARCHING))
+        size = _largest_size(rung, searched, start, affordable(query.hyperplanes))
         cut = searched.deadline.passed
         if math.isinf(size):
             return Reported(size, None, None), False
-        plainly = problem.aimed(-math.inf, target)
+        plainly = query.aimed(-math.inf, target)
         for i in range(_MOST_BACK):
             if size == 0.0:
                 break
@@ -342,7 +342,7 @@ def largest_noise(
     return max(math.inf if size is None else size for size in sizes.values())
 
 
-def _largest_size(rung: ProvedRung, problem: Problem, start: float, measured: bool) -> float:
+def _largest_size(rung: ProvedRung, query: Query, start: float, measured: bool) -> float:
     """Largest eps or sigma found at which a rung proves p <= delta: bisection on its logarithm, the safe end.
 
     The search begins at `start`, what cheaper rungs have reached, or at rho_x, where sphere and ball have p = 0; 0
@@ -355,13 +355,13 @@ def _largest_size(rung: ProvedRung, problem: Problem, start: float, measured: bo
     rho = math.nan
     if rung.monotone or measured:
         with contextlib.nullcontext() if rung.monotone else contextlib.suppress(OutOfTime):
-            rho = problem.distances.rho.item()
+            rho = query.distances.rho.item()
     if rho == math.inf:
         return rho
 
     def excess(size: float) -> float:
-        problem.deadline.check("before any noise was proved to be small enough")
-        return rung.log_bound(problem, torch.tensor([size], dtype=torch.float64)).item() - problem.target
+        query.deadline.check("before any noise was proved to be small enough")
+        return rung.log_bound(query, torch.tensor([size], dtype=torch.float64)).item() - query.target
 
     low = start if start > 0 else rho if rho > 0 else 1.0
     proved = excess(low) <= 0

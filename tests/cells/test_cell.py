@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from zoo import dense, exact_planes, gaussian_layers, points, random_dense, residual, signed_planes, tensor
 
 from calotte.cells.cell import Cell
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 
@@ -179,7 +179,7 @@ def test_weights_of_any_size_have_hyperplanes(scale: float) -> None:
 
 def test_a_shared_geometry_gives_the_same_cell() -> None:
     net = NETWORKS["wide input"]
-    shared = Geometry(net)
+    shared = Hyperplanes(net)
     for x in points(3, net.d, 80):
         assert torch.equal(Cell(net, x, shared).distances, Cell(net, x).distances)
         assert Cell(net, x, shared) == Cell(net, x)
@@ -267,7 +267,7 @@ def test_a_number_that_overflowed_has_no_sign_and_no_face() -> None:
 
 def test_normals_beyond_the_memory_limit_are_refused() -> None:
     network = NETWORKS["plane"]
-    cell = Cell(network, [0.1, 0.2], Geometry(network, memory_limit=100.0))
+    cell = Cell(network, [0.1, 0.2], Hyperplanes(network, memory_limit=100.0))
     with pytest.raises(InvalidInput, match=r"normals of 11 hyperplanes in 2 dimensions take .* memory limit"):
         _ = cell.normals
     assert cell.distance is not None

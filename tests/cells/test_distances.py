@@ -1,4 +1,4 @@
-"""Geometry: distances to hyperplanes against rational arithmetic, on ordinary and on hostile floats."""
+"""Hyperplanes: distances to hyperplanes against rational arithmetic, on ordinary and on hostile floats."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ from zoo import (
     tensor,
 )
 
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import Deadline, OutOfTime
 from calotte.network.affine import Dense, Diagonal, Reshape
 from calotte.network.chain import chain_of, row_space
@@ -33,17 +33,17 @@ from calotte.network.graph import Network, Relu
 ULP = 2.0**-52
 
 
-def geometries(net: Network, noise_map=None) -> list[Geometry]:
-    """The same geometry by every path that the network allows: as a chain, and streamed."""
-    streamed = Geometry(net, noise_map)
+def every_path(net: Network, noise_map=None) -> list[Hyperplanes]:
+    """The same hyperplanes by every path that the network allows: as a chain, and streamed."""
+    streamed = Hyperplanes(net, noise_map)
     streamed.chain = None
-    return [streamed] + [Geometry(net, noise_map)] * (chain_of(net) is not None)
+    return [streamed] + [Hyperplanes(net, noise_map)] * (chain_of(net) is not None)
 
 
 def assert_sound(net: Network, x, noise_map=None, nearest: float | None = None) -> None:
     """`lower` is never above the exact signed distance; `nearest` is within a relative error of it, if given."""
     x = tensor(x)
-    for form in geometries(net, noise_map):
+    for form in every_path(net, noise_map):
         found = form.distances(x[None])
         pattern, predicted = net.pattern(x[None])[0], int(found.predicted[0])
         values, squares = exact_planes(net, x, pattern, predicted, noise_map)
@@ -114,7 +114,7 @@ def test_noise_maps_in_rational_arithmetic(name: str) -> None:
 
 def test_qr_over_several_blocks_of_columns() -> None:
     net = random_dense((2100, 3, 4, 2), 13)  # blocks of 1024 columns
-    assert Geometry(net).space.rows.shape == (3, 3)
+    assert Hyperplanes(net).space.rows.shape == (3, 3)
     assert_sound(net, points(1, 2100, 6)[0], nearest=1e-9)
 
 
@@ -196,7 +196,7 @@ def test_within_an_ulp_of_a_hyperplane() -> None:
         for steps in range(-3, 4):
             y = low + steps * ULP * low.abs()
             assert_sound(net, y)
-            assert Geometry(net).distances(y[None]).rho[0] < 1e-13
+            assert Hyperplanes(net).distances(y[None]).rho[0] < 1e-13
     assert crossed >= 5
 
 
@@ -300,7 +300,7 @@ def test_errors_of_first_rows_through_a_matrix(columns: int) -> None:
     d = 30
     net, x = dense(([[1.0] * d, [1.0, -1.0] * (d // 2)], [0.5, 0.1]), ([[1.0, 2.0]], [0.3])), torch.zeros(d).double()
     noise_map = torch.ones(d, columns, dtype=torch.float64)
-    form = Geometry(net, noise_map)
+    form = Hyperplanes(net, noise_map)
     weights = (0.9 * form.chain.weights[0], *form.chain.weights[1:])
     form.chain = replace(form.chain, weights=weights, first_error=torch.full((2,), 0.1001 * math.sqrt(d)).double())
     lower = form.distances(x[None]).lower[0]
@@ -318,8 +318,8 @@ def test_a_noise_map_is_the_network_of_w1_s(noise_map) -> None:
     s = torch.diag(noise_map)[:, noise_map != 0] if noise_map.ndim == 1 else noise_map
     for x in points(5, 7, 31):
         composed = dense((w1 @ s, w1 @ x + b1), *layers[1:])
-        expected = Geometry(composed).distances(torch.zeros(1, s.shape[1], dtype=torch.float64))
-        for form in geometries(net, noise_map):
+        expected = Hyperplanes(composed).distances(torch.zeros(1, s.shape[1], dtype=torch.float64))
+        for form in every_path(net, noise_map):
             assert form.m == s.shape[1]
             found = form.distances(x[None])
             assert torch.equal(found.predicted, expected.predicted)
@@ -329,7 +329,7 @@ def test_a_noise_map_is_the_network_of_w1_s(noise_map) -> None:
 
 def test_a_feature_without_noise_and_a_unit_that_reads_nothing_else() -> None:
     net = dense(([[1.0, 0.0], [0.5, 0.5]], [0.3, -0.1]), ([[1.0, 1.0]], [0.2]))
-    for form in geometries(net, tensor([0.0, 2.0])):
+    for form in every_path(net, tensor([0.0, 2.0])):
         found = form.distances(tensor([[0.4, 0.6]]))
         assert found.lower[0, 0] == found.nearest[0, 0] == math.inf
         assert found.lower[0, 1] == pytest.approx(0.4, rel=1e-12)
@@ -347,35 +347,35 @@ def test_an_input_of_a_graph_has_the_same_distances_in_any_batch() -> None:
 
 
 def assert_same_in_any_batch(net: Network, x: torch.Tensor) -> None:
-    form = Geometry(net)
+    form = Hyperplanes(net)
     together = form.distances(x)
     assert together.nearest.shape == together.lower.shape == (len(x), net.units)
     turned = form.distances(x.flip(0))
     for name in ("predicted", "nearest", "lower"):
         assert torch.equal(getattr(together, name).flip(0), getattr(turned, name))
         for i in range(0, len(x), 7):
-            assert torch.equal(getattr(Geometry(net).distances(x[i : i + 1]), name)[0], getattr(together, name)[i])
+            assert torch.equal(getattr(Hyperplanes(net).distances(x[i : i + 1]), name)[0], getattr(together, name)[i])
     assert torch.equal(together.unit, together.lower.argmin(1))
 
 
 def test_memory_limit_changes_blocks_and_nothing_but_last_digits() -> None:
     net = residual(5, 3, 41)
     x = points(3, 5, 42)
-    whole, blocks = Geometry(net), Geometry(net, memory_limit=300)
+    whole, blocks = Hyperplanes(net), Hyperplanes(net, memory_limit=300)
     assert blocks.plan.block == 1 < whole.plan.block
     torch.testing.assert_close(whole.distances(x).lower, blocks.distances(x).lower, rtol=1e-12, atol=0.0)
 
 
 @pytest.mark.parametrize("net", [ORDINARY["d > n"], ORDINARY["residual"]])
 def test_a_passed_deadline_ends_it(net: Network) -> None:
-    form = Geometry(net)
+    form = Hyperplanes(net)
     with pytest.raises(OutOfTime, match="time limit of 0 s reached"):
         form.distances(points(1, net.d, 0), Deadline.after(0.0))
     form.distances(points(1, net.d, 0), Deadline.after(60.0))
 
 
 def test_nothing_is_computed_before_it_is_asked_for() -> None:
-    form = Geometry(ORDINARY["d > n"], torch.ones(9, dtype=torch.float64))
+    form = Hyperplanes(ORDINARY["d > n"], torch.ones(9, dtype=torch.float64))
     assert not {"chain", "space", "coordinates", "fields", "plan"} & vars(form).keys()
 
 
@@ -384,9 +384,9 @@ def test_cost_per_input_does_not_depend_on_d(monkeypatch: pytest.MonkeyPatch) ->
     d = 20_000
     layers = gaussian_layers((d, 16, 12, 4), 50)
     net = dense(*layers)
-    form = Geometry(net)
+    form = Hyperplanes(net)
     assert form.space.rows.shape == (16, 16)
-    monkeypatch.setattr(Geometry, "_planned_norms", None)
+    monkeypatch.setattr(Hyperplanes, "_planned_norms", None)
     x = points(3, d, 51)
     found = form.distances(x)
     for i in range(3):

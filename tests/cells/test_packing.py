@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from calotte.cells.fields import grid, receptive_fields
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.cells.packing import Columns
 from calotte.cells.products import one_hot_rows, pull_back, row_norms
 from calotte.cells.stages import RATE, make_plan
@@ -72,9 +72,9 @@ NETWORKS = {
 }
 
 
-def one_by_one(geometry: Geometry, x: torch.Tensor) -> torch.Tensor:
+def one_by_one(hyperplanes: Hyperplanes, x: torch.Tensor) -> torch.Tensor:
     """Distances of one input (N,), a transposed product for each."""
-    network, last = geometry.network, len(geometry.network.nodes) - 1
+    network, last = hyperplanes.network, len(hyperplanes.network.nodes) - 1
     masks = {i: mask[0] for i, mask in network.masks(network.pattern(x[None])).items()}
     values = dict(network.values(x[None]))
     answer = network.predict(x[None])
@@ -86,7 +86,7 @@ def one_by_one(geometry: Geometry, x: torch.Tensor) -> torch.Tensor:
             rows = margins.rows[0].reshape(-1, *network.shape(last))
         else:
             value, rows = values[node], one_hot_rows(network, node, 0, math.prod(network.shape(node)))
-        norms = geometry.scaled(pull_back(network, masks, node, rows)).norm(dim=1)
+        norms = hyperplanes.scaled(pull_back(network, masks, node, rows)).norm(dim=1)
         found.append(torch.where(norms > 0, value.flatten().abs() / norms, torch.inf))
     return torch.cat(found)
 
@@ -98,10 +98,10 @@ def test_distances_by_columns_are_those_of_single_products(name: str, memory: fl
     scale = torch.rand(network.d, dtype=torch.float64, generator=GENERATOR)
     scale[::3] = 0.0
     for noise_map in (None, scale, randn(network.d, 4)):
-        geometry = Geometry(network, noise_map, memory)
+        hyperplanes = Hyperplanes(network, noise_map, memory)
         for x in randn(2, network.d):
-            found = geometry.distances(x[None]).nearest[0]
-            torch.testing.assert_close(found, one_by_one(geometry, x), rtol=1e-9, atol=0.0)
+            found = hyperplanes.distances(x[None]).nearest[0]
+            torch.testing.assert_close(found, one_by_one(hyperplanes, x), rtol=1e-9, atol=0.0)
 
 
 @pytest.mark.parametrize("memory", [2e9, 4e5])
@@ -110,29 +110,31 @@ def test_every_split_into_columns_and_rows_gives_the_same(through: int, memory: 
     """All first `through` nodes by columns, whatever costs less: entries are carried from stage to stage."""
     network = NETWORKS["residual"]
     targets = {1: 144, 4: 144, 8: 180, 11: 3}
-    geometry = Geometry(network, None, memory)
+    hyperplanes = Hyperplanes(network, None, memory)
     chosen = make_plan(
-        network, {t: 10**9 if k < through else 0 for k, t in enumerate(targets)}, geometry.widths, memory
+        network, {t: 10**9 if k < through else 0 for k, t in enumerate(targets)}, hyperplanes.widths, memory
     )
     assert [t for stage in chosen.stages for t in stage.targets] == list(targets)[:through]
     if memory > 1e6 and through > 2:
         assert [stage.columns for stage in chosen.stages[:3]] == [27, 147, 363]
         assert [stage.carries for stage in chosen.stages[:2]] == [(1,), (4,)]
-    geometry.plan = chosen
+    hyperplanes.plan = chosen
     x = randn(1, network.d)
-    torch.testing.assert_close(geometry.distances(x).nearest[0], one_by_one(geometry, x[0]), rtol=1e-9, atol=0.0)
+    torch.testing.assert_close(
+        hyperplanes.distances(x).nearest[0], one_by_one(hyperplanes, x[0]), rtol=1e-9, atol=0.0
+    )
 
 
 def test_a_generator_takes_a_product_for_each_latent_number() -> None:
-    (stage,) = Geometry(NETWORKS["generator"]).plan.stages
+    (stage,) = Hyperplanes(NETWORKS["generator"]).plan.stages
     assert stage.columns == 7
     assert set(stage.targets) >= {1, 4}
 
 
 def test_a_matrix_takes_a_product_for_each_of_its_columns_and_a_scale_packs() -> None:
     network = NETWORKS["residual"]
-    assert [s.columns for s in Geometry(network, randn(network.d, 4)).plan.stages] == [4]
-    assert Geometry(network, torch.rand(network.d).double()).plan.stages[0].columns == 27
+    assert [s.columns for s in Hyperplanes(network, randn(network.d, 4)).plan.stages] == [4]
+    assert Hyperplanes(network, torch.rand(network.d).double()).plan.stages[0].columns == 27
 
 
 @pytest.mark.parametrize("widths", [(3, 5, 4), (1, 1, 1), (3, 12, 12)])
@@ -165,7 +167,7 @@ def test_norms_survive_overflow_and_underflow_of_squares(dim: int) -> None:
 
 
 def test_costs_are_told_beforehand_and_grow_with_the_network() -> None:
-    small, large = (Geometry(graph((3, n, n), "argmax", *convolutions(n))).cost() for n in (16, 224))
+    small, large = (Hyperplanes(graph((3, n, n), "argmax", *convolutions(n))).cost() for n in (16, 224))
     assert small.hyperplanes == 2 * 8 * 16**2 + 1
     assert small.seconds < 1.0
     assert large.operations > 100 * small.operations
@@ -186,8 +188,8 @@ def convolutions(n: int) -> list[tuple[Affine | Relu, tuple[int, ...]]]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_cost_is_not_below_the_multiplications_done(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = NETWORKS[name]
-    geometry = Geometry(network)
-    said = geometry.cost().operations
+    hyperplanes = Hyperplanes(network)
+    said = hyperplanes.cost().operations
     done = []
     for kind, f in ((Convolution, "linear"), (Dense, "linear"), (Convolution, "adjoint"), (Dense, "adjoint")):
         right = getattr(kind, f)
@@ -197,7 +199,7 @@ def test_the_cost_is_not_below_the_multiplications_done(name: str, monkeypatch: 
             return right(self, *xs)
 
         monkeypatch.setattr(kind, f, counted)
-    geometry.distances(randn(1, network.d))
+    hyperplanes.distances(randn(1, network.d))
     assert sum(done) <= said
 
 
@@ -211,7 +213,7 @@ def test_a_margin_reads_what_two_outputs_read(groups: int) -> None:
         (3, 1, 1), "argmax", (one, (0,)), (Relu((3, 1, 1)), (1,)), (Diagonal((3, 1, 1), None, None), (2,))
     )
     x = torch.tensor([[5.0, 4.0, 3.5]], dtype=torch.float64)
-    margins = Geometry(network).distances(x)
+    margins = Hyperplanes(network).distances(x)
     expected = torch.tensor([1.0, 1.5], dtype=torch.float64) / math.sqrt(2.0)
     torch.testing.assert_close(margins.nearest[0, 3:], expected)
     assert bool((margins.lower[0, 3:] <= expected).all())

@@ -7,7 +7,7 @@ import torch
 from agreement import floats, node
 from exact import assert_enclosed, exact_matrix, exact_values, randn
 
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.models.onnx import from_onnx
 from calotte.network.affine import Diagonal
 from calotte.network.enclosure import evaluate
@@ -78,7 +78,7 @@ def exact_rows(network, masks):
 def test_signed_distances_are_enclosed(make_model, make):
     network = from_onnx(make(make_model))
     x = torch.randn(4, network.d, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    found = Geometry(network).distances(x)
+    found = Hyperplanes(network).distances(x)
     pattern = network.pattern(x)
     assert any(isinstance(n.op, Diagonal) for n in network.nodes)
     with mpmath.workdps(60):

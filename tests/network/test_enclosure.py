@@ -9,7 +9,7 @@ import torch
 from zoo import dense, tensor
 
 from calotte.cells.distances import signed_distances
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.network.affine import Dense, Diagonal, Sum
 from calotte.network.enclosure import Enclosure, apply, backward_underflow, evaluate, magnitude_pass, rounded
 from calotte.network.graph import Network
@@ -51,7 +51,7 @@ def test_evaluation_that_meets_no_number_says_so(masked: bool) -> None:
 def test_nothing_is_known_of_distances_behind_it() -> None:
     network = overflowing()
     for chain in (True, False):
-        form = Geometry(network)
+        form = Hyperplanes(network)
         if not chain:
             form.chain = None
         found = form.distances(tensor([[1e200, 0.0]]))

@@ -2,6 +2,6 @@
 
 from calotte.cells.cell import Cell
 from calotte.cells.distances import Distances, signed_distances
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 
-__all__ = ["Cell", "Distances", "Geometry", "signed_distances"]
+__all__ = ["Cell", "Distances", "Hyperplanes", "signed_distances"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from calotte.cells.distances import Distances
 from calotte.cells.faces import faces
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.cells.products import one_hot_blocks, pull_back
 from calotte.checks import kind
 from calotte.deadline import Deadline
@@ -35,20 +35,20 @@ class Cell:
     Args:
         network: the network.
         x: one input, shape (d,) or the network's input shape.
-        geometry: of that network, to share its preparation over many cells.
+        hyperplanes: of that network, to share its preparation over many cells.
 
     Raises:
         InvalidInput: no Network; x is not exactly one input, or not finite.
     """
 
-    def __init__(self, network: Network, x: ArrayLike | Tensor, geometry: Geometry | None = None) -> None:
+    def __init__(self, network: Network, x: ArrayLike | Tensor, hyperplanes: Hyperplanes | None = None) -> None:
         if not isinstance(network, Network):
             raise InvalidInput(f"network: expected a calotte Network, came {kind(network)}")
         rows = network.inputs(x)
         if len(rows) != 1:
             raise InvalidInput(f"a cell belongs to one input, came {len(rows)}: pass a single row")
         self.network, self.x = network, rows[0]
-        self._geometry = geometry or Geometry(network)
+        self._geometry = hyperplanes or Hyperplanes(network)
         self.pattern = network.pattern(rows)[0]
         self.predicted = int(network.predict(rows)[0])
 
@@ -99,7 +99,7 @@ class Cell:
         """Normals (N, d) of the hyperplanes in input space; rows of zeros where there is none.
 
         Raises:
-            InvalidInput: they do not fit the geometry's memory limit.
+            InvalidInput: they do not fit the memory limit of the hyperplanes.
         """
         network, limit = self.network, self._geometry.memory_limit
         needed = 2.0 * 8.0 * network.units * network.d

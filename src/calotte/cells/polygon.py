@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from calotte.cells.cell import Cell
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.network.graph import Network
 
 __all__ = ["Piece", "cell_edges", "cells_in_square", "roomiest_cell"]
@@ -32,12 +32,12 @@ def cells_in_square(network: Network, low: float, high: float) -> list[Piece]:
     order of the layers, and the first that cuts is taken: no unit before it changes sign on the piece, so its
     hyperplane is valid on all of it, and both sides are in different cells.
     """
-    geometry = Geometry(network)
+    hyperplanes = Hyperplanes(network)
     square = np.array([[low, low], [high, low], [high, high], [low, high]], dtype=np.float64)
     pending, done = [square], []
     while pending:
         corners = pending.pop()
-        cell = Cell(network, corners.mean(0), geometry)
+        cell = Cell(network, corners.mean(0), hyperplanes)
         values = _signed(cell, corners)
         cuts = np.flatnonzero(values.min(0) < -1e-9)
         if len(cuts) == 0:

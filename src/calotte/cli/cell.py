@@ -63,7 +63,7 @@ def cell(
         raise InvalidInput(f"the time limit must not be negative, came {time_limit}")
 
     from calotte.cells.cell import Cell
-    from calotte.cells.geometry import Geometry
+    from calotte.cells.hyperplanes import Hyperplanes
     from calotte.cli.opening import make_settings, notices, open_both
     from calotte.report.files import check_place
     from calotte.report.tables import cell_table
@@ -74,7 +74,7 @@ def cell(
     if out is not None:
         check_place(out)
     network, data = open_both(model, inputs, decision, output, layout, str(index))
-    here = Cell(network, data.x[0], Geometry(network, None, settings.memory_limit))
+    here = Cell(network, data.x[0], Hyperplanes(network, None, settings.memory_limit))
     if out is not None and out.suffix.lower() in (".png", ".pdf") and here.distance is None:
         raise InvalidInput(f"input {index} lies in a cell without a boundary: there is nothing to draw")
     notices(network, data)

@@ -19,7 +19,7 @@ from scipy import stats
 from torch import Tensor
 
 from calotte.adversary import Witness, nearest_misclassified
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.ladder import PROVED_RUNGS
 from calotte.network.event import CHANGE
 from calotte.noise import Sphere
@@ -28,7 +28,7 @@ from calotte.paper.networks import Subject
 from calotte.paper.report import Table
 from calotte.plan import plan
 from calotte.printing import number, probability_text
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.monte_carlo import clopper_pearson, count_misclassified
 from calotte.searches.radius import relaxed_radius
 from calotte.settings import Settings
@@ -127,8 +127,8 @@ def area_under_curve(score: NDArray[np.float64], positive: NDArray[np.bool_]) ->
 def measure_balls(subject: Subject, seed: int) -> Balls:
     """Measure the ball of every input of a subject, and search for the nearest misclassified points."""
     network, x = subject.network, subject.x
-    geometry = Geometry(network)
-    distances = geometry.distances(x)
+    hyperplanes = Hyperplanes(network)
+    distances = hyperplanes.distances(x)
     witnesses = nearest_misclassified(network, x, seed=seed)
     plans = plan(network, x, Sphere(1.0), DELTA, rungs=["theorem", "cell"])
     largest = {
@@ -137,8 +137,8 @@ def measure_balls(subject: Subject, seed: int) -> Balls:
     }
     adversarial = torch.tensor([w.distance if w else math.inf for w in witnesses], dtype=torch.float64)
     eps = adversarial.median().item()  # infinite where a search finds next to nothing
-    problem = Problem(geometry, x, list(range(len(x))), Sphere(eps if math.isfinite(eps) else 1.0), Settings())
-    logs = [PROVED_RUNGS[rung].bound(problem) for rung in RANKED]
+    query = Query(hyperplanes, x, list(range(len(x))), Sphere(eps if math.isfinite(eps) else 1.0), Settings())
+    logs = [PROVED_RUNGS[rung].bound(query) for rung in RANKED]
     log_bound = torch.tensor([min(b.log_misclassification for b in each) for each in zip(*logs, strict=True)])
     return Balls(
         subject=subject,
@@ -149,7 +149,7 @@ def measure_balls(subject: Subject, seed: int) -> Balls:
         cell=largest["cell"],
         certified=torch.maximum(
             distances.rho,
-            relaxed_radius(problem, distances.rho, steps=6),
+            relaxed_radius(query, distances.rho, steps=6),
         ),
         log_bound=log_bound.to(torch.float64),
         margin=CHANGE.margins(network, x, distances.predicted).of(network.forward(x)).amin(1),
@@ -237,15 +237,15 @@ def spread(balls: Balls, count: int) -> list[int]:
 def put_beside(balls: Balls, chosen: Sequence[int], samples: int, seed: int) -> list[Beside]:
     """Sample noise of the size of each witness, and of its multiples, around the chosen inputs."""
     network = balls.subject.network
-    geometry, settings = Geometry(network), Settings(samples=samples, seed=seed)
+    hyperplanes, settings = Hyperplanes(network), Settings(samples=samples, seed=seed)
     found = []
     for i in chosen:
         witness = balls.witnesses[i]
         assert witness is not None
         x = balls.subject.x[i : i + 1]
-        problems = [Problem(geometry, x, [i], Sphere(k * witness.distance), settings) for k in MULTIPLES]
-        wrong = tuple(count_misclassified(problem, 0, samples) or 0 for problem in problems)
-        logs = {rung: PROVED_RUNGS[rung].bound(problems[0])[0].log_misclassification for rung in ("theorem", "cell")}
+        queries = [Query(hyperplanes, x, [i], Sphere(k * witness.distance), settings) for k in MULTIPLES]
+        wrong = tuple(count_misclassified(query, 0, samples) or 0 for query in queries)
+        logs = {rung: PROVED_RUNGS[rung].bound(queries[0])[0].log_misclassification for rung in ("theorem", "cell")}
         found.append(
             Beside(
                 index=i,

@@ -17,7 +17,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from calotte.cells.cell import Cell
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.network.graph import Network
 from calotte.paper.networks import Subject
 from calotte.paper.report import Table
@@ -71,7 +71,7 @@ class Distance:
 def measure_distance(subject: Subject) -> Distance:
     """Measure rho_x over the inputs of a subject."""
     d, N = subject.network.d, subject.network.units
-    rho = Geometry(subject.network).distances(subject.x).rho
+    rho = Hyperplanes(subject.network).distances(subject.x).rho
     eps = SHARE * subject.x.norm(dim=1)
     reach = [
         largest_eps(r, d, N, log_delta=log_target(DELTA)) / e * SHARE if r > 0 else 0.0
@@ -150,8 +150,8 @@ class Lines:
 
 def measure_lines(name: str, network: Network, layers: int, ends: Tensor, looked_at: int) -> Lines:
     """Count the cells on segments (n, 2, d), and the faces of the cells of the first few starting points."""
-    geometry = Geometry(network)
-    cells = [Cell(network, x, geometry) for x in ends[:looked_at, 0]]
+    hyperplanes = Hyperplanes(network)
+    cells = [Cell(network, x, hyperplanes) for x in ends[:looked_at, 0]]
     return Lines(
         name=name,
         N=network.units,

@@ -18,13 +18,13 @@ from scipy import special
 from torch import Tensor
 
 from calotte.cells.cell import Cell
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.ladder import PROVED_RUNGS
 from calotte.noise import Sphere
 from calotte.paper.networks import Subject
 from calotte.paper.report import Check
 from calotte.printing import number, probability_text
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.settings import Settings
 from calotte.shallow import ShallowHeaviside
 from calotte.theorems import corollary_3_2, largest_eps, log_target, perceptron_robustness, theorem_3_1, theorem_4_2
@@ -154,15 +154,15 @@ def shallow_checks(shapes: Sequence[tuple[int, int]], most: int, generator: torc
 def subject_checks(subject: Subject, inputs: int, samples: int, generator: torch.Generator) -> list[Check]:
     """Theorems 4.1 and 4.2 and the rung `cell` on one deep network, from its first `inputs` inputs."""
     network, x = subject.network, subject.x[:inputs]
-    geometry = Geometry(network)
-    problem = Problem(geometry, x, list(range(len(x))), Sphere(1.0), Settings())
-    rhos = problem.distances.rho.tolist()
+    hyperplanes = Hyperplanes(network)
+    query = Query(hyperplanes, x, list(range(len(x))), Sphere(1.0), Settings())
+    rhos = query.distances.rho.tolist()
     theorem: list[Case] = []
     cell: list[Case] = []
     for i, rho in enumerate(rhos):
         if not 0 < rho < math.inf:
             continue
-        one = Problem(geometry, x[i : i + 1], [i], Sphere(1.0), Settings())
+        one = Query(hyperplanes, x[i : i + 1], [i], Sphere(1.0), Settings())
         u = Sphere(1.0).sample(samples, network.d, generator)
         sizes = [*_sizes(rho, network.d, network.units), *_cell_sizes(one, rho)]
         for eps in sizes:
@@ -176,17 +176,17 @@ def subject_checks(subject: Subject, inputs: int, samples: int, generator: torch
                 cases.append(Case(eps, bound, int(left.sum()), samples, "left the cell"))
     name = f"{subject.name}, N = {network.units}"
     return [
-        _cell_check(subject, geometry, min(inputs, 3), generator),
+        _cell_check(subject, hyperplanes, min(inputs, 3), generator),
         judge("Theorem 4.2", name, theorem),
         judge("rung `cell`", name, cell),
     ]
 
 
-def _cell_check(subject: Subject, geometry: Geometry, inputs: int, generator: torch.Generator) -> Check:
+def _cell_check(subject: Subject, hyperplanes: Hyperplanes, inputs: int, generator: torch.Generator) -> Check:
     """Theorem 4.1: points are in the cell of x exactly where its half-spaces say so, and are answered alike there."""
     network, violations, seen, inside = subject.network, [], 0, 0
     for i in range(min(inputs, len(subject.x))):
-        cell = Cell(network, subject.x[i], geometry)
+        cell = Cell(network, subject.x[i], hyperplanes)
         distances = cell.distances
         finite = distances[distances.isfinite()]
         if int(cell.has_hyperplane.sum()) > network.units:
@@ -228,16 +228,16 @@ def _sizes(rho: float, d: int, N: int) -> list[float]:
     return [0.9 * rho, rho, *(factor * rho for factor in (1.02, 1.2, 2.0, 5.0)), *targets]
 
 
-def _cell_bound(problem: Problem, eps: float) -> float:
+def _cell_bound(query: Query, eps: float) -> float:
     sizes = torch.tensor([eps], dtype=torch.float64)
-    return float(PROVED_RUNGS["cell"].log_bound(problem, sizes)[0])
+    return float(PROVED_RUNGS["cell"].log_bound(query, sizes)[0])
 
 
-def _cell_sizes(problem: Problem, rho: float) -> Iterator[float]:
+def _cell_sizes(query: Query, rho: float) -> Iterator[float]:
     """eps where the rung `cell` reaches a few probabilities, by bisection."""
     for delta in _TARGETS:
         low, high = rho, 1e3 * rho
         for _ in range(40):
             middle = math.sqrt(low * high)
-            low, high = (middle, high) if _cell_bound(problem, middle) <= math.log(delta) else (low, middle)
+            low, high = (middle, high) if _cell_bound(query, middle) <= math.log(delta) else (low, middle)
         yield low

@@ -17,7 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.cells.products import row_norms
 from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import Enclosure, evaluate
@@ -39,19 +39,19 @@ class Relaxation:
     """A batch of inputs with bounds on the pre-activations around them, found layer by layer.
 
     Args:
-        geometry: of the network, in the space of the noise.
+        hyperplanes: of the network, in the space of the noise.
         x: (B, d) inputs.
         radius: (B,) bound on ||u|| for all noise that is considered at all.
     """
 
-    def __init__(self, geometry: Geometry, x: Tensor, radius: Tensor) -> None:
-        self.geometry, self.network, self.x = geometry, geometry.network, x
-        self.stop = geometry.chain.ends[0] if geometry.chain is not None else 0
+    def __init__(self, hyperplanes: Hyperplanes, x: Tensor, radius: Tensor) -> None:
+        self.hyperplanes, self.network, self.x = hyperplanes, hyperplanes.network, x
+        self.stop = hyperplanes.chain.ends[0] if hyperplanes.chain is not None else 0
         self.inflation = 1.0 + 4.0 * gamma(self.network.widest + 16)  # sums of bounds on errors are rounded too
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
         self.work, self._loose = torch.full((len(x),), _MOST_WORK, dtype=torch.float64), dict[int, Tensor]()
-        sizes = geometry.coordinates.value
+        sizes = hyperplanes.coordinates.value
         moved = (radius[:, None] * sizes * (1.0 + gamma(4))).clamp_min(VALUE_SLACK)  # the product may underflow
         shape = (-1, *self.network.input_shape)
         moved = torch.where(sizes == 0, 0.0, moved).reshape(shape)
@@ -125,7 +125,7 @@ class Relaxation:
         low, high = (t.flatten(1)[:, block] for t in self.reach.between[node])
         constant = torch.stack([low, -high], 1)
         norm, doubt, accuracy = torch.zeros_like(constant), torch.zeros_like(constant), 0.0
-        together = max(_FEWEST, _ENTRIES // most_entries(self.network, self.geometry.widths[node][-2:]))
+        together = max(_FEWEST, _ENTRIES // most_entries(self.network, self.hyperplanes.widths[node][-2:]))
         for b, loose in enumerate(self.loose(node)[:, block]):
             units = loose.nonzero()[:, 0]
             for some in units.split(together) if len(units) else ():
@@ -147,7 +147,7 @@ class Relaxation:
             layers = sum(self.network.feeders[i] >= node for i in self.network.relus)
             counts = loose.sum(1)
             if counts.max() * 2 * self.network.multiplications > self.work.min() / layers:
-                each = 2 * self.geometry.once(("unit work", node), lambda: unit_work(self.network, node))
+                each = 2 * self.hyperplanes.once(("unit work", node), lambda: unit_work(self.network, node))
                 most = (self.work / (layers * each)).to(torch.int64)
                 near = torch.where(loose, torch.minimum(-low, high) / (high - low), torch.inf)
                 rank = near.argsort(1).argsort(1)
@@ -164,20 +164,20 @@ class Relaxation:
         norm, doubt = (t[block].repeat(2).expand(value.shape) for t in (norms, errors))
         error, doubt = (error + VALUE_SLACK) * self.inflation, doubt * self.inflation + NORM_SLACK
         found = self._rounded(both_signs(block) * value, error, norm, doubt, accuracy)
-        return found if self.geometry.isotropic else found.along(self.geometry.space.rows[block].repeat(2, 1))
+        return found if self.hyperplanes.isotropic else found.along(self.hyperplanes.space.rows[block].repeat(2, 1))
 
     @cached_property
     def first(self) -> dict[int, tuple[Tensor, Tensor, float]]:
-        """As `Geometry.first_norms`; none where the normals themselves are wanted, and are not at hand."""
+        """As `Hyperplanes.first_norms`; none where the normals themselves are wanted, and are not at hand."""
         if self.stop == 0:
-            return self.geometry.first_norms if self.geometry.isotropic else {}
-        return {self.stop: (row_norms(self.geometry.space.rows), self.row_errors, self.accuracy)}
+            return self.hyperplanes.first_norms if self.hyperplanes.isotropic else {}
+        return {self.stop: (row_norms(self.hyperplanes.space.rows), self.row_errors, self.accuracy)}
 
     def _enclosed(self, form: Form) -> LinearBounds:
         """A form's constant rounded down, and the norm of its normal."""
         norm = row_norms(form.normal.flatten(0, 1)).reshape(form.constant.shape)
         found = self._rounded(form.constant, form.error, norm, form.normal_error, form.accuracy)
-        return found if self.geometry.isotropic else found.along(form.normal)
+        return found if self.hyperplanes.isotropic else found.along(form.normal)
 
     def _rounded(
         self, constant: Tensor, error: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float
@@ -255,7 +255,7 @@ class Relaxation:
         if feeder == self.stop:
             doubts = self.start.error + gamma(self.start.value.shape[1] + 4) * self.start.value.abs()
             return [
-                Layer(self.geometry.space.rows, value, torch.stack([doubt, self.row_errors], 1))
+                Layer(self.hyperplanes.space.rows, value, torch.stack([doubt, self.row_errors], 1))
                 for value, doubt in zip(self.start.value, doubts, strict=True)
             ]
         op = self.network.nodes[feeder].op
@@ -267,14 +267,14 @@ class Relaxation:
     @cached_property
     def row_errors(self) -> Tensor:
         """What rows of the chain's first matrix in coordinates of their span, and products with them, are off."""
-        space = self.geometry.space
+        space = self.hyperplanes.space
         norms = row_norms(space.rows) * (1.0 + gamma(space.rows.shape[1] + 4))
         return space.errors + gamma(len(space.rows) + 4) * norms
 
     @cached_property
     def accuracy(self) -> float:
         """Relative accuracy of norms in coordinates of the span."""
-        return gamma(self.geometry.space.rows.shape[1] + 4) + self.geometry.space.stretch
+        return gamma(self.hyperplanes.space.rows.shape[1] + 4) + self.hyperplanes.space.stretch
 
     def _pull_back(
         self, b: int, node: int, rows: Rows, constant: Tensor, kept: Mapping[int, Tensor], mirrored: bool
@@ -333,23 +333,23 @@ class Relaxation:
         """From coefficients of the node `stop` to functions of the noise."""
         shape, n = self.network.shape(self.stop), self.start.value.shape[1]
         value, doubt = (t[b].reshape(shape) for t in (self.start.value, self.start.error))
-        rows, before, noise_map = pulled.rows, pulled.constant, self.geometry.noise_map
+        rows, before, noise_map = pulled.rows, pulled.constant, self.hyperplanes.noise_map
         if whole or self.stop or (noise_map is not None and noise_map.ndim == 2):
             rows = rows.whole()
-        each = self.row_errors if self.stop else self.geometry.coordinates.error
+        each = self.row_errors if self.stop else self.hyperplanes.coordinates.error
         met, off, norms = rows.at(torch.stack([value, doubt + gamma(n + 4) * value.abs(), each.reshape(shape)]))
         sizes = rows.entries.abs()
         constant = before + rows.sums(rows.entries, met)
         error = pulled.error + rows.sums(sizes, off)
         error = (error + gamma(4) * (before.abs() + constant.abs())) * self.inflation
         normal_error = rows.sums(sizes, norms) * self.inflation + NORM_SLACK
-        accuracy = self.accuracy if self.stop else gamma(n + self.geometry.m + 4)
+        accuracy = self.accuracy if self.stop else gamma(n + self.hyperplanes.m + 4)
         normals = rows.entries
         if isinstance(rows, Windows):  # their entries in another order: the norm is the same
             normals = normals if noise_map is None else normals * rows.at(noise_map.reshape(1, *shape))[0]
         else:
             flat = normals.flatten(2).flatten(0, 1)
-            normals = flat @ self.geometry.space.rows if self.stop else self.geometry.mapped(flat)
+            normals = flat @ self.hyperplanes.space.rows if self.stop else self.hyperplanes.mapped(flat)
         normals = normals.reshape(*constant.shape, -1)
         return Form(constant, error, normals, normal_error, accuracy, pulled.activations)
 

@@ -1,6 +1,6 @@
 """Balls around points of noise: where the margins stay positive within a distance of each, for a batch of points.
 
-On the good event G of a `Local` the network is that of its unstable units. Around a point y the linear part of unit
+On the good event G a `LocalNetwork` is the network. Around a point y the linear part of unit
 i lies within t ||a_i|| of its value at y, whatever else is known, so that back-substitution through the few unstable
 units, with bounds on them that hold in G and within t of y, says whether an error in G can be so near. Nothing is
 assumed of y itself: it need not lie in G.
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from calotte.proofs.backward import relaxed_lines
 from calotte.proofs.boxes import Boxes
-from calotte.proofs.local import Local
-from calotte.proofs.rows import Rows, lowest
+from calotte.proofs.local import LocalNetwork
+from calotte.proofs.rows import LocalRows, lowest
 from calotte.rounding import gamma
 
 __all__ = ["free_within"]
 
 
-def free_within(local: Local, points: Tensor, distance: Tensor) -> Tensor:
+def free_within(local: LocalNetwork, points: Tensor, distance: Tensor) -> Tensor:
     """Whether at every point of G within `distance` of a point enough margins are positive: bool (B,).
 
     Args:
@@ -31,7 +31,7 @@ def free_within(local: Local, points: Tensor, distance: Tensor) -> Tensor:
     far = points.norm(dim=1)[:, None] * (1.0 + gamma(points.shape[1] + 4))
     everywhere = Boxes.whole(local.directions.shape[1]).repeated(len(points))
 
-    def least(rows: Rows) -> Tensor:
+    def least(rows: LocalRows) -> Tensor:
         """Lower bounds (B, R) on the rows within the distance of the points, rounded down."""
         n = rows.linear.shape[2]
         constant, _, norm, _ = local.over(everywhere, rows)

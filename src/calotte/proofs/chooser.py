@@ -8,9 +8,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 from calotte.proofs.price import Offer
-from calotte.proofs.tilted import Moments, Pairs, Tilt
+from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs
 
 __all__ = ["Chooser", "Recorded"]
 
@@ -24,7 +24,7 @@ class Chooser(Protocol):
     def improve(self, layer: int, offer: Offer) -> Tensor:
         """(B, n) the units for which a better offer is wanted, by exponential moments, which are dear: bool."""
 
-    def shapes(self, local: Local, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
+    def shapes(self, local: LocalNetwork, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
         """(K, n) positive: what diagonals that dominate the first group's Gram matrix may look like.
 
         Args:
@@ -32,7 +32,7 @@ class Chooser(Protocol):
                 their norms, without them.
         """
 
-    def tilt(self, layer: int, moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+    def tilt(self, layer: int, moments: ExponentialTails, pairs: Pairs, log_each: Tensor | None) -> BoxTilt:
         """Slopes, diagonals and rates for forms: for levels that fail as seldom as `log_each` (Q,), or for tails."""
 
 
@@ -48,7 +48,7 @@ class Recorded:
     choices: Mapping[int, Tensor]
     improved: Mapping[int, Tensor] = field(default_factory=dict)
     known_shapes: Mapping[tuple[bool, ...], Tensor] = field(default_factory=dict)
-    tilts: Mapping[int, Tilt] = field(default_factory=dict)
+    tilts: Mapping[int, BoxTilt] = field(default_factory=dict)
 
     def choose(self, layer: int, offer: Offer) -> Tensor:
         """What was chosen."""
@@ -58,10 +58,10 @@ class Recorded:
         """What was wanted."""
         return self.improved[layer]
 
-    def shapes(self, local: Local, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
+    def shapes(self, local: LocalNetwork, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
         """What was proposed."""
         return self.known_shapes[mask]
 
-    def tilt(self, layer: int, moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+    def tilt(self, layer: int, moments: ExponentialTails, pairs: Pairs, log_each: Tensor | None) -> BoxTilt:
         """What was decided."""
         return self.tilts[layer]

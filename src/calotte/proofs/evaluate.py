@@ -10,10 +10,10 @@ from torch import Tensor
 from calotte.proofs.backward import relaxed_lines
 from calotte.proofs.boxes import Boxes, log_tail_up
 from calotte.proofs.chooser import Chooser, Recorded
-from calotte.proofs.local import Local, consecutive
+from calotte.proofs.local import LocalNetwork, consecutive
 from calotte.proofs.price import Offer, known
-from calotte.proofs.rows import Rows, lowest
-from calotte.proofs.tilted import Moments, Tilt
+from calotte.proofs.rows import LocalRows, lowest
+from calotte.proofs.tilted import BoxTilt, ExponentialTails
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import gamma
 
@@ -36,7 +36,7 @@ class Evaluation:
     log_margins: Tensor
     log_price: Tensor
     units: Units
-    rows: Rows
+    rows: LocalRows
     components: Tensor
     worst: Tensor
     chosen: Recorded
@@ -61,8 +61,8 @@ class Units:
     log_each: Tensor
     choices: dict[int, Tensor]
     improved: dict[int, Tensor]
-    tilts: dict[int, Tilt]
-    moments: Moments
+    tilts: dict[int, BoxTilt]
+    moments: ExponentialTails
     forms: list[tuple[Tensor, Tensor, Tensor]]
 
     def log_price(self, log_box: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Units:
         return log_sum_up(torch.cat([price, torch.full_like(log_box, -torch.inf)[:, None]], 1))
 
 
-def evaluate(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Evaluation:
+def evaluate(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Evaluation:
     """Bound the margins over boxes, each unit's linear bounds taken to hold up to a height that is paid for.
 
     Args:
@@ -104,7 +104,7 @@ def evaluate(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Eva
     return Evaluation(log_bound, log_sum_up(parts), price, units, rows, over[3], parts.argmax(1), chosen)
 
 
-def relaxed(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Units:
+def relaxed(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Units:
     """Bounds on all units over boxes, on their good events, whatever is chosen."""
     count, n_units, size = len(boxes), local.units, local.noise.size
     (smallest, largest), left = boxes.radii(local.noise), boxes.left(local.m)
@@ -117,10 +117,10 @@ def relaxed(local: Local, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Unit
     lines = torch.zeros(3, count, n_units, dtype=torch.float64)
     price = torch.full((count, 2, n_units), -torch.inf, dtype=torch.float64)
     forms = []
-    moments = Moments(local, boxes, chooser.shapes)
+    moments = ExponentialTails(local, boxes, chooser.shapes)
     choices: dict[int, Tensor] = {}
     improved: dict[int, Tensor] = {}
-    tilts: dict[int, Tilt] = {}
+    tilts: dict[int, BoxTilt] = {}
     for k, group in enumerate(local.groups):
         own = torch.arange(group.start, group.stop)
         n = len(own)
@@ -154,7 +154,7 @@ def by_moments(offer: Offer, box: Tensor, row: Tensor, levels: Tensor, logs: Ten
     return replace(offer, paid=paid.reshape(offer.paid.shape), log_sign=log_sign.reshape(offer.paid.shape))
 
 
-def restricted(local: Local, box: Boxes, height: float, chooser: Chooser) -> Local:
+def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser) -> LocalNetwork:
     """The network over one box: what its units' linear bounds leave unstable there.
 
     Args:

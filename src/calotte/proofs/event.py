@@ -14,13 +14,13 @@ from torch import Tensor
 
 from calotte.independent import Independent
 from calotte.noise import quotient_down
-from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.forms import LinearBounds
 from calotte.proofs.price import Offer, known
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
+from calotte.query import Query
 from calotte.rounding import gamma
 
 __all__ = ["Budget", "GoodEvent", "OnGoodEvent", "margin_rows", "on_good_event", "relaxed_margins", "relaxed_units"]
@@ -72,14 +72,14 @@ class Budget:
     chooser: Chooser
 
 
-def relaxed_units(problem: Problem, around: Support, budget: Budget | None = None) -> GoodEvent:
+def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -> GoodEvent:
     """Bounds on all units on a good event, whatever is chosen; over the whole support where there is no budget."""
-    network, x = problem.network, problem.x
-    relaxation = Relaxation(problem.geometry, x, around.radius)
+    network, x = query.network, query.x
+    relaxation = Relaxation(query.hyperplanes, x, around.radius)
     whole, log_each = around.radius[:, None], torch.full((len(x), 1), -torch.inf, dtype=torch.float64)
     if budget is not None:
         height, heights = budget.reach[:, None], quotient_down(budget.reach, budget.sizes)
-        log_each = problem.noise.standard_log_tail(heights, problem.m, rounding="up")[:, None]
+        log_each = query.noise.standard_log_tail(heights, query.m, rounding="up")[:, None]
         log_each = torch.where(height < whole, log_each, -torch.inf)
     halves, signs = torch.zeros_like(whole), [log_each]
     choices: dict[int, Tensor] = {}
@@ -91,8 +91,8 @@ def relaxed_units(problem: Problem, around: Support, budget: Budget | None = Non
         feeder = node.inputs[0]
         size = network.size(feeder)
         free, paid, log_sign = (torch.empty(len(x), 2, size, dtype=torch.float64) for _ in range(3))
-        for block in relaxation.blocks(feeder, problem.settings.memory_limit):
-            problem.deadline.check(f"at node '{network.nodes[feeder].name}'")
+        for block in relaxation.blocks(feeder, query.settings.memory_limit):
+            query.deadline.check(f"at node '{network.nodes[feeder].name}'")
             linear = relaxation.unit_bounds(feeder, block)
             sides = (len(x), 2, block.stop - block.start)
             lowest = linear.lowest(whole)
@@ -101,7 +101,7 @@ def relaxed_units(problem: Problem, around: Support, budget: Budget | None = Non
             free[:, :, block] = lowest.reshape(sides)
             if budget is not None:
                 paid[:, :, block] = linear.lowest(height).reshape(sides)
-                log_sign[:, :, block] = log_below_zero(problem, linear, budget.sizes).reshape(sides)
+                log_sign[:, :, block] = log_below_zero(query, linear, budget.sizes).reshape(sides)
         low, high = free[:, 0], -free[:, 1]
         usable = low, high
         if budget is not None:
@@ -117,35 +117,31 @@ def relaxed_units(problem: Problem, around: Support, budget: Budget | None = Non
     return GoodEvent(relaxation, log_sum_up(torch.cat(signs, 1)), choices)
 
 
-def log_below_zero(problem: Problem, linear: LinearBounds, sizes: Tensor) -> Tensor:
+def log_below_zero(query: Query, linear: LinearBounds, sizes: Tensor) -> Tensor:
     """Upper bounds (B, R) on log P(value < 0) for values with such linear bounds; 0 where that is likely."""
     heights = quotient_down(linear.distances(), sizes[:, None])
     logs = torch.zeros_like(heights)
     unlikely = heights > 0
-    logs[unlikely] = problem.noise.standard_log_tail(heights[unlikely], problem.m, rounding="up")
+    logs[unlikely] = query.noise.standard_log_tail(heights[unlikely], query.m, rounding="up")
     return logs
 
 
-def relaxed_margins(
-    problem: Problem, around: Support, budget: Budget | None = None
-) -> tuple[LinearBounds, GoodEvent]:
+def relaxed_margins(query: Query, around: Support, budget: Budget | None = None) -> tuple[LinearBounds, GoodEvent]:
     """Linear lower bounds on the margins on the good event of `relaxed_units`, and that."""
-    event = relaxed_units(problem, around, budget)
-    last, rows, constants = margin_rows(problem)
-    kept = problem.margins.ties & problem.margins.plain & event.relaxation.never_negative(last, rows)
+    event = relaxed_units(query, around, budget)
+    last, rows, constants = margin_rows(query)
+    kept = query.margins.ties & query.margins.plain & event.relaxation.never_negative(last, rows)
     return event.relaxation.bounds(last, rows, constants).holding(kept), event
 
 
-def margin_rows(problem: Problem) -> tuple[int, Tensor, Tensor]:
+def margin_rows(query: Query) -> tuple[int, Tensor, Tensor]:
     """The output node, rows (B, C, *shape) and constants (B, C): products with its values, and these, are margins."""
-    network, margins = problem.network, problem.margins
+    network, margins = query.network, query.margins
     last = network.last
-    return last, margins.rows.reshape(len(problem.x), -1, *network.shape(last)), margins.constants
+    return last, margins.rows.reshape(len(query.x), -1, *network.shape(last)), margins.constants
 
 
-def on_good_event(
-    problem: Problem, sizes: Tensor, tail: float, heights: Tensor, chooser: Chooser | None
-) -> OnGoodEvent:
+def on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tensor, chooser: Chooser | None) -> OnGoodEvent:
     """Bound p by linear bounds on the margins that hold on a good event, whatever is chosen.
 
     Args:
@@ -153,29 +149,29 @@ def on_good_event(
         heights: (B,) of the half-spaces that bound units, in units of the noise's size, 0 or more.
         chooser: says what is paid for; None: nothing is, and the bounds hold over the whole support.
     """
-    around = Support.of(problem, sizes, tail)
+    around = Support.of(query, sizes, tail)
     budget = None
     if chooser is not None:
         reach = torch.minimum(heights * sizes * (1.0 + gamma(4)), around.radius)
         budget = Budget(reach, sizes, chooser)
-    margins, event = relaxed_margins(problem, around, budget)
+    margins, event = relaxed_margins(query, around, budget)
     missed = torch.full_like(event.log_price, around.log_missed)
     paid = [missed] if chooser is None else [event.log_price, missed]
-    log_bound, log_margins = (paid_for(problem, margins, sizes, logs) for logs in (paid, []))
+    log_bound, log_margins = (paid_for(query, margins, sizes, logs) for logs in (paid, []))
     return OnGoodEvent(log_bound, event.log_price, log_margins, event.choices)
 
 
-def paid_for(problem: Problem, margins: LinearBounds, sizes: Tensor, logs: list[Tensor]) -> Tensor:
+def paid_for(query: Query, margins: LinearBounds, sizes: Tensor, logs: list[Tensor]) -> Tensor:
     """log of sum_k P(a_k.r + c_k <= 0) plus probabilities given as logarithms, rounded up, (B,).
 
     Over the margins that a bound counts: the likeliest are left out where it takes several to fail.
     """
-    noise = problem.noise
+    noise = query.noise
     heights = quotient_down(margins.distances(), sizes[:, None])
-    terms = noise.standard_log_tail(heights, problem.m, rounding="up")
+    terms = noise.standard_log_tail(heights, query.m, rounding="up")
     if isinstance(noise, Independent):
         assert margins.normal is not None
         tails = noise.log_tails(margins.normal, margins.normal_errors, margins.constant, sizes)
         terms = torch.minimum(terms, tails)
-    terms = problem.margins.cases.kept_logs(terms)
+    terms = query.margins.cases.kept_logs(terms)
     return log_sum_up(torch.cat([terms, *(log[:, None] for log in logs)], 1))

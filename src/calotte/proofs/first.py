@@ -17,7 +17,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import Deadline
 from calotte.network.affine import Affine
 from calotte.network.graph import Network
@@ -90,25 +90,25 @@ class FirstLayer:
         return inner, (total * total).sum(1)
 
 
-def first_layer(geometry: Geometry, deadline: Deadline) -> FirstLayer | None:
+def first_layer(hyperplanes: Hyperplanes, deadline: Deadline) -> FirstLayer | None:
     """The first layer of a network in the space of the noise; None where lengths are not ordinary numbers.
 
     Raises:
         OutOfTime: the deadline passed.
     """
-    network, nodes = geometry.network, geometry.first_nodes
+    network, nodes = hyperplanes.network, hyperplanes.first_nodes
     relus = tuple(i for i in network.relus if network.nodes[i].inputs[0] in nodes)
     if not relus:
-        k = geometry.m if geometry.chain is None else geometry.space.rows.shape[1]
+        k = hyperplanes.m if hyperplanes.chain is None else hyperplanes.space.rows.shape[1]
         none = torch.zeros(0, dtype=torch.float64)
-        return FirstLayer((), sparse.csr_matrix((0, k)), none, none, 0.0, geometry.chain is None)
-    if geometry.chain is not None:
-        space = geometry.space
+        return FirstLayer((), sparse.csr_matrix((0, k)), none, none, 0.0, hyperplanes.chain is None)
+    if hyperplanes.chain is not None:
+        space = hyperplanes.space
         rows, errors = sparse.csr_matrix(space.rows.numpy()), space.errors
         norm = torch.from_numpy(np.sqrt(np.asarray(rows.multiply(rows).sum(1))[:, 0]))
         errors = errors + space.stretch * norm * (1.0 + gamma(8))
     else:
-        parts = [affine_rows(geometry, network.nodes[i].inputs[0], deadline) for i in relus]
+        parts = [affine_rows(hyperplanes, network.nodes[i].inputs[0], deadline) for i in relus]
         rows = sparse.vstack([part[0] for part in parts], format="csr")
         errors = torch.cat([part[1] for part in parts])
         norm = torch.from_numpy(np.sqrt(np.asarray(rows.multiply(rows).sum(1))[:, 0]))
@@ -121,15 +121,15 @@ def first_layer(geometry: Geometry, deadline: Deadline) -> FirstLayer | None:
     scale = torch.where(read, 1.0 / longest, 0.0)
     doubt = float((errors * scale).max()) * (1.0 + gamma(8)) + gamma(8)
     rows = (sparse.diags(scale.numpy()) @ rows).tocsr()
-    return FirstLayer(relus, rows, shortest, longest, doubt, geometry.chain is None) if doubt < 1e-3 else None
+    return FirstLayer(relus, rows, shortest, longest, doubt, hyperplanes.chain is None) if doubt < 1e-3 else None
 
 
-def affine_rows(geometry: Geometry, node: int, deadline: Deadline) -> tuple[sparse.csr_matrix, Tensor]:
+def affine_rows(hyperplanes: Hyperplanes, node: int, deadline: Deadline) -> tuple[sparse.csr_matrix, Tensor]:
     """Normals (units, m) of a node that affine maps alone stand before, in u-space, and bounds on their errors.
 
     By columns: the linear part at each coordinate of the noise.
     """
-    network = geometry.network
+    network = hyperplanes.network
     needed = {node}
     for i in range(node, 0, -1):
         if i in needed:
@@ -138,23 +138,23 @@ def affine_rows(geometry: Geometry, node: int, deadline: Deadline) -> tuple[spar
     size = math.prod(network.shape(node))
     squares = torch.zeros(size, dtype=torch.float64)
     found = []
-    for block in moved_inputs(geometry, max(1, _BLOCK // max(size, network.d))):
+    for block in moved_inputs(hyperplanes, max(1, _BLOCK // max(size, network.d))):
         deadline.check("in the directions of the first layer")
         found.append(sparse.csr_matrix(linear_part(network, node, needed, block, lambda op: op).flatten(1).numpy()))
         most = linear_part(network, node, needed, block.abs(), lambda op: op.absolute).flatten(1)
         squares += (most * most).sum(0)
     rows = sparse.vstack(found, format="csc").T.tocsr()
-    errors = squares.sqrt() * (gamma(2 * terms + 16) * (1.0 + gamma(geometry.m + 16)))
-    moved = (geometry.coordinates.value > 0).to(torch.float64)[None]
+    errors = squares.sqrt() * (gamma(2 * terms + 16) * (1.0 + gamma(hyperplanes.m + 16)))
+    moved = (hyperplanes.coordinates.value > 0).to(torch.float64)[None]
     reached = linear_part(network, node, needed, moved, lambda op: op.support).flatten() > 0  # squares may underflow
     return rows, torch.where(reached, errors + NORM_SLACK, errors)
 
 
-def moved_inputs(geometry: Geometry, count: int) -> Iterator[Tensor]:
+def moved_inputs(hyperplanes: Hyperplanes, count: int) -> Iterator[Tensor]:
     """The columns of S, in order, `count` at a time: (n, d)."""
-    d, s = geometry.network.d, geometry.noise_map
+    d, s = hyperplanes.network.d, hyperplanes.noise_map
     kept = torch.arange(d) if s is None or s.ndim == 2 else s.nonzero()[:, 0]
-    for begin in range(0, geometry.m, count):
+    for begin in range(0, hyperplanes.m, count):
         if s is not None and s.ndim == 2:
             yield s[:, begin : begin + count].t().contiguous()
             continue

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from calotte.cells.products import row_norms
-from calotte.problem import Problem
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
@@ -26,6 +25,7 @@ from calotte.proofs.price import Offer
 from calotte.proofs.sums import Sums, Tilt, levels, log_moments
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
+from calotte.query import Query
 from calotte.rounding import VALUE_SLACK, gamma
 
 __all__ = ["Proposer", "log_bound"]
@@ -41,11 +41,11 @@ class Layers:
     """One input's units behind the first layer, on a good event that is made on the way.
 
     Attributes:
-        problem: of one input; first: its network's first layer; around: the noise considered; law: of the noise.
+        query: of one input; first: its network's first layer; around: the noise considered; law: of the noise.
         relaxation: with the bounds found so far; value, error: (n,) of the first layer's units at x.
     """
 
-    problem: Problem
+    query: Query
     first: FirstLayer
     around: Support
     law: GaussianLaw
@@ -55,7 +55,7 @@ class Layers:
 
     def sums(self, node: int, rows: Tensor, constants: Tensor | None = None) -> Sums:
         """Sums of first-layer activations below rows . (values of node) + constants, (1, R, *shape) and (1, R)."""
-        network, first = self.problem.network, self.first
+        network, first = self.query.network, self.first
         kept = {i: torch.ones(network.shape(i), dtype=torch.bool) for i in first.relus}
         form = self.relaxation.forms(node, rows, kept, constants)
         count = rows.shape[1]
@@ -96,7 +96,7 @@ class Layers:
         if sums.linear is not None or not sums.direct or not few:
             return sums
         index = (sums.weight != 0).to(torch.int8).topk(widest, dim=1).indices.sort(1).values
-        group = self.problem.geometry.once(
+        group = self.query.hyperplanes.once(
             ("group", node, block.start, block.stop), lambda: group_of(self.first, index)
         )
         if not torch.equal(group.index, index):
@@ -106,7 +106,7 @@ class Layers:
 
     def relus_before(self, node: int) -> set[int]:
         """The ReLU nodes that a node depends on."""
-        network, before = self.problem.network, {node}
+        network, before = self.query.network, {node}
         for i in range(node, 0, -1):
             if i in before:
                 before.update(network.nodes[i].inputs)
@@ -125,13 +125,13 @@ class Layers:
 
     def bound_units(self, relu: int, propose: Proposer, chooser: Chooser, log_each: float) -> Tensor:
         """Settle a ReLU node behind the first layer; the prices (., ) of what was used, as logarithms."""
-        network, problem = self.problem.network, self.problem
+        network, query = self.query.network, self.query
         feeder = network.nodes[relu].inputs[0]
         shape = network.shape(feeder)
         size = math.prod(shape)
         free, paid, log_sign = (torch.empty(1, 2, size, dtype=torch.float64) for _ in range(3))
-        for block in self.relaxation.blocks(feeder, problem.settings.memory_limit, whole=True):
-            problem.deadline.check(f"at node '{network.nodes[feeder].name}'")
+        for block in self.relaxation.blocks(feeder, query.settings.memory_limit, whole=True):
+            query.deadline.check(f"at node '{network.nodes[feeder].name}'")
             hot = torch.zeros(block.stop - block.start, size, dtype=torch.float64)
             hot[:, block].fill_diagonal_(1.0)
             for side, sign in enumerate((1.0, -1.0)):
@@ -147,7 +147,7 @@ class Layers:
 
     def bound_first(self, relu: int) -> None:
         """Settle a ReLU node of the first layer by all noise that is considered."""
-        network = self.problem.network
+        network = self.query.network
         start = 0
         for i in self.first.relus:
             size = math.prod(network.shape(i))
@@ -161,7 +161,7 @@ class Layers:
 
 
 def log_bound(
-    problem: Problem,
+    query: Query,
     first: FirstLayer,
     around: Support,
     law: GaussianLaw,
@@ -178,15 +178,15 @@ def log_bound(
     Raises:
         OutOfTime: the deadline passed.
     """
-    network = problem.network
-    relaxation = Relaxation(problem.geometry, problem.x, around.radius)
+    network = query.network
+    relaxation = Relaxation(query.hyperplanes, query.x, around.radius)
     at_x = [relaxation.at_x[network.nodes[i].inputs[0]] for i in first.relus]
     none = torch.zeros(0, dtype=torch.float64)
     value, error = (
         torch.cat([none, *(t.flatten() for t in part)])
         for part in ([here.value for here in at_x], [here.error for here in at_x])
     )
-    layers = Layers(problem, first, around, law, relaxation, value, error)
+    layers = Layers(query, first, around, law, relaxation, value, error)
     prices = [torch.full((1,), around.log_missed, dtype=torch.float64)]
     for i in range(len(network.nodes)):
         if i:
@@ -195,8 +195,8 @@ def log_bound(
             layers.bound_first(i)
         elif i in network.relus:
             prices.append(layers.bound_units(i, propose, chooser, log_each))
-    sums = layers.sums(*margin_rows(problem))
+    sums = layers.sums(*margin_rows(query))
     certain = layers.range(sums) > 0
     terms = torch.where(certain, -torch.inf, layers.best(sums, propose, None)[1])
     price = log_sum_up(torch.cat(prices))
-    return log_sum_up(torch.cat([problem.margins.cases.kept_logs(terms), price[None]])), price
+    return log_sum_up(torch.cat([query.margins.cases.kept_logs(terms), price[None]])), price

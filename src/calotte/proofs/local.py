@@ -22,15 +22,15 @@ from torch import Tensor
 from calotte.network.margins import Cases
 from calotte.noise import Noise
 from calotte.proofs.boxes import Boxes, log_tail_up
-from calotte.proofs.rows import Rows
+from calotte.proofs.rows import LocalRows
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
-__all__ = ["Local", "consecutive"]
+__all__ = ["LocalNetwork", "consecutive"]
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalNetwork:
     """The unstable units of a network near one input, N of them, followed by its C margins.
 
     Attributes:
@@ -109,7 +109,7 @@ class Local:
         """Positions of the margins."""
         return torch.arange(self.units, len(self.constant))
 
-    def pull_back(self, own: Tensor, sign: Tensor, lines: Tensor) -> Rows:
+    def pull_back(self, own: Tensor, sign: Tensor, lines: Tensor) -> LocalRows:
         """Linear functions below sign * z_own (R,), given the lines (3, L, N) of the units before them.
 
         Rounding: coefficients are taken as the exact floats that were computed. What that is off, times what they
@@ -139,18 +139,18 @@ class Local:
         size = torch.maximum(constant.abs(), before.abs())
         underflow = VALUE_SLACK * (1.0 + self.magnitude[:n].sum() + self.high[:n].clamp_min(0.0).sum())
         doubt = (doubt + terms * (met + size)) * (1.0 + gamma(n + 16)) + underflow
-        return Rows(constant, before, doubt, linear, read, own, sign)
+        return LocalRows(constant, before, doubt, linear, read, own, sign)
 
     @cached_property
     def blocks(self) -> list[list[slice]]:
         """For every group the earlier groups that it reads."""
         return [[h for h in self.groups[:k] if self.weight[g, h].any()] for k, g in enumerate(self.groups)]
 
-    def over(self, boxes: Boxes, rows: Rows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def over(self, boxes: Boxes, rows: LocalRows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The rows over boxes: lowest constant (L, R), bounds on the norm of what is left, components (L, R, K)."""
         return self.within(boxes, rows.constant, *self.products(rows))
 
-    def products(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    def products(self, rows: LocalRows) -> tuple[Tensor, Tensor, Tensor]:
         """Squares of the rows' norms (L, R), components (L, R, K), and the lengths added up in them (L, R)."""
         n = rows.linear.shape[2]
         flat = rows.linear.flatten(0, 1)
@@ -199,7 +199,7 @@ class Local:
         a, b = self.ends(boxes)
         return (b - a) / 2 * self.noise.size * (1.0 + gamma(8))
 
-    def over_middle(self, boxes: Boxes, rows: Rows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def over_middle(self, boxes: Boxes, rows: LocalRows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `over`, but the constant at the middle of the boxes, not rounded."""
         _, shortest, longest, components = self.over(boxes, rows)
         a, b = self.ends(boxes)
@@ -220,7 +220,7 @@ class Local:
         heights = torch.where(heights.isnan(), -torch.inf, heights)
         return log_tail_up(self.noise, heights, smallest, largest, left)
 
-    def along(self, directions: Tensor, height: float) -> Local:
+    def along(self, directions: Tensor, height: float) -> LocalNetwork:
         """The same with other axes (n, K) for boxes; |v.u| <= height size joins G for each, and is paid for."""
         ends = torch.full((1, 2 * directions.shape[1]), height, dtype=torch.float64)
         one = torch.ones(1, dtype=torch.float64)

@@ -7,34 +7,34 @@ import math
 import torch
 from torch import Tensor
 
-from calotte.problem import Problem
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import Budget, margin_rows, relaxed_units
-from calotte.proofs.local import Local, consecutive
+from calotte.proofs.local import LocalNetwork, consecutive
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
+from calotte.query import Query
 from calotte.rounding import gamma
 
 __all__ = ["localise"]
 
 
 def localise(
-    problem: Problem, size: Tensor, height: float, t: float, chooser: Chooser, most: float = math.inf
-) -> Local | None:
+    query: Query, size: Tensor, height: float, t: float, chooser: Chooser, most: float = math.inf
+) -> LocalNetwork | None:
     """The network near one input, on the event that the units' linear bounds hold up to a height.
 
     Args:
-        problem: of one input; size: (1,) eps or sigma.
+        query: of one input; size: (1,) eps or sigma.
         height: in units of the size; t: of the Gaussian's support; chooser: says what is paid for.
         most: unstable units that it may have.
 
     Returns:
         None where too many units are left, or the bounds overflow.
     """
-    noise, network = problem.noise.resized(size.item()), problem.network
-    around = Support.of(problem, size, t)
+    noise, network = query.noise.resized(size.item()), query.network
+    around = Support.of(query, size, t)
     reach = torch.minimum(height * size * (1.0 + gamma(4)), around.radius)
-    event = relaxed_units(problem, around, Budget(reach, size, chooser))
+    event = relaxed_units(query, around, Budget(reach, size, chooser))
     relaxation, price = event.relaxation, event.log_price
     missed = log_sum_up(torch.stack([price, torch.full_like(price, around.log_missed)], 1)).item()
     unstable = {i: (low < 0) & (high > 0) for i, (low, high) in relaxation.intervals.items()}
@@ -51,7 +51,7 @@ def localise(
         rows = torch.zeros(int(mask.sum()), mask.numel(), dtype=torch.float64)
         rows[torch.arange(len(rows)), mask.flatten().nonzero()[:, 0]] = 1.0
         forms.append(relaxation.forms(feeder, rows.reshape(1, -1, *network.shape(feeder)), kept))
-    last, rows, constants = margin_rows(problem)
+    last, rows, constants = margin_rows(query)
     forms.append(relaxation.forms(last, rows, kept, constants))
     weight = torch.zeros(total + forms[-1].constant.shape[1], total, dtype=torch.float64)
     for form, position in zip(forms, [*groups, slice(total, len(weight))], strict=True):
@@ -67,9 +67,9 @@ def localise(
     ends = [torch.zeros(0, dtype=torch.float64)] * 2
     if kept:
         ends = [torch.cat([relaxation.intervals[i][k][0][mask] for i, mask in kept.items()]) for k in (0, 1)]
-    local = Local(
+    local = LocalNetwork(
         noise=noise,
-        m=problem.m,
+        m=query.m,
         groups=groups,
         normal=normal,
         constant=constant,
@@ -81,7 +81,7 @@ def localise(
         log_missed=missed,
         directions=torch.zeros(normal.shape[1], 0, dtype=torch.float64),
         span=0.0,
-        cases=problem.margins.cases,
+        cases=query.margins.cases,
     )
     known = all(t.isfinite().all() for t in (local.magnitude, local.gram, local.length))
     return local if known else None

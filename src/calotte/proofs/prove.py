@@ -6,17 +6,17 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.checks import kind
 from calotte.errors import InvalidInput
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise, quotient_down
-from calotte.problem import Problem
 from calotte.proofs.chooser import Recorded
 from calotte.proofs.event import on_good_event
 from calotte.proofs.proof import GoodHalfSpaces, OverCell, Proof
 from calotte.proofs.union import cell_bound, theorem_bound
+from calotte.query import Query
 from calotte.settings import Settings
 
 __all__ = ["one_input", "over_cell", "prove"]
@@ -38,24 +38,24 @@ def prove(
     Raises:
         InvalidInput: the Proof is for another network, or x no single input at which the network has an answer.
     """
-    problem = one_input(network, x, noise, Settings(), event)
-    if problem.predicted.item() < 0:
+    query = one_input(network, x, noise, Settings(), event)
+    if query.predicted.item() < 0:
         raise InvalidInput("the network's outputs at x are not finite numbers: there is no answer to prove")
     if isinstance(proof, OverCell):
-        return over_cell(problem, problem.sizes, proof.exact).item()
+        return over_cell(query, query.sizes, proof.exact).item()
     if isinstance(proof, GoodHalfSpaces):
         proof.fits(network)
         choices = {i: choice[None] for i, choice in proof.choices.items()}
         chooser = Recorded(choices) if choices else None
         heights = torch.full((1,), proof.height, dtype=torch.float64)
-        return on_good_event(problem, problem.sizes, proof.tail, heights, chooser).log_bound.item()
+        return on_good_event(query, query.sizes, proof.tail, heights, chooser).log_bound.item()
     raise InvalidInput(f"expected a Proof, came {type(proof).__name__}")
 
 
 def one_input(
     network: Network, x: ArrayLike | Tensor, noise: Noise, settings: Settings, event: OutputEvent | str
-) -> Problem:
-    """The problem that a Proof is about.
+) -> Query:
+    """The query that a Proof is about.
 
     Raises:
         InvalidInput: arguments of the wrong kind, or several inputs.
@@ -67,11 +67,11 @@ def one_input(
     rows = network.inputs(x)
     if len(rows) != 1:
         raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
-    geometry = Geometry(network, noise.map, settings.memory_limit, noise.isotropic)
-    return Problem(geometry, rows, [0], noise, settings, event=as_event(event, network))
+    hyperplanes = Hyperplanes(network, noise.map, settings.memory_limit, noise.isotropic)
+    return Query(hyperplanes, rows, [0], noise, settings, event=as_event(event, network))
 
 
-def over_cell(problem: Problem, sizes: Tensor, exact: bool) -> Tensor:
+def over_cell(query: Query, sizes: Tensor, exact: bool) -> Tensor:
     """Upper bounds (B,) on log p by the hyperplanes of the cells, the noise being of these sizes (B,).
 
     Args:
@@ -80,14 +80,14 @@ def over_cell(problem: Problem, sizes: Tensor, exact: bool) -> Tensor:
     Raises:
         InvalidInput: the latter on sphere or ball in one dimension, of which it says nothing.
     """
-    plane = problem.m >= 2 or problem.noise.kind not in ("sphere", "ball")
+    plane = query.m >= 2 or query.noise.kind not in ("sphere", "ball")
     if not plane and not exact:
-        raise InvalidInput(f"Theorem 4.2 needs dimension d >= 2, the noise has {problem.m}")
-    logs = torch.zeros(len(problem.x), dtype=torch.float64)
+        raise InvalidInput(f"Theorem 4.2 needs dimension d >= 2, the noise has {query.m}")
+    logs = torch.zeros(len(query.x), dtype=torch.float64)
     if plane:
-        heights = quotient_down(problem.distances.rho, sizes)
-        logs = theorem_bound(problem.noise, heights, problem.m, problem.units)
+        heights = quotient_down(query.distances.rho, sizes)
+        logs = theorem_bound(query.noise, heights, query.m, query.units)
     if exact:  # never above the other in real arithmetic: rounding must not turn that round
-        caps = cell_bound(problem.noise, quotient_down(problem.distances.lower, sizes[:, None]), problem.m)
+        caps = cell_bound(query.noise, quotient_down(query.distances.lower, sizes[:, None]), query.m)
         logs = torch.minimum(caps, logs)
     return logs

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from calotte.rounding import VALUE_SLACK, gamma
 
-__all__ = ["Rows", "lowest"]
+__all__ = ["LocalRows", "lowest"]
 
 
 @dataclass(frozen=True)
-class Rows:
+class LocalRows:
     """Linear functions w.(a_i) . u + constant below R values, for L boxes.
 
     Attributes:

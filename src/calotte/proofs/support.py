@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from calotte.independent import Independent
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.rounding import gamma
 
 __all__ = ["Support"]
@@ -27,18 +27,18 @@ class Support:
     cube: Tensor | None = None
 
     @staticmethod
-    def of(problem: Problem, sizes: Tensor, t: float) -> Support:
+    def of(query: Query, sizes: Tensor, t: float) -> Support:
         """The support where it is bounded, or a ball that a Gaussian leaves with probability below exp(-t^2 / 2).
 
         ||u|| / sigma is 1-Lipschitz in a standard normal vector, with mean at most sqrt(m), so that it exceeds
         sqrt(m) + t with probability at most exp(-t^2 / 2), t >= 0 (Boucheron, Lugosi, Massart, Concentration
         Inequalities, Theorem 5.6).
         """
-        noise = problem.noise
+        noise = query.noise
         if isinstance(noise, Independent):
-            radius = sizes * noise.standard_radius(problem.m) * (1.0 + gamma(4))
+            radius = sizes * noise.standard_radius(query.m) * (1.0 + gamma(4))
             return Support(radius, -math.inf, sizes * noise.reach * (1.0 + gamma(4)))
         if not noise.bounded:
             # never zero: where the logarithm overflows, a huge negative number is an upper bound
-            return Support(sizes * (math.sqrt(problem.m) + t) * (1.0 + gamma(8)), max(-0.5 * t * t, -1e300))
+            return Support(sizes * (math.sqrt(query.m) + t) * (1.0 + gamma(8)), max(-0.5 * t * t, -1e300))
         return Support(sizes, -math.inf)

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from calotte.proofs.boxes import Boxes
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 from calotte.proofs.moments import correlations, dominating_diagonals, gaussian_comparison, log_moment
-from calotte.proofs.rows import Rows
+from calotte.proofs.rows import LocalRows
 from calotte.rounding import VALUE_SLACK, gamma
 
-__all__ = ["Form", "Moments", "Pairs", "Shapes", "Tilt"]
+__all__ = ["BoxTilt", "ExponentialTails", "Pairs", "Shapes", "TiltedForms"]
 
-Shapes = Callable[[Local, tuple[bool, ...], Tensor, Tensor], Tensor]
+Shapes = Callable[[LocalNetwork, tuple[bool, ...], Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Tilt:
+class BoxTilt:
     """What is decided about Q forms: whatever it is, the bounds that come of it are true.
 
     Attributes:
@@ -33,7 +33,7 @@ class Tilt:
     rate: Tensor
 
 
-class Moments:
+class ExponentialTails:
     """Tails of forms that keep the first group's units as they are, over L boxes.
 
     Attributes:
@@ -44,7 +44,7 @@ class Moments:
             components that are split.
     """
 
-    def __init__(self, local: Local, boxes: Boxes, shapes: Shapes) -> None:
+    def __init__(self, local: LocalNetwork, boxes: Boxes, shapes: Shapes) -> None:
         self.local, self.boxes = local, boxes
         self.first = local.groups[0] if local.groups else slice(0, 0)
         n0 = self.first.stop
@@ -74,7 +74,7 @@ class Moments:
         self.shapes = {mask: proposed for mask, (proposed, _) in found.items()}
         self.diagonals = [known for _, known in found.values()]
 
-    def pairs(self, rows: Rows, box: Tensor, row: Tensor) -> Pairs:
+    def pairs(self, rows: LocalRows, box: Tensor, row: Tensor) -> Pairs:
         """What does not depend on slopes in the forms of (box, row) pairs (Q,)."""
         local, n0 = self.local, self.first.stop
         g = rows.read[box, row, :n0]
@@ -85,7 +85,7 @@ class Moments:
         before = rows.before[box, row]
         doubt = rows.doubt[box, row] + (g.abs() * self.doubt[box]).sum(1)
         doubt = doubt + 2.0 * gamma(n0 + 8) * (g.abs() @ local.magnitude[:n0])
-        bare = Rows(before, before, doubt, linear, linear, own, sign)
+        bare = LocalRows(before, before, doubt, linear, linear, own, sign)
         squared, components, spread = (t[:, 0] for t in local.products(bare))
         n = linear.shape[2]
         inner = linear[:, 0] @ local.gram[:n, :n0] + sign * local.gram[own[:, 0], :n0]
@@ -101,7 +101,7 @@ class Moments:
             power[here] = known[choice] / self.longest[box[here]] ** 2 * (1.0 + gamma(8))
         return power
 
-    def form(self, pairs: Pairs, alpha: Tensor) -> Form:
+    def form(self, pairs: Pairs, alpha: Tensor) -> TiltedForms:
         """The forms with slopes alpha (Q, n0)."""
         local, n0, box = self.local, self.first.stop, pairs.box
         linear = pairs.g * alpha
@@ -117,9 +117,9 @@ class Moments:
         inner = inner - ((components * boxes.split)[:, None] * self.components[box]).sum(2)
         off = 4.0 * local.accuracy * spread[:, None] * local.length[:n0]
         off = off + norm[:, None] * (self.longest - self.shortest)[box]
-        return Form(pairs, alpha, least, norm, inner, off)
+        return TiltedForms(pairs, alpha, least, norm, inner, off)
 
-    def _log_moment(self, form: Form, power: Tensor, rate: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def _log_moment(self, form: TiltedForms, power: Tensor, rate: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """log kappa E exp(-rate F), rounded up, (Q,)."""
         box, g, alpha, n0 = form.pairs.box, form.pairs.g, form.alpha, self.first.stop
         deviation = self.deviation[box]
@@ -143,7 +143,9 @@ class Moments:
         total = linear + value.sum(1) + self.log_kappa[box] + gamma(n0 + 32) * (size + 1.0)
         return torch.where(total.isnan(), torch.inf, total)
 
-    def levels(self, pairs: Pairs, tilt: Tilt, low: Tensor, high: Tensor, log_each: Tensor) -> tuple[Tensor, Tensor]:
+    def levels(
+        self, pairs: Pairs, tilt: BoxTilt, low: Tensor, high: Tensor, log_each: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Lower bounds (Q,) on forms that fail with probability at most `log_each` (Q,), and bounds on
         log P(form <= 0)."""
         moment = self._moment(pairs, tilt, low, high)
@@ -152,11 +154,11 @@ class Moments:
         level = torch.where(moment < torch.inf, level, -torch.inf)
         return torch.where(level.isnan(), -torch.inf, level), moment.clamp_max(0.0)
 
-    def tails(self, pairs: Pairs, tilt: Tilt, low: Tensor, high: Tensor) -> Tensor:
+    def tails(self, pairs: Pairs, tilt: BoxTilt, low: Tensor, high: Tensor) -> Tensor:
         """Upper bounds on log P(form <= 0), (Q,)."""
         return self._moment(pairs, tilt, low, high).clamp_max(0.0)
 
-    def _moment(self, pairs: Pairs, tilt: Tilt, low: Tensor, high: Tensor) -> Tensor:
+    def _moment(self, pairs: Pairs, tilt: BoxTilt, low: Tensor, high: Tensor) -> Tensor:
         """log kappa E exp(-rate F), rounded up, (Q,); inf where what was decided makes no sense."""
         form = self.form(pairs, tilt.alpha.nan_to_num(0.0).clamp(0.0, 1.0))
         moment = self._log_moment(form, self.power(pairs.box, tilt.which), tilt.rate, low, high)
@@ -170,7 +172,7 @@ class Pairs:
     Attributes:
         box: (Q,); g: (Q, n0) coefficients of the first group's activations.
         constant, squared, components, spread, inner: of the rows without the first group: constants (Q,), rounded
-            down, `Local.products` (Q,), (Q, K), (Q,), and inner products (Q, n0) with the first group.
+            down, `LocalNetwork.products` (Q,), (Q, K), (Q,), and inner products (Q, n0) with the first group.
     """
 
     box: Tensor
@@ -183,7 +185,7 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Form:
+class TiltedForms:
     """Q forms F = least + a.v + sum_j g_j e_j(z_j) over boxes.
 
     Attributes:
@@ -200,7 +202,7 @@ class Form:
     off: Tensor
 
 
-def diagonals(local: Local, mask: tuple[bool, ...], shapes: Shapes) -> tuple[Tensor, Tensor]:
+def diagonals(local: LocalNetwork, mask: tuple[bool, ...], shapes: Shapes) -> tuple[Tensor, Tensor]:
     """The shapes that were proposed for the first group, the split directions left out, and `dominating_diagonals`
     of them, (K, n0); inf where unknown."""
     key = shapes, mask
@@ -222,7 +224,7 @@ def diagonals(local: Local, mask: tuple[bool, ...], shapes: Shapes) -> tuple[Ten
     return local.diagonals[key]
 
 
-def norms(local: Local, mask: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
+def norms(local: LocalNetwork, mask: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
     """(n0,) bounds on the norms of the first group's units, the split directions left out."""
     n0 = local.groups[0].stop if local.groups else 0
     end = torch.where(torch.tensor(mask, dtype=torch.bool), 0.0, torch.inf).double()[None]
@@ -230,9 +232,9 @@ def norms(local: Local, mask: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
     return shortest[0], longest[0]
 
 
-def bare_units(local: Local, n0: int, count: int) -> Rows:
+def bare_units(local: LocalNetwork, n0: int, count: int) -> LocalRows:
     """The first n0 units, as they are, over `count` boxes."""
     one = torch.ones(n0, dtype=torch.float64)
     empty = torch.zeros(count, n0, 0, dtype=torch.float64)
     bare = local.constant[:n0].expand(count, -1)
-    return Rows(bare, bare, torch.zeros_like(bare), empty, empty, torch.arange(n0), one)
+    return LocalRows(bare, bare, torch.zeros_like(bare), empty, empty, torch.arange(n0), one)

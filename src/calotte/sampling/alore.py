@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from calotte.cells.products import pull_back, row_norms
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.estimate import Estimator, Event, Measured
 from calotte.sampling.latent import Latent, NotAvailable
 from calotte.sampling.proposal import Proposal, resolved
@@ -57,11 +57,11 @@ class Alore(Estimator):
     def event(self) -> Event:
         return "leaving the cell"
 
-    def measure(self, problem: Problem, latent: Latent) -> Measured:
-        if not problem.noise.isotropic:
-            raise NotAvailable(f"it draws from caps, which {problem.noise.kind} noise has no exact measures of")
-        latent = Latent(problem, latent.row, reduced=False)
-        union = _union(problem, latent)
+    def measure(self, query: Query, latent: Latent) -> Measured:
+        if not query.noise.isotropic:
+            raise NotAvailable(f"it draws from caps, which {query.noise.kind} noise has no exact measures of")
+        latent = Latent(query, latent.row, reduced=False)
+        union = _union(query, latent)
         total, squares, n = 0.0, 0.0, 0
         for chunk in range(math.ceil(self.draws / _CHUNK)):
             size = min(_CHUNK, self.draws - n)
@@ -79,7 +79,7 @@ class Alore(Estimator):
         return Measured(min(mu + math.log(mean), 0.0), (low, min(high, 0.0)), relative / math.sqrt(n))
 
 
-def _union(problem: Problem, latent: Latent) -> Proposal:
+def _union(query: Query, latent: Latent) -> Proposal:
     """The half-spaces beyond the hyperplanes of the cell, weighted by their measures.
 
     The least ones are left out, as long as their measures sum to no more than a share `_DROPPED` of all.
@@ -87,8 +87,8 @@ def _union(problem: Problem, latent: Latent) -> Proposal:
     Raises:
         NotAvailable: the cell has no hyperplane that the noise can reach, or too many.
     """
-    noise, m = problem.noise, problem.m
-    heights = problem.distances.nearest[latent.row] / noise.size
+    noise, m = query.noise, query.m
+    heights = query.distances.nearest[latent.row] / noise.size
     log_measures = noise.standard_log_tail(heights, m)
     order = log_measures.argsort(descending=True)
     log_mu = log_measures.logsumexp(0)
@@ -96,9 +96,9 @@ def _union(problem: Problem, latent: Latent) -> Proposal:
         raise NotAvailable("the noise cannot reach any hyperplane of the cell: the probability of leaving it is 0")
     left_out = log_measures[order].flip(0).logcumsumexp(0).flip(0)  # this one and all smaller ones
     kept = order[left_out > log_mu + math.log(_DROPPED)].sort().values
-    if 8 * len(kept) * m > problem.settings.memory_limit / 2:
+    if 8 * len(kept) * m > query.settings.memory_limit / 2:
         raise NotAvailable(f"{len(kept)} normals in dimension {m} do not fit the memory limit")
-    normals = _outward(problem, latent, kept)
+    normals = _outward(query, latent, kept)
     directions = torch.cat([normals, torch.zeros(len(kept), 1, dtype=torch.float64)], 1)
     heights = resolved(noise, m, heights[kept])
     log_measures = noise.standard_log_tail(heights, m)
@@ -106,9 +106,9 @@ def _union(problem: Problem, latent: Latent) -> Proposal:
     return Proposal(noise, m, directions, torch.arange(len(kept)), heights, log_measures, weights)
 
 
-def _outward(problem: Problem, latent: Latent, units: Tensor) -> Tensor:
+def _outward(query: Query, latent: Latent, units: Tensor) -> Tensor:
     """Unit normals (J, m) of the hyperplanes of some of the N units, ascending, pointing away from the input."""
-    network = problem.network
+    network = query.network
     pattern = network.pattern(latent.x)
     masks = {i: mask[0] for i, mask in network.masks(pattern).items()}
     rows, first = [], 0
@@ -121,9 +121,9 @@ def _outward(problem: Problem, latent: Latent, units: Tensor) -> Tensor:
             rows.append(pull_back(network, masks, feeder, hot.reshape(-1, *network.shape(feeder))))
         first += size
     last = network.last
-    comparison = -problem.margins.rows[latent.row][units[units >= first] - first]
+    comparison = -query.margins.rows[latent.row][units[units >= first] - first]
     rows.append(pull_back(network, masks, last, comparison.reshape(-1, *network.shape(last))))
-    normals = problem.geometry.mapped(torch.cat(rows))
+    normals = query.hyperplanes.mapped(torch.cat(rows))
     return normals / row_norms(normals)[:, None]
 
 

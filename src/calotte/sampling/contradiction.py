@@ -23,7 +23,7 @@ from calotte.errors import Contradiction
 from calotte.network.enclosure import outputs
 from calotte.network.event import CHANGE
 from calotte.printing import number, probability_text
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.draws import Noisy, chunk_size
 from calotte.streams import Stream, generator
 
@@ -41,9 +41,7 @@ def binomial_tail(k: int, n: int, log_p: float) -> float:
     return float(special.betainc(k, n - k + 1, math.exp(log_p)))
 
 
-def check_radius(
-    problem: Problem, i: int, witness: Witness | None, radius: float, certifier: str, **more: Any
-) -> None:
+def check_radius(query: Query, i: int, witness: Witness | None, radius: float, certifier: str, **more: Any) -> None:
     """Hold the certified radius of input i against its witness.
 
     Raises:
@@ -51,23 +49,23 @@ def check_radius(
     """
     if witness is None or witness.distance >= radius:
         return
-    index, predicted, within = problem.index[i], int(problem.predicted[i]), number(radius, "down", 12)
-    if problem.event == CHANGE:
+    index, predicted, within = query.index[i], int(query.predicted[i]), number(radius, "down", 12)
+    if query.event == CHANGE:
         says = f"nothing within {within} is answered otherwise than {predicted}"
         point = f"a point certainly answered {witness.answer}"
     else:
-        says, point = f"event {problem.event.name} occurs nowhere within {within}", "a point where it certainly does"
+        says, point = f"event {query.event.name} occurs nowhere within {within}", "a point where it certainly does"
     raise Contradiction(
         f"input {index}: {certifier} certifies that {says}, and {point} lies within "
         f"{number(witness.distance, 'up', 12)}",
         index,
-        evidence(problem, i, witness.point)
+        evidence(query, i, witness.point)
         | {"certifier": certifier, "certified_radius": radius, "distance": witness.distance}
         | {"answer": witness.answer},
     )
 
 
-def check_samples(problem: Problem, i: int, bounds: Sequence[Bound]) -> None:
+def check_samples(query: Query, i: int, bounds: Sequence[Bound]) -> None:
     """Hold the proved bounds of input i against its samples.
 
     Raises:
@@ -82,22 +80,22 @@ def check_samples(problem: Problem, i: int, bounds: Sequence[Bound]) -> None:
     log_p = lowest.log_misclassification
     if binomial_tail(k, n, log_p) >= LEVEL:
         return
-    certain, point = count_certain(problem, i, _AGAIN * n, log_p)
+    certain, point = count_certain(query, i, _AGAIN * n, log_p)
     if point is None or binomial_tail(certain, _AGAIN * n, log_p) >= LEVEL:
         return
-    index = problem.index[i]
+    index = query.index[i]
     raise Contradiction(
         f"input {index}: rung '{lowest.rung}' proves p <= {probability_text(log_p)}, and {k} of {n} samples are "
         f"misclassified, which has probability below {LEVEL:g} if that is true; so have the {certain} of "
         f"{_AGAIN * n} fresh ones that certainly are",
         index,
-        evidence(problem, i, point)
+        evidence(query, i, point)
         | {"rung": lowest.rung, "log_misclassification": log_p, "samples": n, "misclassified": k}
         | {"fresh_samples": _AGAIN * n, "certainly_misclassified": certain},
     )
 
 
-def count_certain(problem: Problem, i: int, samples: int, log_p: float) -> tuple[int, Tensor | None]:
+def count_certain(query: Query, i: int, samples: int, log_p: float) -> tuple[int, Tensor | None]:
     """At how many of `samples` fresh draws the event certainly occurs, of input i, and the first of them.
 
     Counting ends early once the count rejects p <= exp(log_p) whatever the rest would be, and after as much time
@@ -105,7 +103,7 @@ def count_certain(problem: Problem, i: int, samples: int, log_p: float) -> tuple
     """
     count, first = 0, None
     try:
-        for wrong in certain_changes(problem, i, samples):
+        for wrong in certain_changes(query, i, samples):
             count += len(wrong)
             if first is None and len(wrong):
                 first = wrong[0]
@@ -116,32 +114,32 @@ def count_certain(problem: Problem, i: int, samples: int, log_p: float) -> tuple
     return count, first
 
 
-def certain_changes(problem: Problem, i: int, samples: int) -> Iterator[Tensor]:
+def certain_changes(query: Query, i: int, samples: int) -> Iterator[Tensor]:
     """Points (n, d) of fresh draws in the whole space where the event certainly occurs, of input i, pass by pass."""
-    network, noise, margins = problem.network, problem.noise, problem.margins[i : i + 1]
-    noisy = Noisy(problem, i, reduced=False)
-    noisy.deadline = Deadline.after(problem.settings.time_limit)
-    chunk = chunk_size(problem.m)
+    network, noise, margins = query.network, query.noise, query.margins[i : i + 1]
+    noisy = Noisy(query, i, reduced=False)
+    noisy.deadline = Deadline.after(query.settings.time_limit)
+    chunk = chunk_size(query.m)
     for k, drawn in enumerate(range(0, samples, chunk)):
-        chosen = generator(Stream.FRESH_DRAWS, problem.settings.seed, problem.index[i], k)
-        u = noise.project(chunk, problem.m, problem.m, chosen)[: samples - drawn]
+        chosen = generator(Stream.FRESH_DRAWS, query.settings.seed, query.index[i], k)
+        u = noise.project(chunk, query.m, query.m, chosen)[: samples - drawn]
         for part in torch.split(u, max(1, noisy.at_once // 4)):  # an enclosure takes about four passes' memory
             likely = part[margins.occurs(noisy.outputs(part))]
-            points = problem.x[i : i + 1] + noise.apply_map(likely, network.d)
+            points = query.x[i : i + 1] + noise.apply_map(likely, network.d)
             if len(points):
                 enclosed = outputs(network, points)
                 points = points[margins.certainly_occurs(enclosed.value, enclosed.error)]
             yield points
 
 
-def evidence(problem: Problem, i: int, point: Tensor) -> dict[str, Any]:
+def evidence(query: Query, i: int, point: Tensor) -> dict[str, Any]:
     """What both kinds of contradiction need to be seen again."""
-    network, noise, settings = problem.network, problem.noise, problem.settings
+    network, noise, settings = query.network, query.noise, query.settings
     found: dict[str, Any] = {
-        "index": problem.index[i],
-        "x": problem.x[i].numpy(),
-        "predicted": int(problem.predicted[i]),
-        "event": problem.event.name,
+        "index": query.index[i],
+        "x": query.x[i].numpy(),
+        "predicted": int(query.predicted[i]),
+        "event": query.event.name,
         "witness": point.numpy(),
         "noise": noise.kind,
         "size": noise.size,

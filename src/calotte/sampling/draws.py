@@ -13,7 +13,7 @@ from torch import Tensor
 
 from calotte.network.footprint import pass_size
 from calotte.network.single import converted
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.streams import Stream, generator
 
 __all__ = ["Draws", "Noisy", "chunk_size"]
@@ -27,28 +27,28 @@ def chunk_size(seen: int) -> int:
 
 
 class Noisy:
-    """Input i of a problem under noise, as a function of the coordinates of the noise that the network sees.
+    """Input i of a query under noise, as a function of the coordinates of the noise that the network sees.
 
     Attributes:
         seen: the number k of these: m, those of u, or in a chain of dense layers those in the span of the first
             layer's rows.
         at_once: draws in a pass.
-        deadline: of the problem.
+        deadline: of the query.
     """
 
-    def __init__(self, problem: Problem, i: int, *, reduced: bool = True) -> None:
+    def __init__(self, query: Query, i: int, *, reduced: bool = True) -> None:
         """With `reduced` false the coordinates are those of u in a chain of dense layers too."""
-        self.noise, self.deadline, self.base = problem.noise, problem.deadline, problem.x[i : i + 1]
-        self.network, self.start, self.seen = problem.network, 0, problem.m
+        self.noise, self.deadline, self.base = query.noise, query.deadline, query.x[i : i + 1]
+        self.network, self.start, self.seen = query.network, 0, query.m
         self.rows: Tensor | None = None
-        chain = problem.geometry.chain
+        chain = query.hyperplanes.chain
         if reduced and chain is not None and self.noise.isotropic:
             self.start = chain.ends[0]
-            values = problem.network.values(self.base)
+            values = query.network.values(self.base)
             self.base = next(value.flatten(1) for node, value in values if node == self.start)
-            self.rows = problem.geometry.space.rows.t().contiguous()
+            self.rows = query.hyperplanes.space.rows.t().contiguous()
             self.seen = len(self.rows)
-        self.at_once = pass_size(self.network, problem.settings.memory_limit / 4, self.start)
+        self.at_once = pass_size(self.network, query.settings.memory_limit / 4, self.start)
 
     def on(self, device: str) -> Noisy:
         """The same, evaluated on a device."""
@@ -78,23 +78,23 @@ class Noisy:
 
 
 class Draws:
-    """Independent draws of the noise on input i of a problem, in one stream of random numbers.
+    """Independent draws of the noise on input i of a query, in one stream of random numbers.
 
     They come in chunks, each with a generator seeded by the seed, the index of the input and the number of the
     chunk, so that draws depend on these alone.
     """
 
-    def __init__(self, problem: Problem, i: int, stream: Stream) -> None:
-        self.problem, self.stream, self.index = problem, stream, problem.index[i]
-        self.noisy = Noisy(problem, i).on(problem.settings.device)
-        self.margins = problem.margins[i : i + 1]
+    def __init__(self, query: Query, i: int, stream: Stream) -> None:
+        self.query, self.stream, self.index = query, stream, query.index[i]
+        self.noisy = Noisy(query, i).on(query.settings.device)
+        self.margins = query.margins[i : i + 1]
         self.chunk = chunk_size(self.noisy.seen)
 
     def noise(self, count: int) -> Iterator[Tensor]:
         """The coordinates (n, k) of the first `count` draws, chunk by chunk."""
         for number, first in enumerate(range(0, count, self.chunk)):
-            chosen = generator(self.stream, self.problem.settings.seed, self.index, number)
-            drawn = self.problem.noise.project(self.chunk, self.noisy.seen, self.problem.m, chosen)
+            chosen = generator(self.stream, self.query.settings.seed, self.index, number)
+            drawn = self.query.noise.project(self.chunk, self.noisy.seen, self.query.m, chosen)
             yield drawn[: count - first]
 
     def wrong(self, noise: Tensor) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Self
 from calotte.deadline import OutOfTime
 from calotte.errors import InvalidInput
 from calotte.lines import Line, check_line, entries, log_of
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.latent import Latent, NotAvailable
 
 __all__ = ["Estimate", "Estimator", "Event", "Measured"]
@@ -97,19 +97,19 @@ class Estimator(ABC):
         return "misclassification"
 
     @abstractmethod
-    def measure(self, problem: Problem, latent: Latent) -> Measured:
+    def measure(self, query: Query, latent: Latent) -> Measured:
         """The estimate for the input of `latent`.
 
         Raises:
             NotAvailable: it would be no honest one.
         """
 
-    def estimate(self, problem: Problem, i: int) -> Estimate:
-        """The estimate for input i of the problem. The same seed gives the same one, whatever the batch."""
+    def estimate(self, query: Query, i: int) -> Estimate:
+        """The estimate for input i of the query. The same seed gives the same one, whatever the batch."""
         start = time.perf_counter()
-        latent = Latent(problem, i)
+        latent = Latent(query, i)
         try:
-            log_p, interval, error = self.measure(problem, latent)
+            log_p, interval, error = self.measure(query, latent)
         except (NotAvailable, OutOfTime) as refusal:
             seconds = time.perf_counter() - start
             return Estimate(self.method, self.event, None, None, None, latent.calls, seconds, str(refusal))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.estimate import Estimator, Measured
 from calotte.sampling.latent import Latent, NotAvailable
 from calotte.sampling.proposal import Proposal, caps, least_variance, resolved
@@ -67,18 +67,18 @@ class Importance(Estimator):
     def method(self) -> str:
         return "importance"
 
-    def measure(self, problem: Problem, latent: Latent) -> Measured:
-        if not problem.noise.isotropic:
-            raise NotAvailable(f"it draws from caps, which {problem.noise.kind} noise has no exact measures of")
-        pilots = self._search_all(problem, latent)
+    def measure(self, query: Query, latent: Latent) -> Measured:
+        if not query.noise.isotropic:
+            raise NotAvailable(f"it draws from caps, which {query.noise.kind} noise has no exact measures of")
+        pilots = self._search_all(query, latent)
         for k in range(self.pilots):
-            proposal = _optimal(problem, latent, pilots)
+            proposal = _optimal(query, latent, pilots)
             y, log_q = _errors(proposal, latent, self.pilot, latent.generator(Stream.IMPORTANCE_PILOT, k))
             pilots.append(Pilot(proposal, self.pilot, y))
             if k > 0 and len(y) and _effective_size(-log_q) >= _WELL_SPREAD * self.pilot:
                 break
         for attempt in range(1, self.attempts + 1):
-            proposal = _optimal(problem, latent, pilots)
+            proposal = _optimal(query, latent, pilots)
             y, log_q = _errors(proposal, latent, self.draws, latent.generator(Stream.IMPORTANCE, attempt))
             try:
                 return _weighed(-log_q, self.draws)
@@ -88,25 +88,25 @@ class Importance(Estimator):
             pilots.append(Pilot(proposal, self.draws, y))
         raise AssertionError("attempts are at least 1")
 
-    def _search_all(self, problem: Problem, latent: Latent) -> list[Pilot]:
+    def _search_all(self, query: Query, latent: Latent) -> list[Pilot]:
         found, refusals = [], []
         for number in range(self.searches):
             try:
-                found.append(self._search(problem, latent, latent.generator(Stream.IMPORTANCE_SEARCH, number)))
+                found.append(self._search(query, latent, latent.generator(Stream.IMPORTANCE_SEARCH, number)))
             except NotAvailable as refusal:
                 refusals.append(refusal)
         if not found:
             raise refusals[0]
         return found
 
-    def _search(self, problem: Problem, latent: Latent, generator: torch.Generator) -> Pilot:
+    def _search(self, query: Query, latent: Latent, generator: torch.Generator) -> Pilot:
         """Errors under the noise: found where it is amplified, and followed down.
 
         Raises:
             NotAvailable: none are found.
         """
         any_direction = torch.eye(1, latent.seen + 1, dtype=torch.float64)
-        proposal = caps(problem.noise, problem.m, any_direction, [])
+        proposal = caps(query.noise, query.m, any_direction, [])
         y, over = proposal.draw(self.search, latent, generator)
         power = 0
         while (wrong := latent.margin(_STEP**power * y) <= 0).sum() < _ENOUGH * self.search:
@@ -115,7 +115,7 @@ class Importance(Estimator):
                 raise NotAvailable(f"no errors found, not even under {_STEP**_AMPLIFICATIONS:.0f} times the noise")
         y, log_q = y[wrong], proposal.log_density(over[wrong])
         for lower in reversed(range(power)):
-            proposal = _around(problem, latent, y, log_q, generator, _STEP ** (lower + 1), _STEP)
+            proposal = _around(query, latent, y, log_q, generator, _STEP ** (lower + 1), _STEP)
             y, log_q = _errors(proposal, latent, self.search, generator, _STEP**lower)
             if not len(y):
                 raise NotAvailable(f"no errors found below {_STEP ** (lower + 1):.2g} times the noise")
@@ -131,17 +131,17 @@ def _errors(
     return y[wrong], proposal.log_density(over[wrong])
 
 
-def _optimal(problem: Problem, latent: Latent, pilots: list[Pilot]) -> Proposal:
+def _optimal(query: Query, latent: Latent, pilots: list[Pilot]) -> Proposal:
     """The best mixture of caps around the errors of all pilots, as draws from the mixture of their proposals."""
     y = torch.cat([pilot.y for pilot in pilots])
     generator = latent.generator(Stream.IMPORTANCE_CHOICE, len(pilots))
     parts = [math.log(one.n) + one.proposal.log_density(y @ one.proposal.directions.t()) for one in pilots]
     log_q = torch.stack(parts).logsumexp(0) - math.log(sum(one.n for one in pilots))
-    return least_variance(_around(problem, latent, y, log_q, generator), y, log_q)
+    return least_variance(_around(query, latent, y, log_q, generator), y, log_q)
 
 
 def _around(
-    problem: Problem,
+    query: Query,
     latent: Latent,
     y: Tensor,
     log_q: Tensor,
@@ -157,7 +157,7 @@ def _around(
     Raises:
         NotAvailable: the margin is flat at all errors.
     """
-    noise, m = problem.noise, problem.m
+    noise, m = query.noise, query.m
     weights = (_TEMPER * (log_q.amin() - log_q)).exp()
     chosen = torch.multinomial(weights, min(_MOST_NORMALS, len(y)), generator=generator)
     chosen = y[chosen]

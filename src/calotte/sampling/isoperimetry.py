@@ -25,11 +25,11 @@ from torch import Tensor
 from calotte.bound import Bound, Rung
 from calotte.deadline import Deadline, OutOfTime
 from calotte.noise import Bounded, Gaussian, Noise
-from calotte.problem import Problem
 from calotte.proofs.balls import free_within
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 from calotte.proofs.localise import localise
 from calotte.proofs.union import log_sum_up
+from calotte.query import Query
 from calotte.rounding import UNIT_ROUNDOFF, gamma
 from calotte.sampling.draws import Draws
 from calotte.sampling.monte_carlo import bound_of_draws, clopper_pearson, out_of_time
@@ -74,29 +74,29 @@ def log_far(noise: Noise, m: int, log_missed: float, distance: float) -> float:
 class Choice:
     """A good event, a distance, and the bound that they promise."""
 
-    local: Local
+    local: LocalNetwork
     distance: float
     log_bound: float
 
 
 class _Search:
-    """Good events and distances for one input of a problem, tried on draws that are used for nothing else."""
+    """Good events and distances for one input of a query, tried on draws that are used for nothing else."""
 
-    def __init__(self, problem: Problem, points: Tensor, estimating: int) -> None:
-        self.problem, self.points, self.estimating = problem, points, estimating
+    def __init__(self, query: Query, points: Tensor, estimating: int) -> None:
+        self.query, self.points, self.estimating = query, points, estimating
 
-    def event(self, log_budget: float) -> Local | None:
+    def event(self, log_budget: float) -> LocalNetwork | None:
         """The network on a good event that fails with a probability of about exp(log_budget)."""
-        problem = self.problem
-        units = max(1, 2 * problem.network.hidden_units)
+        query = self.query
+        units = max(1, 2 * query.network.hidden_units)
         share = torch.tensor([log_budget - math.log(units)], dtype=torch.float64)
-        height = problem.noise.standard_quantile(share, problem.m, rounding="up").item()
-        return localise(problem, problem.sizes, height, math.sqrt(-2.0 * log_budget), Thrift(), _MOST_UNSTABLE)
+        height = query.noise.standard_quantile(share, query.m, rounding="up").item()
+        return localise(query, query.sizes, height, math.sqrt(-2.0 * log_budget), Thrift(), _MOST_UNSTABLE)
 
-    def distance(self, local: Local, points: Tensor) -> tuple[float, float]:
+    def distance(self, local: LocalNetwork, points: Tensor) -> tuple[float, float]:
         """The distance that promises the smallest measure of errors within the good event, and its logarithm."""
-        noise, confidence = self.problem.noise, self.problem.settings.confidence
-        longest = 2.0 * noise.eps(self.problem.m)
+        noise, confidence = self.query.noise, self.query.settings.confidence
+        longest = 2.0 * noise.eps(self.query.m)
         pilots = self._reached(local, points[:_PILOTS], 0.0, longest)
         low, high = 0.5 * pilots.min().item(), min(longest, 1.5 * pilots.max().item() + longest * 2.0**-_HALVINGS)
         reached: list[float] = self._reached(local, points, low, high).sort().values.tolist()
@@ -106,10 +106,10 @@ class _Search:
             share = min(1.0, (k + 1 + math.sqrt(k + 1)) / len(points))
             missed = math.ceil(share * self.estimating)
             log_missed = clopper_pearson(missed, self.estimating, confidence)
-            best = min(best, (log_far(noise, self.problem.m, log_missed, reached[k]), reached[k]))
+            best = min(best, (log_far(noise, self.query.m, log_missed, reached[k]), reached[k]))
         return best[1], best[0]
 
-    def _reached(self, local: Local, points: Tensor, low: float, high: float) -> Tensor:
+    def _reached(self, local: LocalNetwork, points: Tensor, low: float, high: float) -> Tensor:
         """Distances between two bounds within which there is no error around points; 0 below the lower one."""
         reached = torch.zeros(len(points), dtype=torch.float64)
         lows, highs = torch.full_like(reached, low), torch.full_like(reached, high)
@@ -138,7 +138,7 @@ class _Search:
                     found = Choice(local, distance, log_bound)
                 wanting = log_errors > local.log_missed
             low, high = (low, middle) if wanting else (middle, high)
-            if (local is not None and local.log_missed == -math.inf) or self.problem.deadline.passed:
+            if (local is not None and local.log_missed == -math.inf) or self.query.deadline.passed:
                 break  # no half-space was used: no event leaves more stable
         if found is None or found.log_bound >= 0.0:
             return None
@@ -151,7 +151,7 @@ def total(*logs: float) -> float:
     return log_sum_up(torch.tensor([logs], dtype=torch.float64)).item()
 
 
-def free_of_errors(local: Local, points: Tensor, distance: Tensor) -> Tensor:
+def free_of_errors(local: LocalNetwork, points: Tensor, distance: Tensor) -> Tensor:
     """`free_within`, block by block."""
     widest = max([len(local.margins), *(2 * (group.stop - group.start) for group in local.groups)])
     block = max(1, int(_BLOCK / (widest * max(1, local.units))))
@@ -175,29 +175,29 @@ def far_from_errors(choice: Choice, points: Iterator[Tensor], deadline: Deadline
 class Isoperimetry(Rung):
     """Rung `isoperimetry`: sampling beyond what samples can see."""
 
-    def bound(self, problem: Problem) -> list[Bound]:
-        return [self.bound_one(problem.alone(i)) for i in range(len(problem.x))]
+    def bound(self, query: Query) -> list[Bound]:
+        return [self.bound_one(query.alone(i)) for i in range(len(query.x))]
 
-    def bound_one(self, problem: Problem) -> Bound:
-        """The bound for a problem of one input."""
-        settings, start = problem.settings, time.perf_counter()
-        reason = self.refuses(problem)
+    def bound_one(self, query: Query) -> Bound:
+        """The bound for a query of one input."""
+        settings, start = query.settings, time.perf_counter()
+        reason = self.refuses(query)
         if reason is not None:
             return Bound(self.name, "confidence", 0.0, skipped=reason)
         choosing = min(settings.samples // 4, _MOST_CHOOSING)
         estimating = settings.samples - choosing
-        points = torch.cat(list(Draws(problem, 0, Stream.ISOPERIMETRY_CHOICE).noise(choosing)))
-        choice = _Search(problem, points, estimating).best()
-        log_p, drawn, cut_short = 0.0, 0 if problem.deadline.passed else estimating, None
+        points = torch.cat(list(Draws(query, 0, Stream.ISOPERIMETRY_CHOICE).noise(choosing)))
+        choice = _Search(query, points, estimating).best()
+        log_p, drawn, cut_short = 0.0, 0 if query.deadline.passed else estimating, None
         if choice is not None:
-            rest = Draws(problem, 0, Stream.ISOPERIMETRY).noise(estimating)
-            drawn, missed = far_from_errors(choice, rest, problem.deadline)
-            limited = math.isfinite(problem.deadline.limit)
+            rest = Draws(query, 0, Stream.ISOPERIMETRY).noise(estimating)
+            drawn, missed = far_from_errors(choice, rest, query.deadline)
+            limited = math.isfinite(query.deadline.limit)
             log_missed = bound_of_draws(missed, drawn, estimating, settings.confidence, limited)
-            errors = log_far(problem.noise, problem.m, log_missed, choice.distance)
+            errors = log_far(query.noise, query.m, log_missed, choice.distance)
             log_p = total(errors, choice.local.log_missed)
         if drawn < estimating:
-            cut_short = out_of_time(problem, choosing + drawn)
+            cut_short = out_of_time(query, choosing + drawn)
         if drawn == 0:
             return Bound(self.name, "confidence", 0.0, skipped=cut_short)
         return Bound(
@@ -210,16 +210,16 @@ class Isoperimetry(Rung):
             cut_short=cut_short,
         )
 
-    def refuses(self, problem: Problem) -> str | None:
+    def refuses(self, query: Query) -> str | None:
         """Why the rung does not apply, or None."""
-        if not problem.noise.isotropic:
-            return f"needs noise that is alike in all directions, which {problem.noise.kind} noise is not"
-        if problem.m < 2 and problem.noise.kind == "sphere":
-            return f"needs dimension d >= 2, the noise has {problem.m}"
-        if problem.settings.samples < 8:
-            return f"needs at least 8 samples, came {problem.settings.samples}"
-        units = problem.network.hidden_units
-        if problem.geometry.chain is None and units > _MOST_UNITS:
+        if not query.noise.isotropic:
+            return f"needs noise that is alike in all directions, which {query.noise.kind} noise is not"
+        if query.m < 2 and query.noise.kind == "sphere":
+            return f"needs dimension d >= 2, the noise has {query.m}"
+        if query.settings.samples < 8:
+            return f"needs at least 8 samples, came {query.settings.samples}"
+        units = query.network.hidden_units
+        if query.hyperplanes.chain is None and units > _MOST_UNITS:
             return f"too slow so far on a graph of {units} hidden units that is no chain of dense layers"
         return None
 

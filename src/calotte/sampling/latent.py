@@ -18,7 +18,7 @@ from torch import Tensor
 from calotte.deadline import OutOfTime
 from calotte.independent import Independent
 from calotte.noise import Gaussian
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.draws import Noisy
 from calotte.streams import Stream, generator
 
@@ -30,23 +30,23 @@ class NotAvailable(Exception):
 
 
 class Latent:
-    """One input of a problem under noise u = size * y, y of shape (n, k + 1) on the noise's support.
+    """One input of a query under noise u = size * y, y of shape (n, k + 1) on the noise's support.
 
     Attributes:
-        row: of the input in its problem; x: that input, (1, d).
+        row: of the input in its query; x: that input, (1, d).
         seen: k, the coordinates that the network sees; dimension: M.
         calls: network evaluations of one point so far.
     """
 
-    def __init__(self, problem: Problem, i: int, *, reduced: bool = True) -> None:
+    def __init__(self, query: Query, i: int, *, reduced: bool = True) -> None:
         """With `reduced` false the coordinates are those of u also in a chain of dense layers."""
-        self.network, self.noise = problem.network, problem.noise
-        self._seed, self._index = problem.settings.seed, problem.index[i]
-        self.row, self.x, self._margins = i, problem.x[i : i + 1], problem.margins[i : i + 1]
-        self.dimension = problem.m + (2 if self.noise.kind == "ball" else 0)
-        self._noisy = Noisy(problem, i, reduced=reduced)
+        self.network, self.noise = query.network, query.noise
+        self._seed, self._index = query.settings.seed, query.index[i]
+        self.row, self.x, self._margins = i, query.x[i : i + 1], query.margins[i : i + 1]
+        self.dimension = query.m + (2 if self.noise.kind == "ball" else 0)
+        self._noisy = Noisy(query, i, reduced=reduced)
         self.seen = self._noisy.seen
-        self.calls, self._memory = 0, problem.settings.memory_limit
+        self.calls, self._memory = 0, query.settings.memory_limit
 
     def generator(self, stream: Stream, chunk: int = 0) -> torch.Generator:
         """The generator of one chunk of a stream."""

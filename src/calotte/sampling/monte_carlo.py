@@ -12,7 +12,7 @@ from scipy import special
 from calotte.assumptions import BETA_QUANTILE_ERROR
 from calotte.bound import Bound, Rung
 from calotte.deadline import OutOfTime
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.draws import Draws
 from calotte.sampling.sequential import decide, upper_limit
 from calotte.streams import Stream
@@ -22,12 +22,12 @@ __all__ = ["SAMPLING", "bound_of_draws", "clopper_pearson", "count_misclassified
 _COMPLETE = 0.9  # of the error probability that goes to runs that the clock does not stop
 
 
-def running_counts(problem: Problem, i: int, samples: int) -> Iterator[tuple[int, int]]:
+def running_counts(query: Query, i: int, samples: int) -> Iterator[tuple[int, int]]:
     """Draws so far, and how many of them change the answer of input i, after each chunk until there are `samples`.
 
-    Where the deadline of the problem comes first, the last pair counts all passes that were finished.
+    Where the deadline of the query comes first, the last pair counts all passes that were finished.
     """
-    draws = Draws(problem, i, Stream.DRAWS)
+    draws = Draws(query, i, Stream.DRAWS)
     drawn = count = 0
     for noise in draws.noise(samples):
         try:
@@ -39,10 +39,10 @@ def running_counts(problem: Problem, i: int, samples: int) -> Iterator[tuple[int
         yield drawn, count
 
 
-def count_misclassified(problem: Problem, i: int, samples: int) -> int | None:
-    """How many of the first `samples` draws change the answer of input i; None past the problem's deadline."""
+def count_misclassified(query: Query, i: int, samples: int) -> int | None:
+    """How many of the first `samples` draws change the answer of input i; None past the query's deadline."""
     drawn = count = 0
-    for drawn, count in running_counts(problem, i, samples):  # noqa: B007
+    for drawn, count in running_counts(query, i, samples):  # noqa: B007
         pass
     return count if drawn >= samples else None
 
@@ -77,9 +77,9 @@ def bound_of_draws(misclassified: int, drawn: int, samples: int, confidence: flo
     return min(upper_limit(misclassified, drawn, meant_for, each) for meant_for in (rare, 0.5))
 
 
-def out_of_time(problem: Problem, drawn: int) -> str:
+def out_of_time(query: Query, drawn: int) -> str:
     """Why there are no more draws."""
-    return f"time limit of {problem.deadline.limit:g} s reached after {drawn} of {problem.settings.samples} samples"
+    return f"time limit of {query.deadline.limit:g} s reached after {drawn} of {query.settings.samples} samples"
 
 
 @dataclass(frozen=True)
@@ -89,23 +89,23 @@ class MonteCarlo(Rung):
     With a delta in the settings it stops once it can say whether p <= delta (`calotte.sampling.sequential`).
     """
 
-    def bound(self, problem: Problem) -> list[Bound]:
-        return [self.bound_one(problem, i) for i in range(len(problem.x))]
+    def bound(self, query: Query) -> list[Bound]:
+        return [self.bound_one(query, i) for i in range(len(query.x))]
 
-    def bound_one(self, problem: Problem, i: int) -> Bound:
-        """The bound for input i of the problem."""
-        settings, start = problem.settings, time.perf_counter()
-        counts, decision = running_counts(problem, i, settings.samples), None
+    def bound_one(self, query: Query, i: int) -> Bound:
+        """The bound for input i of the query."""
+        settings, start = query.settings, time.perf_counter()
+        counts, decision = running_counts(query, i, settings.samples), None
         if settings.delta is not None:
             found = decide(counts, settings.delta, settings.confidence)
             drawn, wrong, log_p, decision = found.samples, found.misclassified, found.log_upper, found.decision
         else:
             drawn, wrong = list(counts)[-1]
-            limited = math.isfinite(problem.deadline.limit)
+            limited = math.isfinite(query.deadline.limit)
             log_p = bound_of_draws(wrong, drawn, settings.samples, settings.confidence, limited)
         reason = None
         if drawn < settings.samples and decision in (None, "undecided"):
-            reason = out_of_time(problem, drawn)
+            reason = out_of_time(query, drawn)
         if drawn == 0:
             return Bound(self.name, "confidence", 0.0, skipped=reason)
         return Bound(

@@ -15,7 +15,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from calotte.problem import Problem
+from calotte.query import Query
 from calotte.sampling.estimate import Estimator, Measured
 from calotte.sampling.latent import Latent, NotAvailable
 from calotte.streams import Stream
@@ -62,7 +62,7 @@ class Splitting(Estimator):
     def method(self) -> str:
         return "splitting"
 
-    def measure(self, problem: Problem, latent: Latent) -> Measured:
+    def measure(self, query: Query, latent: Latent) -> Measured:
         levels, log_p = self._choose_levels(latent)
         effort = self.calls * max(1.0, log_p / _LOG_REFERENCE) ** _GROWTH
         passes = 1.0 + (len(levels) - 1) * self.moves / (self.moves + 1)

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
-from calotte.problem import Problem
 from calotte.proofs.boxes import Boxes, log_tail_up
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.evaluate import restricted
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 from calotte.proofs.localise import localise
 from calotte.proofs.union import log_sum_up
+from calotte.query import Query
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.searches.tree import Growth, Tree, cut
@@ -44,7 +44,7 @@ class Branching(ProvedRung):
 
     Attributes:
         chooser: says what units pay for; below: the rung that this one is never above; growth: of the trees.
-        goals: bounds on log p aimed at, in turn, where the problem names none.
+        goals: bounds on log p aimed at, in turn, where the query names none.
         decades: powers of ten below what was reached that are tried where the next goal is missed.
         room: P(not G) lies e^-room below the bound aimed at.
         slabs: of the first cut; the two outer ones lie e^-beyond below the bound aimed at, and are given up.
@@ -80,33 +80,33 @@ class Branching(ProvedRung):
     most_switching: int = 2000
     small: int = 64
 
-    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        start = self.below.log_bound(problem, sizes).tolist()
-        bounds = [self._bound(problem.alone(i), sizes[i : i + 1], best) for i, best in enumerate(start)]
+    def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
+        start = self.below.log_bound(query, sizes).tolist()
+        bounds = [self._bound(query.alone(i), sizes[i : i + 1], best) for i, best in enumerate(start)]
         if len(bounds) == 1 and bounds[0] < -math.log(2.0):  # it does say something
-            problem.known.pop(self._hopeless(sizes), None)
+            query.known.pop(self._hopeless(sizes), None)
         return torch.tensor(bounds, dtype=torch.float64)
 
-    def cut_short(self, problem: Problem) -> str | None:
-        hopeless: str | None = problem.known.get(self._hopeless(problem.sizes[:1]))
-        return hopeless or super().cut_short(problem)
+    def cut_short(self, query: Query) -> str | None:
+        hopeless: str | None = query.known.get(self._hopeless(query.sizes[:1]))
+        return hopeless or super().cut_short(query)
 
     def _hopeless(self, size: Tensor) -> tuple[ProvedRung, str, float]:
-        """Under which name a problem knows why boxes were given up."""
+        """Under which name a query knows why boxes were given up."""
         return self, "hopeless", size.item()
 
-    def _bound(self, problem: Problem, size: Tensor, best: float) -> float:
+    def _bound(self, query: Query, size: Tensor, best: float) -> float:
         """The bound of one input, `best` or less: aimed at one goal, or at smaller ones in turn until one is missed.
 
         Then at the powers of ten just below what was reached.
         """
-        if not math.isinf(problem.target):
-            return self._aimed(problem, size, problem.target, best)
+        if not math.isinf(query.target):
+            return self._aimed(query, size, query.target, best)
         missed = -math.inf
         for goal in self.goals:
             if best <= goal:
                 continue
-            best = self._aimed(problem, size, goal, best)
+            best = self._aimed(query, size, goal, best)
             if best > goal:
                 missed = goal
                 break
@@ -114,46 +114,46 @@ class Branching(ProvedRung):
             goal = math.log(10.0) * (math.ceil(best / math.log(10.0)) - 1)
             if goal <= missed + 1e-6:
                 break
-            best = self._aimed(problem, size, goal, best)
+            best = self._aimed(query, size, goal, best)
             if best > goal:
                 break
         return best
 
-    def _aimed(self, problem: Problem, size: Tensor, goal: float, best: float) -> float:
+    def _aimed(self, query: Query, size: Tensor, goal: float, best: float) -> float:
         """The bound of one input, `best` or less, with a good event whose failure is small beside the goal."""
-        if best <= problem.enough or problem.deadline.passed:
+        if best <= query.enough or query.deadline.passed:
             return best
         key = (self, size.item(), round(goal, 9))
-        if key in problem.known:
-            known: float = problem.known[key]
+        if key in query.known:
+            known: float = query.known[key]
             return min(best, known)
         log_missed = goal - self.room
-        count = 2.0 * max(1, problem.network.hidden_units)
+        count = 2.0 * max(1, query.network.hidden_units)
         log_each = torch.tensor([log_missed - math.log(count)], dtype=torch.float64)
-        height = problem.noise.standard_quantile(log_each, problem.m, rounding="up").item()
+        height = query.noise.standard_quantile(log_each, query.m, rounding="up").item()
         try:
-            local = localise(problem, size, height, math.sqrt(-2.0 * log_missed), self.chooser, self.most_switching)
+            local = localise(query, size, height, math.sqrt(-2.0 * log_missed), self.chooser, self.most_switching)
         except OutOfTime:
             return best
         if local is None:
-            problem.known.setdefault(self._hopeless(size), _TOO_MANY)
+            query.known.setdefault(self._hopeless(size), _TOO_MANY)
             return best
-        found = self._sum(local.along(axes(local, self.most_axes, self.few_axes), height), problem, size, goal)
+        found = self._sum(local.along(axes(local, self.most_axes, self.few_axes), height), query, size, goal)
         if found <= goal:  # what is found before giving up depends on the effort
-            problem.known[key] = found
+            query.known[key] = found
         return min(best, found)
 
-    def _sum(self, local: Local, problem: Problem, size: Tensor, target: float) -> float:
+    def _sum(self, local: LocalNetwork, query: Query, size: Tensor, target: float) -> float:
         """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up."""
         n, k = local.directions.shape
-        problem.known.pop(self._hopeless(size), None)
+        query.known.pop(self._hopeless(size), None)
         log_target = torch.tensor([target], dtype=torch.float64)
         unit = local.noise.standard_quantile(log_target, local.m).item() * local.noise.size / local.sigma
         unit = max(unit, 3.1)  # in few dimensions so high that nothing is paid
         levels = tuple(level * unit for level in self.levels)
-        whole = Tree(local, Boxes.whole(k), levels, self.chooser, self.growth, problem.deadline)
+        whole = Tree(local, Boxes.whole(k), levels, self.chooser, self.growth, query.deadline)
         best = whole.log_bound
-        if best <= target or k == 0 or whole.count >= problem.settings.boxes or problem.deadline.passed:
+        if best <= target or k == 0 or whole.count >= query.settings.boxes or query.deadline.passed:
             return best
         reach = local.noise.standard_quantile(log_target - self.beyond, local.m).item()
         slabs = cut(whole.leaves.boxes, 0, local, self.slabs, reach)
@@ -165,7 +165,7 @@ class Branching(ProvedRung):
         trees: list[Tree] = []
         if local.units <= self.small and slabs:
             alone = replace(local, log_missed=-math.inf)  # P(not G): below
-            trees.append(Tree(alone, Boxes.joined(slabs), levels, self.chooser, self.growth, problem.deadline))
+            trees.append(Tree(alone, Boxes.joined(slabs), levels, self.chooser, self.growth, query.deadline))
             slabs = []
 
         def total() -> float:
@@ -174,16 +174,16 @@ class Branching(ProvedRung):
             return log_sum_up(torch.cat([parts, beyond, missed])).item()
 
         def over(bound: float) -> bool:
-            left = problem.settings.boxes - whole.count - sum(tree.count for tree in trees)
+            left = query.settings.boxes - whole.count - sum(tree.count for tree in trees)
             # cuts along few directions will hardly take it to where it is wanted, or below 1/2
-            far = -math.log(2.0) if math.isinf(problem.target) else target + self.per_box * left
-            return left <= 0 or problem.deadline.passed or (k < n and bound > far)
+            far = -math.log(2.0) if math.isinf(query.target) else target + self.per_box * left
+            return left <= 0 or query.deadline.passed or (k < n and bound > far)
 
         for slab in slabs:
             within = restricted(local, slab, self._height(local, slab, len(slabs)), self.chooser)
-            trees.append(Tree(within, slab, levels, self.chooser, self.growth, problem.deadline))
+            trees.append(Tree(within, slab, levels, self.chooser, self.growth, query.deadline))
             if trees[-1].silent and whole.silent and k < n:
-                problem.known[self._hopeless(size)] = _NOTHING
+                query.known[self._hopeless(size)] = _NOTHING
                 return best
             if over(total()) and slab is not slabs[-1]:
                 return best
@@ -195,7 +195,7 @@ class Branching(ProvedRung):
             worst.refine()
         return best
 
-    def _height(self, local: Local, slab: Boxes, slabs: int) -> float:
+    def _height(self, local: LocalNetwork, slab: Boxes, slabs: int) -> float:
         """Of half-spaces that cost each slab its share of P(not G)."""
         sides = 2.0 * slabs * max(1, local.units)
         log_each = local.log_missed - slab.log_measure(local.noise, local.m) - math.log(sides)
@@ -207,7 +207,7 @@ class Branching(ProvedRung):
         return rest.item()
 
 
-def axes(local: Local, most: int = 6, few: int = 1) -> Tensor:
+def axes(local: LocalNetwork, most: int = 6, few: int = 1) -> Tensor:
     """(n, K) orthonormal directions to cut along: those along which the units that may change sign move together.
 
     Leading right singular vectors of the units' linear parts at u = 0, weighted by what the units mean for the

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
-from calotte.problem import Problem
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import OnGoodEvent, on_good_event
 from calotte.proofs.proof import Proof
+from calotte.query import Query
 from calotte.searches.proposal import Proposal
 from calotte.searches.thrift import Thrift
 from calotte.searches.worst_case import WorstCase
@@ -59,53 +59,51 @@ class Concentration(ProvedRung):
     steps: int = 7
     room: float = 0.5
 
-    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        return self.proposal(problem, sizes).log_bound
+    def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
+        return self.proposal(query, sizes).log_bound
 
-    def propose(self, problem: Problem) -> Proof:
-        return self.proposal(problem, problem.sizes).proofs[0]
+    def propose(self, query: Query) -> Proof:
+        return self.proposal(query, query.sizes).proofs[0]
 
-    def proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
+    def proposal(self, query: Query, sizes: Tensor) -> Proposal:
         """The Proofs with the smallest bounds over the budgets tried; one that is wanted says what it may cost."""
-        key = (self, problem.target, problem.enough, *sizes.tolist())
-        return problem.once(key, lambda: self._proposal(problem, sizes))
+        key = (self, query.target, query.enough, *sizes.tolist())
+        return query.once(key, lambda: self._proposal(query, sizes))
 
-    def _proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
-        if not math.isinf(problem.target):
-            return self._aimed(problem, sizes)
-        best = self.worst_case.proposal(problem, sizes)
+    def _proposal(self, query: Query, sizes: Tensor) -> Proposal:
+        if not math.isinf(query.target):
+            return self._aimed(query, sizes)
+        best = self.worst_case.proposal(query, sizes)
         low = torch.full_like(best.log_bound, math.log(0.5))  # of log(-log budget)
         high = torch.full_like(low, math.log(0.5 * self.tail**2))
         for _ in range(self.steps):
-            if problem.deadline.passed or (best.log_bound <= problem.enough).all():
+            if query.deadline.passed or (best.log_bound <= query.enough).all():
                 break
             middle = (low + high) / 2
             try:
-                found, event = self._on_event(problem, sizes, -middle.exp(), self.tail)
+                found, event = self._on_event(query, sizes, -middle.exp(), self.tail)
             except OutOfTime:
                 break
             best, wanting = best.better(found), event.log_margins > event.log_price
             low, high = torch.where(wanting, low, middle), torch.where(wanting, middle, high)
         return best
 
-    def _aimed(self, problem: Problem, sizes: Tensor) -> Proposal:
+    def _aimed(self, query: Query, sizes: Tensor) -> Proposal:
         """The same in one pass where that takes log p to the target."""
-        target = problem.target
+        target = query.target
         tail = math.sqrt(2.0 * (self.room - target))
-        log_budget = torch.full((len(problem.x),), target, dtype=torch.float64)  # if all half-spaces were used
-        best, event = self._on_event(problem, sizes, log_budget, tail)
+        log_budget = torch.full((len(query.x),), target, dtype=torch.float64)  # if all half-spaces were used
+        best, event = self._on_event(query, sizes, log_budget, tail)
         if (best.log_bound > target).any():
             unused = torch.where(event.log_price.isfinite(), target - event.log_price, 0.0)
             log_budget = (log_budget + unused - self.room).clamp_max(0.0)
-            best = best.better(self._on_event(problem, sizes, log_budget, tail)[0])
-            best = best.better(self.worst_case.proposal(problem, sizes))
+            best = best.better(self._on_event(query, sizes, log_budget, tail)[0])
+            best = best.better(self.worst_case.proposal(query, sizes))
         return best
 
-    def _on_event(
-        self, problem: Problem, sizes: Tensor, log_budget: Tensor, tail: float
-    ) -> tuple[Proposal, OnGoodEvent]:
+    def _on_event(self, query: Query, sizes: Tensor, log_budget: Tensor, tail: float) -> tuple[Proposal, OnGoodEvent]:
         """Bounds with a good event that fails with probability exp(log_budget) (B,) at most."""
-        log_each = log_budget - math.log(max(1, 2 * problem.network.hidden_units))
-        heights = problem.noise.standard_quantile(log_each, problem.m, rounding="up").clamp_min(0.0)
-        found = on_good_event(problem, sizes, tail, heights, self.chooser)
+        log_each = log_budget - math.log(max(1, 2 * query.network.hidden_units))
+        heights = query.noise.standard_quantile(log_each, query.m, rounding="up").clamp_min(0.0)
+        found = on_good_event(query, sizes, tail, heights, self.chooser)
         return Proposal.on_event(tail, heights, found), found

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 from calotte.searches.exponents import least
 
 __all__ = ["least_diagonals", "shapes"]
@@ -16,7 +16,7 @@ __all__ = ["least_diagonals", "shapes"]
 _MOST_ROWS, _MOST_ENTRIES = 128, 2e6  # that are given exponents of their own: rows, entries of their matrices
 
 
-def shapes(local: Local, correlation: Tensor, longest: Tensor) -> Tensor:
+def shapes(local: LocalNetwork, correlation: Tensor, longest: Tensor) -> Tensor:
     """(K, n) diagonals up to factors: all the same, and the least for the rows of the second group, some of them.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from calotte.proofs.boxes import Boxes
 from calotte.proofs.evaluate import Evaluation
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 
 __all__ = ["Found", "hinted"]
 
@@ -32,7 +32,7 @@ class Found:
     gain: Tensor
 
 
-def hinted(local: Local, boxes: Boxes, found: Evaluation) -> Found:
+def hinted(local: LocalNetwork, boxes: Boxes, found: Evaluation) -> Found:
     """An evaluation of boxes with hints, for the worst margin of each box."""
     units, rows, components, worst = found.units, found.rows, found.components, found.worst
     count = len(boxes)

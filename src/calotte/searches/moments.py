@@ -16,12 +16,12 @@ from torch import Tensor
 
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
-from calotte.problem import Problem
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.first import FirstLayer, first_layer
 from calotte.proofs.gaussian import GaussianLaw
 from calotte.proofs.layers import log_bound
 from calotte.proofs.support import Support
+from calotte.query import Query
 from calotte.searches.thrift import Thrift
 from calotte.searches.tilts import Tilts
 
@@ -36,7 +36,7 @@ class ExponentialMoments(ProvedRung):
         most_units: hidden units behind the first layer up to which it is tried on graphs that are no chain of dense
             layers: each of them is pulled back as a whole row, which takes seconds on `resnet_2b`, with 4,196.
         chooser: says what units behind the first layer pay for.
-        goals: bounds on log p aimed at, in turn, where the problem names none.
+        goals: bounds on log p aimed at, in turn, where the query names none.
         room: the price of a good event lies e^-room below the bound aimed at.
     """
 
@@ -53,44 +53,44 @@ class ExponentialMoments(ProvedRung):
     goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
     room: float = 0.7
 
-    def refuses(self, problem: Problem) -> str | None:
-        geometry, limit = problem.geometry, problem.settings.memory_limit
-        shapes = (geometry.network.shape(i) for i in geometry.first_nodes)
+    def refuses(self, query: Query) -> str | None:
+        hyperplanes, limit = query.hyperplanes, query.settings.memory_limit
+        shapes = (hyperplanes.network.shape(i) for i in hyperplanes.first_nodes)
         units = sum(math.prod(shape) for shape in shapes)
-        needed = 32.0 * min(units, geometry.m) ** 2
+        needed = 32.0 * min(units, hyperplanes.m) ** 2
         if needed > limit:
             return (
-                f"the first layer's {units:,} units read {geometry.m:,} inputs: a matrix between them takes "
+                f"the first layer's {units:,} units read {hyperplanes.m:,} inputs: a matrix between them takes "
                 f"{needed / 1e9:.3g} GB; allow that with --memory-limit"
             )
-        if geometry.chain is None and geometry.deep_units > self.most_units:
+        if hyperplanes.chain is None and hyperplanes.deep_units > self.most_units:
             return (
-                f"too slow so far on a graph of {geometry.deep_units:,} hidden units behind the first layer "
+                f"too slow so far on a graph of {hyperplanes.deep_units:,} hidden units behind the first layer "
                 f"(at most {self.most_units:,})"
             )
-        return super().refuses(problem)
+        return super().refuses(query)
 
-    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
+    def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
         """(B,) upper bounds on log p.
 
         Raises:
             OutOfTime: before any bound was found.
         """
-        found = [self._bound(problem.alone(i), sizes[i : i + 1]) for i in range(len(sizes))]
+        found = [self._bound(query.alone(i), sizes[i : i + 1]) for i in range(len(sizes))]
         return torch.tensor(found, dtype=torch.float64)
 
-    def _bound(self, problem: Problem, size: Tensor) -> float:
+    def _bound(self, query: Query, size: Tensor) -> float:
         """The smallest bound found for one input."""
-        geometry, best = problem.geometry, math.inf
-        first = geometry.once("first layer", lambda: first_layer(geometry, problem.deadline))
+        hyperplanes, best = query.hyperplanes, math.inf
+        first = hyperplanes.once("first layer", lambda: first_layer(hyperplanes, query.deadline))
         if first is None:
             return 0.0
-        goals = [problem.target] if math.isfinite(problem.target) else list(self.goals)
-        last = math.isfinite(problem.target)
-        while goals and not best <= problem.enough:
+        goals = [query.target] if math.isfinite(query.target) else list(self.goals)
+        last = math.isfinite(query.target)
+        while goals and not best <= query.enough:
             goal = goals.pop(0)
             try:
-                for found in self._aimed_at(problem, first, size, goal):
+                for found in self._aimed_at(query, first, size, goal):
                     best = min(best, found)
                     if best <= goal:
                         break
@@ -102,14 +102,14 @@ class ExponentialMoments(ProvedRung):
                 goals, last = [] if last else [(min(best, 0.0) + goal) / 2], True
         return min(best, 0.0)
 
-    def _aimed_at(self, problem: Problem, first: FirstLayer, size: Tensor, goal: float) -> Iterator[float]:
+    def _aimed_at(self, query: Query, first: FirstLayer, size: Tensor, goal: float) -> Iterator[float]:
         """Bounds on log p meant to be at most `goal`: the first good event is cheap enough whatever is used."""
-        around = Support.of(problem, size, math.sqrt(2.0 * (self.room - goal)))
-        law = GaussianLaw.of(problem.noise, size.item(), problem.m)
-        propose, deep = Tilts(problem, goal - self.room), problem.geometry.deep_units
+        around = Support.of(query, size, math.sqrt(2.0 * (self.room - goal)))
+        law = GaussianLaw.of(query.noise, size.item(), query.m)
+        propose, deep = Tilts(query, goal - self.room), query.hyperplanes.deep_units
         log_each = goal - self.room - math.log(2 * max(deep, 1))
-        found, price = log_bound(problem, first, around, law, propose, self.chooser, log_each)
+        found, price = log_bound(query, first, around, law, propose, self.chooser, log_each)
         yield found.item()
         if deep and price.isfinite():
             log_each = min(log_each + goal - self.room - price.item(), -1.0)
-            yield log_bound(problem, first, around, law, propose, self.chooser, log_each)[0].item()
+            yield log_bound(query, first, around, law, propose, self.chooser, log_each)[0].item()

@@ -8,24 +8,24 @@ import torch
 from torch import Tensor
 
 from calotte.deadline import OutOfTime
-from calotte.problem import Problem
 from calotte.proofs.event import relaxed_margins
 from calotte.proofs.support import Support
+from calotte.query import Query
 
 __all__ = ["relaxed_radius"]
 
 
-def relaxed_radius(problem: Problem, start: Tensor, steps: int = 12) -> Tensor:
+def relaxed_radius(query: Query, start: Tensor, steps: int = 12) -> Tensor:
     """A radius (B,) around each input within which the answer is proved not to change; 0 where none is found.
 
     The largest for which `relaxation` proves p = 0 is searched by doubling from `start` (B,) and bisection, as long
-    as the deadline allows; every radius returned was itself proved. In the space of the problem, which should have
+    as the deadline allows; every radius returned was itself proved. In the space of the query, which should have
     no noise map.
     """
 
     def holds(radius: Tensor) -> Tensor:
-        margins, _ = relaxed_margins(problem, Support(radius, -math.inf))
-        return (problem.margins.cases.kept(margins.distances()) >= radius[:, None]).all(1)
+        margins, _ = relaxed_margins(query, Support(radius, -math.inf))
+        return (query.margins.cases.kept(margins.distances()) >= radius[:, None]).all(1)
 
     low, high = torch.zeros_like(start), start.clamp(1e-6, 1e6)
     growing = torch.ones(len(start), dtype=torch.bool)

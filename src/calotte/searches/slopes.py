@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.proofs.tilted import Form, Moments, Pairs, Tilt
+from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs, TiltedForms
 
 __all__ = ["Tilting"]
 
@@ -30,15 +30,15 @@ class Tilting:
     steps: int = 2
     share: float = 0.9
 
-    def tilt(self, moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+    def tilt(self, moments: ExponentialTails, pairs: Pairs, log_each: Tensor | None) -> BoxTilt:
         """Slopes, diagonals and rates for levels that fail with probability exp(log_each) (Q,), or for tails."""
         which = least_variance(moments, pairs)
         power = moments.power(pairs.box, which)
         parts = _parts(moments)
-        wanted: Callable[[Form], Tensor]
+        wanted: Callable[[TiltedForms], Tensor]
         if log_each is None:
 
-            def wanted(form: Form) -> Tensor:
+            def wanted(form: TiltedForms) -> Tensor:
                 """Rates (Q,) at which a Gaussian form would have the least E exp(-rate F)."""
                 deviation = _deviation(moments, form, power, parts)
                 mean = form.least + (pairs.g * _bends(moments, form, parts)[0]).sum(1)
@@ -46,7 +46,7 @@ class Tilting:
         else:
             distance = (-2.0 * log_each).sqrt()
 
-            def wanted(form: Form) -> Tensor:
+            def wanted(form: TiltedForms) -> Tensor:
                 return distance / _deviation(moments, form, power, parts)
 
         start = torch.special.ndtr(moments.centre / moments.deviation).clamp(0.0, 1.0)
@@ -55,10 +55,10 @@ class Tilting:
         form = moments.form(pairs, _between(moments, form, wanted(form), torch.ones_like(power)))
         for _ in range(self.steps):
             form = moments.form(pairs, _between(moments, form, self.share * wanted(form), power))
-        return Tilt(form.alpha, which, self.share * wanted(form))
+        return BoxTilt(form.alpha, which, self.share * wanted(form))
 
 
-def least_variance(moments: Moments, pairs: Pairs) -> Tensor:
+def least_variance(moments: ExponentialTails, pairs: Pairs) -> Tensor:
     """(Q,) of the diagonals known what promises each form the least variance."""
     which = torch.zeros(len(pairs.box), dtype=torch.int64)
     weight = (pairs.g * moments.longest[pairs.box]) ** 2
@@ -71,7 +71,7 @@ def least_variance(moments: Moments, pairs: Pairs) -> Tensor:
     return which
 
 
-def _between(moments: Moments, form: Form, rate: Tensor, power: Tensor) -> Tensor:
+def _between(moments: ExponentialTails, form: TiltedForms, rate: Tensor, power: Tensor) -> Tensor:
     """Slopes (Q, n0) between those of a form and the shares at which the moment is stationary."""
     box, alpha = form.pairs.box, form.alpha
     mean = moments.centre[box] - (rate * moments.sigma[box] ** 2)[:, None] * form.inner
@@ -86,13 +86,13 @@ def _between(moments: Moments, form: Form, rate: Tensor, power: Tensor) -> Tenso
     return torch.where(share.isnan(), alpha, (alpha + share) / 2)
 
 
-def _deviation(moments: Moments, form: Form, power: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
+def _deviation(moments: ExponentialTails, form: TiltedForms, power: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
     """Standard deviations (Q,) of forms, about."""
     noise = (form.pairs.g**2 * power * _bends(moments, form, parts)[1]).sum(1)
     return (form.norm**2 * moments.sigma[form.pairs.box] ** 2 + noise).sqrt().clamp_min(1e-290)
 
 
-def _bends(moments: Moments, form: Form, parts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+def _bends(moments: ExponentialTails, form: TiltedForms, parts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     """(Q, n0) means and variances of e_j(z_j), about."""
     box, alpha = form.pairs.box, form.alpha
     share, mean, square = (t[box] for t in parts)
@@ -101,7 +101,7 @@ def _bends(moments: Moments, form: Form, parts: tuple[Tensor, ...]) -> tuple[Ten
     return mean - alpha * moments.centre[box], spread.clamp_min(0.0)
 
 
-def _parts(moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
+def _parts(moments: ExponentialTails) -> tuple[Tensor, Tensor, Tensor]:
     """(L, n0) P(z_j > 0), and mean and mean square of relu(z_j), about."""
     x = moments.centre / moments.deviation
     density = torch.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)

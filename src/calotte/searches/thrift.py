@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 from calotte.proofs.price import ABOVE, BELOW, BOTH, FREE, NEGATIVE, POSITIVE, Offer
-from calotte.proofs.tilted import Moments, Pairs, Tilt
+from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.searches.diagonals import shapes
 from calotte.searches.slopes import Tilting
 
@@ -43,11 +43,11 @@ class Thrift:
         stable, worth = self._worth(offer)
         return ~stable & (offer.log_sign > worth).all(1) & offer.log_half.isfinite().any(1)
 
-    def shapes(self, local: Local, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
+    def shapes(self, local: LocalNetwork, mask: tuple[bool, ...], correlation: Tensor, longest: Tensor) -> Tensor:
         """(K, n) the least diagonals for the rows that read the first group."""
         return shapes(local, correlation, longest)
 
-    def tilt(self, layer: int, moments: Moments, pairs: Pairs, log_each: Tensor | None) -> Tilt:
+    def tilt(self, layer: int, moments: ExponentialTails, pairs: Pairs, log_each: Tensor | None) -> BoxTilt:
         """Slopes at the tilted law."""
         return self.tilting.tilt(moments, pairs, log_each)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from calotte.problem import Problem
 from calotte.proofs.exponents import Exponents
 from calotte.proofs.gaussian import GaussianLaw
 from calotte.proofs.sums import Sums, Tilt
+from calotte.query import Query
 from calotte.searches.exponents import exponents, exponents_each
 
 __all__ = ["Tilts"]
@@ -22,14 +22,14 @@ class Tilts:
     """A proposer for one evaluation of one input: what it says depends on nothing that was asked in another.
 
     Attributes:
-        problem: for which exponents are kept, found anew where the noise is larger by e^(1/buckets).
+        query: for which exponents are kept, found anew where the noise is larger by e^(1/buckets).
         wanted: the logarithm of the bound aimed at.
         steps: towards the best slopes; rates: times what is thought best, all are tried.
         share: of the rate that a Gaussian form would want; cap: times the rate at which the bound wanted is reached.
         seen: sums of squares of the weights by which layers read the first one, unit by unit, as far as they are met.
     """
 
-    problem: Problem
+    query: Query
     wanted: float
     steps: int = 4
     rates: tuple[float, ...] = (0.75, 1.0, 1.3)
@@ -39,7 +39,7 @@ class Tilts:
     seen: list[Tensor] = field(default_factory=list)
 
     def __call__(self, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
-        self.problem.deadline.check("in the search for slopes")
+        self.query.deadline.check("in the search for slopes")
         centre, deviation = sums.of_units(sums.value), law.high * sums.of_units(sums.first.longest)
         deviation = deviation.clamp_min(1e-150)
         slope = torch.special.ndtr(centre / deviation).expand(sums.weight.shape)
@@ -66,7 +66,7 @@ class Tilts:
                 torch.zeros(sums.first.units).double().index_add(0, group.index.flatten(), squares.flatten())
             )
             longest = sums.of_units(sums.first.longest)
-            return self.problem.geometry.once(
+            return self.query.hyperplanes.once(
                 ("exponents", group), lambda: exponents_each(sums.first, group, squares * longest**2)
             )
         bucket = round(self.buckets * math.log(law.high))
@@ -79,7 +79,7 @@ class Tilts:
         else:  # lines differ with what is aimed at: what the layers before them read is taken
             share = torch.stack(self.seen).sum(0) * spread if self.seen else spread
         key = ("exponents", sums.direct, len(sums.weight) if sums.direct else 0, bucket)
-        return self.problem.once(key, lambda: exponents(sums.first, share))
+        return self.query.once(key, lambda: exponents(sums.first, share))
 
 
 @dataclass(frozen=True)

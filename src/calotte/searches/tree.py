@@ -13,7 +13,7 @@ from calotte.deadline import Deadline
 from calotte.proofs.boxes import Boxes
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.evaluate import evaluate
-from calotte.proofs.local import Local
+from calotte.proofs.local import LocalNetwork
 from calotte.proofs.union import log_sum_up
 from calotte.searches.hints import Found, hinted
 
@@ -44,7 +44,7 @@ class Growth:
     silent: float = 1e-3
 
 
-def cut(box: Boxes, axis: int, local: Local, slabs: int, reach: float) -> list[Boxes]:
+def cut(box: Boxes, axis: int, local: LocalNetwork, slabs: int, reach: float) -> list[Boxes]:
     """One box in two along an axis, or in slabs up to `reach` (in units of the noise's size) where it was not cut
     along that axis yet."""
     a, b = box.low[0, axis].item(), box.high[0, axis].item()
@@ -112,7 +112,7 @@ class Tree:
 
     def __init__(
         self,
-        local: Local,
+        local: LocalNetwork,
         boxes: Boxes,
         levels: tuple[float, ...],
         chooser: Chooser,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from calotte.bound import ProvedRung
-from calotte.problem import Problem
 from calotte.proofs.event import on_good_event
 from calotte.proofs.proof import Proof
+from calotte.query import Query
 from calotte.searches.proposal import Proposal
 
 __all__ = ["WorstCase"]
@@ -35,20 +35,20 @@ class WorstCase(ProvedRung):
     source: str = "as PROVEN (arXiv:1812.08329), with exact tails"
     tails: tuple[float, ...] = (6.0, 12.0)
 
-    def log_bound(self, problem: Problem, sizes: Tensor) -> Tensor:
-        return self.proposal(problem, sizes).log_bound
+    def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
+        return self.proposal(query, sizes).log_bound
 
-    def propose(self, problem: Problem) -> Proof:
-        return self.proposal(problem, problem.sizes).proofs[0]
+    def propose(self, query: Query) -> Proof:
+        return self.proposal(query, query.sizes).proofs[0]
 
-    def proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
+    def proposal(self, query: Query, sizes: Tensor) -> Proposal:
         """The Proofs with the smallest bounds, for noise of these sizes (B,)."""
-        return problem.once((self, *sizes.tolist()), lambda: self._proposal(problem, sizes))
+        return query.once((self, *sizes.tolist()), lambda: self._proposal(query, sizes))
 
-    def _proposal(self, problem: Problem, sizes: Tensor) -> Proposal:
+    def _proposal(self, query: Query, sizes: Tensor) -> Proposal:
         best, heights = None, torch.full_like(sizes, torch.inf)
-        for tail in self.tails if not problem.noise.bounded else self.tails[:1]:
-            found = Proposal.on_event(tail, heights, on_good_event(problem, sizes, tail, heights, None))
+        for tail in self.tails if not query.noise.bounded else self.tails[:1]:
+            found = Proposal.on_event(tail, heights, on_good_event(query, sizes, tail, heights, None))
             best = found if best is None else best.better(found)
         assert best is not None
         return best

@@ -1,4 +1,4 @@
-"""Geometry: the distances of inputs to the hyperplanes of their cells, in input space or in that of a noise map."""
+"""Hyperplanes of the cells of inputs: how far they are from the inputs, in input space or in that of a noise map."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from calotte.network.graph import Network, Relu
 from calotte.network.margins import Margins
 from calotte.rounding import NORM_SLACK, dot_error, gamma, norm_up, raised
 
-__all__ = ["Geometry"]
+__all__ = ["Hyperplanes"]
 
 S = TypeVar("S")
 _GROUP = 32  # inputs of a chain that are evaluated together, always as many
 
 
-class Geometry:
+class Hyperplanes:
     """The hyperplane distances of a network, in input space or in the space of a noise map r = S u.
 
     Nothing is computed before it is asked for.

@@ -1,4 +1,4 @@
-"""A problem: a batch of inputs and a noise, with what several rungs share."""
+"""A query: a batch of inputs and a noise, with what several rungs share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from calotte.cells.distances import Distances
-from calotte.cells.geometry import Geometry
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import Deadline, OutOfTime
 from calotte.network.event import CHANGE, OutputEvent
 from calotte.network.graph import Network
@@ -20,18 +20,18 @@ from calotte.network.margins import Margins
 from calotte.noise import Noise
 from calotte.settings import Settings
 
-__all__ = ["Problem"]
+__all__ = ["Query"]
 
 S = TypeVar("S")
 _LONGEST = 4 * 3600.0  # seconds that distances may take, as estimated, where there is no time limit
 _PATIENCE = 10.0  # estimates of what distances take are seldom more than so many times too high
 
 
-class Problem:
+class Query:
     """A batch of inputs and a noise, with what several rungs share, computed once and when it is needed.
 
     Args:
-        geometry: of the network, in the space of the noise (its map).
+        hyperplanes: of the network, in the space of the noise (its map).
         x: (B, d) inputs; index: the number of each in the user's file.
         noise: the noise.
         settings: budgets and levels.
@@ -42,7 +42,7 @@ class Problem:
 
     def __init__(
         self,
-        geometry: Geometry,
+        hyperplanes: Hyperplanes,
         x: Tensor,
         index: list[int],
         noise: Noise,
@@ -51,21 +51,21 @@ class Problem:
         deadline: Deadline | None = None,
         event: OutputEvent = CHANGE,
     ) -> None:
-        if geometry.isotropic and not noise.isotropic:
-            raise ValueError("noise that is not alike in all directions needs a geometry in its coordinates")
-        self.geometry, self.x, self.index, self.event = geometry, x, index, event
+        if hyperplanes.isotropic and not noise.isotropic:
+            raise ValueError("noise that is not alike in all directions needs hyperplanes in its coordinates")
+        self.hyperplanes, self.x, self.index, self.event = hyperplanes, x, index, event
         self.noise, self.settings, self.target = noise, settings, target
         self.deadline = Deadline.after(settings.time_limit) if deadline is None else deadline
         self.enough = target
         self.known: dict[Hashable, Any] = {}
 
-    def alone(self, i: int) -> Problem:
-        """The problem of the i-th input of the batch."""
+    def alone(self, i: int) -> Query:
+        """The query of the i-th input of the batch."""
         if len(self.x) == 1:
             return self
         one = slice(i, i + 1)
-        return Problem(
-            self.geometry,
+        return Query(
+            self.hyperplanes,
             self.x[one],
             self.index[one],
             self.noise,
@@ -75,27 +75,27 @@ class Problem:
             self.event,
         )
 
-    def aimed(self, target: float, enough: float) -> Problem:
-        """The same problem with a bound on log p to aim at, and one below which nothing more is tried."""
+    def aimed(self, target: float, enough: float) -> Query:
+        """The same query with a bound on log p to aim at, and one below which nothing more is tried."""
         other = copy.copy(self)
         other.target, other.enough = target, enough
         return other
 
-    def within(self, deadline: Deadline) -> Problem:
-        """The same problem with another deadline."""
+    def within(self, deadline: Deadline) -> Query:
+        """The same query with another deadline."""
         other = copy.copy(self)
         other.deadline = deadline
         return other
 
-    def seen_by(self, geometry: Geometry, deadline: Deadline) -> Problem:
-        """The same margins in a geometry without the map, or of the network behind a clipping; another deadline."""
+    def seen_by(self, hyperplanes: Hyperplanes, deadline: Deadline) -> Query:
+        """The same margins among hyperplanes without the map, or behind a clipping; another deadline."""
         other = copy.copy(self)
-        other.geometry, other.deadline = geometry, deadline
+        other.hyperplanes, other.deadline = hyperplanes, deadline
         other.known = {"predicted": self.predicted, "margins": self.margins}
         return other
 
     def once(self, key: Hashable, compute: Callable[[], S]) -> S:
-        """What `compute` gives, computed once for all problems made from this one by `aimed` and `within`."""
+        """What `compute` gives, computed once for all queries made from this one by `aimed` and `within`."""
         if key not in self.known:
             self.known[key] = compute()
         found: S = self.known[key]
@@ -104,12 +104,12 @@ class Problem:
     @property
     def network(self) -> Network:
         """The network."""
-        return self.geometry.network
+        return self.hyperplanes.network
 
     @property
     def m(self) -> int:
         """Dimension of u, the noise before its map."""
-        return self.geometry.m
+        return self.hyperplanes.m
 
     @property
     def predicted(self) -> Tensor:
@@ -146,13 +146,13 @@ class Problem:
         return found
 
     def _distances(self) -> Distances | OutOfTime:
-        cost = self.geometry.cost()
+        cost = self.hyperplanes.cost()
         if math.isinf(self.deadline.limit) and cost.seconds > _LONGEST:
             return OutOfTime(f"the distances would take {cost}; to have them tried, set a time limit")
         if cost.seconds > _PATIENCE * self.deadline.left:
             return OutOfTime(f"time limit of {self.deadline.limit:g} s too short: the distances would take {cost}")
         try:
-            found = self.geometry.distances(self.x, self.deadline, self.margins)
+            found = self.hyperplanes.distances(self.x, self.deadline, self.margins)
         except OutOfTime as late:
             return late
         hidden, cases = self.network.hidden_units, self.margins.cases
