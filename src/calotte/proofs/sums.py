@@ -33,12 +33,11 @@ class Sums:
     """R forms c + b.u + sum_j g_j relu(z_j) around one input.
 
     Attributes:
-        first: the units; group: those that each form reads, None for all.
+        first: the units; group: those that each form reads, place by place; None for all.
         value, error: (n,) of all units at x, enclosed.
         constant: (R,) c, rounded down.
         weight: (R, n) g, exact.
         linear: (R, k) b, within `linear_error` (R,) in the Euclidean norm; None for zero.
-        direct: whether g are the network's own weights, no line of another ReLU in between.
     """
 
     first: FirstLayer
@@ -49,7 +48,6 @@ class Sums:
     linear: Tensor | None
     linear_error: Tensor
     group: Group | None = None
-    direct: bool = True
 
     @property
     def linear_norm(self) -> Tensor:
@@ -60,13 +58,19 @@ class Sums:
 
     def of_units(self, values: Tensor) -> Tensor:
         """Values (n,) of all units as they are met in the forms: (1, n) or (R, n)."""
-        return values[None] if self.group is None else values[self.group.index]
+        if self.group is None:
+            return values[None]
+        return self.of_forms(values[self.group.index])
+
+    def of_forms(self, values: Tensor) -> Tensor:
+        """Values (Q, n) of runs of forms: (R, n); (n,) of all units: (1, n)."""
+        return values[None] if values.ndim == 1 else values.repeat_interleave(len(self.weight) // len(values), 0)
 
     def products(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """As `FirstLayer.products`."""
         if self.group is None:
             return self.first.products(weights, self.linear)
-        inner = (self.group.gram @ weights[:, :, None])[:, :, 0]
+        inner = (self.group.forms(weights) @ self.group.gram).reshape(weights.shape)
         return inner, (inner * weights).sum(1)
 
 
@@ -83,7 +87,7 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
     """Upper bounds (R,) on log E exp(-rate F), and so on log P(F <= 0); inf where what is proposed is no good."""
     if tilt.exponents.first is not sums.first or tilt.exponents.group is not sums.group:
         return torch.full_like(sums.constant, torch.inf)
-    power = tilt.exponents.power.expand(sums.weight.shape)
+    power = sums.of_forms(tilt.exponents.power)
     first, g, slope, rate = sums.first, sums.weight, tilt.slope, tilt.rate[:, None]
     n = g.shape[1]
     centre, doubt = sums.of_units(sums.value), sums.of_units(sums.error)

@@ -108,8 +108,8 @@ class ExponentialMoments(ProvedRung):
         law = GaussianLaw.of(query.noise, size.item(), query.m)
         propose, deep = Tilts(query, goal - self.room), query.hyperplanes.deep_units
         log_each = goal - self.room - math.log(2 * max(deep, 1))
-        found, price = log_bound(query, first, around, law, propose, self.chooser, log_each)
-        yield found.item()
-        if deep and price.isfinite():
-            log_each = min(log_each + goal - self.room - price.item(), -1.0)
-            yield log_bound(query, first, around, law, propose, self.chooser, log_each)[0].item()
+        found = log_bound(query, first, around, law, propose, self.chooser, log_each)
+        yield found.log_bound.item()
+        if deep and found.log_price.isfinite() and found.log_bound < 0:
+            log_each = min(log_each + goal - self.room - found.log_price.item(), -1.0)
+            yield log_bound(query, first, around, law, propose, self.chooser, log_each).log_bound.item()
