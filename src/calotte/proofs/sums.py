@@ -23,9 +23,10 @@ from calotte.proofs.gaussian import MEAN_ERROR, GaussianLaw
 from calotte.proofs.moments import log_moment
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
 
-__all__ = ["Sums", "Tilt", "levels", "log_moments"]
+__all__ = ["FAR", "Sums", "Tilt", "levels", "log_moments"]
 
-_FAR = 0.01  # a unit further than its hundredfold deviation from 0 is given a larger one: logarithms stay accurate
+FAR = 0.01
+"""A unit further than its hundredfold deviation from 0 is given a larger one: logarithms stay accurate."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
     theta = -power * rate * g
     rising = theta > 0
     deviation = (law.high * longest * (1.0 + gamma(4))).expand(mean.shape)
-    most = torch.where(rising, torch.maximum(deviation, _FAR * mean.abs()), deviation).clamp_min(1e-100)
+    most = torch.where(rising, torch.maximum(deviation, FAR * mean.abs()), deviation).clamp_min(1e-100)
     # theta is rounded too: the mean of e_j under the tilted law is below |mean| + deviation + |theta| deviation^2
     half = doubt + moved * off[:, None] + (gamma(32) + 8.0 * MEAN_ERROR) * (centre.abs() + moved * inner.abs())
     half = half + gamma(16) * (mean.abs() + most + theta.abs() * most * most)

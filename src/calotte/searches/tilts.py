@@ -12,7 +12,7 @@ from torch import Tensor
 from calotte.proofs.exponents import Exponents
 from calotte.proofs.gaussian import GaussianLaw
 from calotte.proofs.layers import Place
-from calotte.proofs.sums import Sums, Tilt
+from calotte.proofs.sums import FAR, Sums, Tilt
 from calotte.query import Query
 from calotte.searches.exponents import exponents, exponents_each
 
@@ -26,7 +26,7 @@ class Tilts:
     Attributes:
         query: for which exponents are kept, found anew where the noise is larger by e^(1/buckets).
         wanted: the logarithm of the bound aimed at.
-        steps: towards the best slopes.
+        steps: towards the best slopes and rates; of what is met on the way the best is proposed.
         rates: times what is thought best, all are tried for margins.
         rarely: of the variance that forms would have were all units active, the least that is taken for theirs: units
             that hardly ever switch have none, which tells nothing of what they do when they do.
@@ -36,7 +36,7 @@ class Tilts:
 
     query: Query
     wanted: float
-    steps: int = 3
+    steps: int = 4
     rarely: float = 0.0025
     rates: tuple[float, ...] = (0.75, 1.0, 1.3)
     share: float = 0.8
@@ -56,24 +56,32 @@ class Tilts:
         mean = sums.constant + (sums.weight * (mean + slope * centre)).sum(1)
         spread = law.high**2 * sums.products(sums.weight * slope * sums.of_units(sums.first.longest))[1]
         alone = sums.weight**2 * power
-        most = (spread + (alone * deviation**2).sum(1)).clamp_min(1e-290)
+        most = (spread + (alone * torch.maximum(deviation, FAR * centre.abs()) ** 2).sum(1)).clamp_min(1e-290)
         variance = torch.maximum(spread + (alone * square).sum(1), self.rarely * most)
         if log_each is not None:
-            least = math.sqrt(-2.0 * log_each) / most.sqrt()
-            rate = math.sqrt(-2.0 * log_each) / variance.sqrt()
+            low = math.sqrt(-2.0 * log_each) / most.sqrt()
+            rate, high = math.sqrt(-2.0 * log_each) / variance.sqrt(), 2.0 * low / math.sqrt(self.rarely)
         else:
             mean = mean.clamp_min(1e-290)
-            cap = -self.cap * self.wanted / mean
-            rate = torch.minimum(self.share * mean / variance, cap)
+            low, high = torch.zeros_like(mean), -self.cap * self.wanted / mean
+            rate = torch.minimum(self.share * mean / variance, high)
+        least, best, at = torch.full_like(rate, torch.inf), slope, rate
         for _ in range(self.steps):
-            slope, spread = towards(sums, law, slope, rate, power, mean)
-            if log_each is not None:  # the best rate is about where the spread is -log_each
-                rate = rate * (-log_each / spread) ** (1 / 3)
-                rate = rate.clamp(least, least / math.sqrt(self.rarely))
-            else:
-                rate = torch.minimum(rate * (0.5 * self.share * rate * mean / spread).sqrt(), cap)
+            following, spread = towards(sums, law, slope, rate, power, mean)
+            if log_each is not None:  # minus the level; the best rate is about where the spread is -log_each
+                found_at, far = (spread - log_each) / rate, spread / -log_each
+                proposed = rate * far ** (-1 / 3)
+            else:  # the logarithm of the bound
+                found_at, far = spread - rate * mean, spread / (0.5 * self.share * rate * mean)
+                proposed = rate * far.rsqrt()
+            better = found_at < least
+            least, at = torch.where(better, found_at, least), torch.where(better, rate, at)
+            best = torch.where(better[:, None], slope, best)
+            low, high = torch.where(far < 1.0, rate, low), torch.where(far < 1.0, high, rate)
+            within = (proposed > low) & (proposed < high)
+            slope, rate = following, torch.where(within, proposed, (low * high).sqrt())
         rates = self.rates if log_each is None else (1.0,)
-        return [Tilt(slope, factor * rate, found) for factor in rates]
+        return [Tilt(best, factor * at, found) for factor in rates]
 
     def _exponents(self, place: Place, sums: Sums, law: GaussianLaw) -> Exponents | None:
         """Exponents that suit the forms; of groups they are found once for a network, else for about this noise."""
@@ -130,11 +138,12 @@ def towards(
         slope: (R, n); rate, mean: (R,) of the forms; power: (R, n) exponents.
     """
     longest, centre = sums.of_units(sums.first.longest), sums.of_units(sums.value)
-    deviation, rates = (law.high * longest).clamp_min(1e-150), rate[:, None]
+    rates = rate[:, None]
     along = sums.weight * slope
     inner, squared = sums.products(along * longest)
     moved = centre - rates * law.high**2 * longest * inner
-    theta = -power * rates * sums.weight
+    theta, deviation = -power * rates * sums.weight, (law.high * longest).clamp_min(1e-150)
+    deviation = torch.where(theta > 0, torch.maximum(deviation, FAR * moved.abs()), deviation)
     logs = []
     for steep, side in ((theta * (1.0 - slope), 1.0), (-theta * slope, -1.0)):
         shift = steep * deviation
