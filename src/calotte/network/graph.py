@@ -86,6 +86,7 @@ class Network:
         left_off: what stood at the model's end, where the outputs are its arguments, in the same order.
         clipping: where this network clips its input before another one.
         original: the model that it was loaded from, where there is one that can be run.
+        raw: whether it normalises its inputs itself, so that they, noise and distances are in raw units.
     """
 
     nodes: tuple[Node, ...]
@@ -97,6 +98,7 @@ class Network:
     original: Original | None = None
     files: tuple[tuple[str, str], ...] = ()
     left_off: str | None = None
+    raw: bool = False
 
     def __post_init__(self) -> None:
         for i, node in enumerate(self.nodes):
@@ -192,6 +194,11 @@ class Network:
         """The names of all N hyperplanes of a cell with the answer `predicted`, as of `unit_name`."""
         names = [f"{self.nodes[i].name}[{j}]" for i in self.relus for j in range(self.size(i))]
         return names + [self.unit_name(len(names) + k, predicted) for k in range(self.decision.comparisons)]
+
+    @property
+    def measured_in(self) -> str:
+        """The unit of inputs, noise and distances, in words."""
+        return "raw units" if self.raw else "network units"
 
     def takes_one(self, shape: Sequence[int]) -> bool:
         """Whether an array of this shape is one input without an axis for the batch."""
