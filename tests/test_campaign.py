@@ -70,18 +70,20 @@ def ignored(index: int, step: str) -> None:
 
 def test_a_store_gives_back_what_it_took(tmp_path: Path) -> None:
     point = torch.tensor([0.1, -0.0, 1e-300], dtype=torch.float64)
-    for store in (Store.in_memory(), Store.in_folder(tmp_path / "a", {"command": "x", "eps": 0.1})):
+    for store in (Store.for_now(), Store.in_folder(tmp_path / "a", {"command": "x", "eps": 0.1})):
         with store:
             store.put(Outcome(7, {"index": 7, "adversarial_distance": 0.25}, Witness(point, 0.25, 2), size=1))
             store.put(Outcome(3, {"index": 3, "failed": "refused", "reason": "é"}, None, "refused"))
-            assert (store.finished(), store.failed()) == ({(3, 0), (7, 1)}, {(3, 0)})
+            assert (len(store), (7, 1) in store, (7, 0) in store) == (2, True, False)
+            assert [json.loads(line)["index"] for line in store.lines(failed=True)] == [3]
+            assert [key for key, _ in store.results()] == [(7, 1)]
             assert [json.loads(line)["index"] for line in store.lines([(7, 1), (7, 0), (5, 0), (3, 0)])] == [7, 3]
             found = store.witness((7, 1))
             assert found is not None
             assert (found.distance, found.answer, store.witness((3, 0))) == (0.25, 2, None)
             assert found.point.numpy().tobytes() == point.numpy().tobytes()
     with Store.to_read(tmp_path / "a") as store:
-        assert store.finished() == {(3, 0), (7, 1)}
+        assert [json.loads(line)["index"] for line in store.lines()] == [3, 7]
         assert store.description == {"command": "x", "eps": 0.1}
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         ".campaign.lock",
@@ -97,7 +99,7 @@ def test_inputs_that_were_lost_are_tried_again_and_no_others(tmp_path: Path) -> 
         store.put(job.failed((2, 0), "contradiction", "no"))
         store.put(job.failed((3, 0), "defect", "oops"))
     with Store.in_folder(tmp_path, {}) as store:
-        assert store.finished() == {(2, 0), (3, 0)}
+        assert [json.loads(line)["index"] for line in store.lines()] == [2, 3]
 
 
 def test_a_campaign_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ def test_a_campaign_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
         with Store.to_read(tmp_path) as reader:
             assert list(reader.lines([(0, 0)])) == ['{"index": 0}']
             store.put(Outcome(1, {"index": 1}))
-            assert reader.finished() == {(0, 0), (1, 0)}
+            assert len(reader) == 2
             with pytest.raises(CalotteError):
                 reader.put(Outcome(2, {"index": 2}))
         with pytest.raises(InvalidInput, match="another process is at work"):

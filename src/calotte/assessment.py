@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any, Self
 
 from calotte.adversary import Witness
@@ -15,7 +16,7 @@ from calotte.printing import lower_text, number, probability_text
 from calotte.result import Result
 from calotte.sampling.estimate import Estimate
 
-__all__ = ["Assessment", "by_risk", "by_size"]
+__all__ = ["Assessment", "by_risk", "by_size", "risk"]
 
 _SHOWN = 30  # rows in a notebook
 
@@ -125,15 +126,16 @@ class Assessment(Result):
         return cls(**found | {"witness": witness if kept is None else Witness.from_dict(kept)})
 
 
-def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
-    """Riskiest first: by the best proved bound, then what sampling says, then the certified radius."""
+def risk(one: Assessment) -> tuple[float, float, float]:
+    """What sorts the riskiest first: the best proved bound, then what sampling says, then the certified radius."""
+    sampled = max((b.log_misclassification for b in one.bounds if b.guarantee == "confidence"), default=0.0)
+    proved = one.best.log_misclassification if one.best else 0.0
+    return -proved, -sampled, float("inf") if one.certified_radius is None else one.certified_radius
 
-    def key(one: Assessment) -> tuple[float, float, float]:
-        sampled = max((b.log_misclassification for b in one.bounds if b.guarantee == "confidence"), default=0.0)
-        proved = one.best.log_misclassification if one.best else 0.0
-        return -proved, -sampled, float("inf") if one.certified_radius is None else one.certified_radius
 
-    return sorted(assessments, key=key)
+def by_risk(assessments: Iterable[Assessment], most: int | None = None) -> list[Assessment]:
+    """Riskiest first, all or so many at `most`; no others are held then."""
+    return sorted(assessments, key=risk) if most is None else nsmallest(most, assessments, key=risk)
 
 
 def by_size(assessments: Iterable[Assessment]) -> list[list[Assessment]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,7 @@ from calotte.errors import InvalidInput, NotMet
 
 if TYPE_CHECKING:
     from calotte.assessment import Assessment
+    from calotte.campaign.stored import Stored
     from calotte.cli.running import Doing
     from calotte.inputs import Inputs
 
@@ -149,10 +151,12 @@ def assess(
     from calotte.assess import Assessor
     from calotte.assessment import Assessment
     from calotte.campaign.cluster import on_ray
+    from calotte.campaign.keys import Keys
     from calotte.campaign.outcome import Job
+    from calotte.campaign.stored import Stored
     from calotte.campaign.workers import here, in_processes
     from calotte.cli.opening import event_file, make_settings, notices, open_both, open_event, open_noise, split_names
-    from calotte.cli.running import finish, keys_of, open_store, results, run_through, tasks_of
+    from calotte.cli.running import finish, open_store, run_through, tasks_of
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
     from calotte.requirement import Requirement
@@ -178,13 +182,14 @@ def assess(
         settings=settings,
     )
     assessors = [assessor.at(one.size) for one in noises]
-    tasks, keys = tasks_of(data, network, len(noises)), keys_of(data, len(noises))
+    keys = Keys(data.index, range(len(noises)))
+    tasks = tasks_of(data, network, keys)
     do: Doing = here
     if workers is not None:
         do = partial(in_processes, count=workers)
     elif ray is not None:
         do = partial(on_ray, address=ray)
-    with open_store(context, network, threads=None if do is here else 1) as store:
+    with open_store(context, network, keys, threads=None if do is here else 1) as store:
         notices(network, data, noises[0])
         if delta is not None and samples < least_samples(delta, confidence):
             least = least_samples(delta, confidence)
@@ -192,10 +197,7 @@ def assess(
             say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
         job = Job([one.assess for one in assessors], store.run, [one.said for one in assessors])
         run_through(job, tasks, keys, store, "assessments.jsonl", as_json, do)
-        every = [
-            [Assessment.from_dict(line) for line in results(store, [key for key in keys if key[1] == size])]
-            for size in range(len(noises))
-        ]
+        every = [Stored(store, Assessment, keys.at(size)) for size in keys.sizes]
         found = [group for group in every if group]
         console = console_for(as_json)
         for k, group in enumerate(found):
@@ -220,7 +222,7 @@ def assess(
             raise NotMet("; ".join(unmet))
 
 
-def write_pictures(found: list[list[Assessment]], data: Inputs, folder: Path) -> list[str]:
+def write_pictures(found: list[Stored[Assessment]], data: Inputs, folder: Path) -> list[str]:
     """The pictures of the folder, each whole or not at all; the names of what is there beside the lines.
 
     Args:
@@ -231,12 +233,12 @@ def write_pictures(found: list[list[Assessment]], data: Inputs, folder: Path) ->
     there = ["campaign.sqlite", "run.json", "witnesses.npz"]
     if not found:
         return there
-    largest = max(found, key=lambda group: group[0].eps)
+    largest = max(found, key=lambda group: next(iter(group)).eps)
     risk_picture(largest, folder / "risk.png")
     there.append("risk.png")
-    if riskiest_picture(largest, data.x, folder / "riskiest.png"):
+    if riskiest_picture(largest, data, folder / "riskiest.png"):
         there.append("riskiest.png")
     if len(found) > 1:
-        sizes_picture([one for group in found for one in group], folder / "sizes.png")
+        sizes_picture(chain.from_iterable(found), folder / "sizes.png")
         there.append("sizes.png")
     return there
