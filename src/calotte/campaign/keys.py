@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 __all__ = ["Key", "Keys"]
 
@@ -17,26 +18,30 @@ class Keys:
 
     Attributes:
         index: numbers of the inputs, each once.
-        sizes: places of the sizes of the noise.
+        places: for each input, the places of the sizes of the noise that it meets; None for the first alone.
     """
 
     index: Sequence[int]
-    sizes: range = range(1)
+    places: Sequence[Sequence[int]] | None = None
+
+    def each(self) -> Iterator[tuple[int, Sequence[int]]]:
+        """The inputs' numbers, with the places of their sizes."""
+        return zip(self.index, repeat((0,), len(self.index)) if self.places is None else self.places, strict=True)
 
     def __iter__(self) -> Iterator[Key]:
-        return ((number, size) for number in self.index for size in self.sizes)
+        return ((number, size) for number, places in self.each() for size in places)
 
     def __len__(self) -> int:
-        return len(self.index) * len(self.sizes)
+        return sum(len(places) for _, places in self.each())
 
     def at(self, size: int) -> Keys:
-        """Those at one size."""
-        return replace(self, sizes=range(size, size + 1))
+        """Those of all inputs at one size."""
+        return replace(self, places=[(size,)] * len(self.index))
 
     @property
     def what(self) -> str:
         """What there is one of for each key."""
-        return "inputs" if len(self.sizes) == 1 else "inputs and sizes"
+        return "inputs" if len(self) == len(self.index) else "inputs and sizes"
 
     def counted(self, some: int) -> str:
         """So many of them, in words."""

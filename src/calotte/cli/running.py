@@ -58,7 +58,7 @@ def open_store(context: typer.Context, network: Network, keys: Keys, threads: in
 
 
 def tasks_of(data: Inputs, network: Network, keys: Keys) -> Callable[[Store], Iterator[Task]]:
-    """The inputs as tasks, at those sizes at which a store has no outcome of them; checked at once.
+    """The inputs as tasks, at those of their sizes at which a store has no outcome of them; checked at once.
 
     Raises:
         InvalidInput: labels that are no classes of the network.
@@ -66,8 +66,8 @@ def tasks_of(data: Inputs, network: Network, keys: Keys) -> Callable[[Store], It
     labels = check_labels(data.labels, len(data.x), network.decision.classes)
 
     def tasks(store: Store) -> Iterator[Task]:
-        for i, number in enumerate(keys.index):
-            left = tuple(size for size in keys.sizes if (number, size) not in store)
+        for i, (number, places) in enumerate(keys.each()):
+            left = tuple(size for size in places if (number, size) not in store)
             if left:
                 (x,) = network.inputs(data.x[i : i + 1])
                 yield Task(number, x, None if labels is None else labels[i], left)

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from calotte.checks import array
@@ -86,6 +86,7 @@ class Network:
         left_off: what stood at the model's end, where the outputs are its arguments, in the same order.
         clipping: where this network clips its input before another one.
         original: the model that it was loaded from, where there is one that can be run.
+        raw: whether it normalises its inputs itself, so that they, noise and distances are in raw units.
     """
 
     nodes: tuple[Node, ...]
@@ -97,6 +98,7 @@ class Network:
     original: Original | None = None
     files: tuple[tuple[str, str], ...] = ()
     left_off: str | None = None
+    raw: bool = False
 
     def __post_init__(self) -> None:
         for i, node in enumerate(self.nodes):
@@ -193,6 +195,11 @@ class Network:
         names = [f"{self.nodes[i].name}[{j}]" for i in self.relus for j in range(self.size(i))]
         return names + [self.unit_name(len(names) + k, predicted) for k in range(self.decision.comparisons)]
 
+    @property
+    def measured_in(self) -> str:
+        """The unit of inputs, noise and distances, in words."""
+        return "raw units" if self.raw else "network units"
+
     def takes_one(self, shape: Sequence[int]) -> bool:
         """Whether an array of this shape is one input without an axis for the batch."""
         shape = tuple(shape)
@@ -208,6 +215,10 @@ class Network:
         Raises:
             InvalidInput: wrong size, axes in another order, no rows, NaN or infinite entries.
         """
+        return torch.from_numpy(np.array(self.rows(x)))
+
+    def rows(self, x: ArrayLike | Tensor) -> NDArray[np.float64]:
+        """As `inputs`, an array that may be the same memory."""
         found = array("inputs", x)
         if self.takes_one(found.shape):
             found = found[None]
@@ -221,10 +232,11 @@ class Network:
             )
         if not same_order(found.shape[1:], self.input_shape):
             raise InvalidInput(f"inputs of shape {found.shape}: {other_order(found.shape[1:], self.input_shape)}")
-        if not np.isfinite(found).all():
-            bad = int(np.argwhere(~np.isfinite(found.reshape(rows, -1)))[0, 0])
-            raise InvalidInput(f"input {bad} holds NaN or infinite numbers: remove or repair it")
-        return torch.from_numpy(np.array(found.reshape(rows, self.d)))
+        found = found.reshape(rows, self.d)
+        for bad, row in enumerate(found):
+            if not np.isfinite(row).all():
+                raise InvalidInput(f"input {bad} holds NaN or infinite numbers: remove or repair it")
+        return found
 
     def values(self, x: Tensor, start: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Values of the nodes from `start` on, in order, given those of `start` for a batch (B, *shape).

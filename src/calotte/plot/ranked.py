@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from calotte.assessment import Assessment
+from calotte.assessment import Assessment, Sizes
 from calotte.assessment import risk as risk_of
 from calotte.plot.style import COLOURS, GRID, MUTED, STYLES, Logs, new_axes, probability_axis
 from calotte.printing import plain
@@ -25,10 +25,11 @@ def risk(assessments: Iterable[Assessment], axes: Axes | None = None) -> Axes:
         assessments: at least one; axes: to draw on, None for new ones.
     """
     axes = new_axes(axes)
-    keys, bounds = array("d"), Logs()
+    keys, bounds, size = array("d"), Logs(), Sizes()
     for first in assessments:
         keys.extend(risk_of(first))
         bounds.add(first)
+        size.add(first)
     order = np.lexsort(np.array(keys).reshape(-1, 3).T[::-1])
     x = np.arange(1, len(order) + 1)
     lines = {rung: logs[order] / math.log(10) for rung, logs in bounds.by_rung().items()}
@@ -52,8 +53,9 @@ def risk(assessments: Iterable[Assessment], axes: Axes | None = None) -> Axes:
     axes.set_ylabel("p is at most")
     probability_axis(axes.yaxis)
     what = "noise is to change the answer" if first.event == "change" else f"{plain(first.event)} is"
-    size = f"{first.noise} noise, eps {first.eps:.4g}, sigma {first.sigma:.4g}"
-    axes.set_title(f"How likely {what}, at most: {size}", loc="left", fontsize="medium", parse_math=False)
+    axes.set_title(
+        f"How likely {what}, at most: {first.noise} noise, {size}", loc="left", fontsize="medium", parse_math=False
+    )
     axes.grid(axis="y", color=GRID)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)

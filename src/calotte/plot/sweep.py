@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from calotte.assessment import Assessment
+from calotte.noise import EPS
 from calotte.plot.style import COLOURS, GRID, STYLES, Logs, Sample, new_axes, probability_axis
 from calotte.theorems import log_target
 
@@ -37,7 +38,7 @@ def sizes(assessments: Iterable[Assessment], delta: float | None = None, axes: A
     for rung, curve in curves.items():
         heights = [max(value, floor) for _, value in curve]
         axes.plot([eps for eps, _ in curve], heights, STYLES[rung], marker="o", ms=4, color=COLOURS[rung], label=rung)
-    axes.set_xlabel("eps, the norm of the noise")
+    axes.set_xlabel(f"eps, {EPS[one.noise]}{one.unit_said}")
     if delta is None:
         axes.set_ylim(floor, -0.03 * floor)
         axes.set_ylabel("p is at most, median input")

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from calotte.assessment import Assessment, by_risk
+from calotte.assessment import Assessment, Sizes, by_risk
 from calotte.bound import Bound
 from calotte.cells.cell import Cell
 from calotte.plan import Plan
@@ -63,13 +63,14 @@ def assessment_table(assessments: Iterable[Assessment], width: int | None = 80, 
         width: of the terminal in characters; None for all columns under their full names.
         rows: at most so many inputs.
     """
-    total, witnesses = 0, False
+    total, witnesses, sizes = 0, False, Sizes()
     levels, telling = defaultdict[int, set[float]](set), Counter[int]()  # by the place of the rung
 
     def seen() -> Iterator[Assessment]:
         nonlocal total, witnesses
         for one in assessments:
             total += 1
+            sizes.add(one)
             witnesses |= one.adversarial_distance is not None
             for k, bound in enumerate(one.bounds):
                 if bound.confidence is not None:
@@ -83,6 +84,8 @@ def assessment_table(assessments: Iterable[Assessment], width: int | None = 80, 
         Column("input", [Text(str(one.index)) for one in shown], needed=True),
         Column("answer", [_answer(one) for one in shown], needed=True),
     ]
+    if sizes.eps[0] < sizes.eps[1]:
+        columns.append(Column("eps", [Text(f"{one.eps:.4g}") for one in shown], needed=True))
     for k, bound in enumerate(first.bounds):
         below = f"at {min(levels[k]):g}" if levels[k] else "" if bound.guarantee == "confidence" else "proved"
         entries = [_bound(one, one.bounds[k]) for one in shown]
@@ -96,7 +99,7 @@ def assessment_table(assessments: Iterable[Assessment], width: int | None = 80, 
         columns.append(Column("wrong at", entries, "found"))
     what = "Misclassification probability" if first.event == "change" else f"Probability of {plain(first.event)}"
     return fitting(
-        f"{what}, {first.noise} noise: eps {first.eps:.4g}, sigma {first.sigma:.4g}",
+        f"{what}, {first.noise} noise: {sizes}",
         columns,
         _shown(total, rows)
         + "upper bounds, rounded up; no input within the radius is answered differently, rounded down",
@@ -165,9 +168,9 @@ def plan_table(plans: Iterable[Plan], width: int | None = 80, rows: int = 30) ->
     if distances:
         entries = [Text("-" if one.distance_skipped else lower_text(one.distance)) for one in shown]
         columns.append(Column("distance", entries, needed=True))
+    which = "sigma" if first.noise == "gaussian" else "eps"
     return fitting(
-        f"Largest {'sigma' if first.noise == 'gaussian' else 'eps'} of {first.noise} noise with p <= {first.delta!r} "
-        "proved",
+        f"Largest {which} of {first.noise} noise with p <= {first.delta!r} proved{first.unit_said}",
         columns,
         _shown(total, rows) + "rounded down",
         width,
