@@ -194,7 +194,7 @@ def kills(count: int, times: int = 50) -> None:
                 killed += 1
             if (folder / "torn" / "run.json").exists():
                 with Store.to_read(folder / "torn") as store:
-                    torn.add(len(store.finished()))
+                    torn.add(len(store))
         subprocess.run(command(inputs, folder / "torn"), check=True, capture_output=True)
         if lines(folder / "torn") != lines(folder / "whole"):
             sys.exit("the campaign that was killed says something else")
@@ -212,7 +212,7 @@ def full() -> None:
         try:
             first = subprocess.run(command(inputs, disk / "res"), check=False, capture_output=True, text=True)
             with Store.to_read(disk / "res") as store:
-                finished = len(store.finished())
+                finished = len(store)
             subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
             subprocess.run(command(inputs, disk / "res"), check=True, capture_output=True)
             subprocess.run(command(inputs, folder / "whole"), check=True, capture_output=True)
