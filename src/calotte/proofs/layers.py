@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from calotte.cells.products import row_norms
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
@@ -89,10 +88,7 @@ class Layers:
             channels: (N,) of the units whose rows these are, where they have some.
         """
         form = self.relaxation.at_noise(0, pulled, whole=True)
-        constant = form.constant - form.error
-        constant = constant - gamma(4) * (form.constant.abs() + form.error) - VALUE_SLACK
-        norm = row_norms(form.normal.flatten(0, 1)).reshape(constant.shape)
-        off = raised(form.normal_error + form.accuracy * norm, 8)
+        constant, off = form.lower, raised(form.normal_error + form.accuracy * form.norm, 8)
         linear = bool(form.normal.any())
         if linear and self.first.units and not self.first.plain:
             constant = torch.full_like(constant, -torch.inf)  # in other coordinates than the first layer's rows

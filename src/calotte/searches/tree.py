@@ -16,6 +16,7 @@ from calotte.proofs.evaluate import evaluate
 from calotte.proofs.local import LocalNetwork
 from calotte.proofs.union import log_sum_up
 from calotte.searches.hints import Found, hinted
+from calotte.searches.sketch import Cut
 
 __all__ = ["Growth", "Tree", "cut"]
 
@@ -63,21 +64,23 @@ def cut(box: Boxes, axis: int, local: LocalNetwork, slabs: int, reach: float) ->
 
 @dataclass(frozen=True)
 class Leaves:
-    """Boxes, their evaluations, and the levels (L,) that set the heights of their good events."""
+    """Boxes, their evaluations, and their good events: heights (L, 2, N), set by levels (L,)."""
 
     boxes: Boxes
     found: Found
     level: Tensor
+    reach: Tensor
 
     def __len__(self) -> int:
         return len(self.level)
 
     def __getitem__(self, rows: Tensor) -> Leaves:
-        return Leaves(self.boxes[rows], pick(self.found, rows), self.level[rows])
+        return Leaves(self.boxes[rows], pick(self.found, rows), self.level[rows], self.reach[rows])
 
     def __add__(self, other: Leaves) -> Leaves:
         boxes = Boxes.joined([self.boxes, other.boxes])
-        return Leaves(boxes, joined([self.found, other.found]), torch.cat([self.level, other.level]))
+        level, reach = torch.cat([self.level, other.level]), torch.cat([self.reach, other.reach])
+        return Leaves(boxes, joined([self.found, other.found]), level, reach)
 
     def best(self, boxes: int) -> Leaves:
         """The best of the evaluations of each of so many boxes, which stand one after the other."""
@@ -125,6 +128,15 @@ class Tree:
         self.leaves = self._search(boxes, None)
 
     @property
+    def at_once(self) -> int:
+        """How many boxes are bounded together."""
+        return max(1, self.growth.batch // (2 * self.local.units**2 + 1))
+
+    def cut(self, slab: Boxes | None = None, height: float = 0.0) -> Cut:
+        """The leaves, of a slab with a network of its own made by half-spaces of a height."""
+        return Cut(self.leaves.boxes, self.leaves.reach, self.at_once, slab, height)
+
+    @property
     def log_bound(self) -> float:
         """log P(error, u in the boxes), at most, but for the G that the local network was given."""
         missed = torch.tensor([self.local.log_missed], dtype=torch.float64)
@@ -145,7 +157,7 @@ class Tree:
         chosen = worth.topk(min(self.growth.at_once, len(leaves))).indices
         chosen = chosen[worth[chosen] > worth.max() - self.growth.close]
         axis = leaves.found.gain[chosen].argmax(1).tolist()
-        reach = self.growth.spread * self.local.sigma / self.local.noise.size
+        reach = self.growth.spread * self.local.sigma
         pieces = [cut(leaves.boxes[chosen[[i]]], k, self.local, 4, reach) for i, k in enumerate(axis)]
         counts = torch.tensor([len(part) for part in pieces])
         boxes = Boxes.joined([box for part in pieces for box in part])
@@ -178,7 +190,7 @@ class Tree:
         else:
             n, cut_along = self.local.directions.shape
             if cut_along == n:  # boxes get small, and where they are nothing has to be paid
-                free = torch.full_like(parents.level, self.local.span * self.local.noise.size / self.local.sigma)
+                free = torch.full_like(parents.level, self.local.span / self.local.sigma)
                 return self._tried(boxes, free[:, None], None)
             best = self._between(boxes, parents, (-0.8, 0.6), None, 2)
         return self._between(boxes, best, (-0.2, 0.2), best, 1)
@@ -210,7 +222,8 @@ class Tree:
         n = levels.shape[1]
         many, level = boxes.repeated(n), levels.flatten()
         impact = None if impact is None else impact.repeat_interleave(n, 0)
-        return Leaves(many, self._evaluate(many, self._heights(level, impact)), level)
+        reach = self._heights(level, impact)
+        return Leaves(many, self._evaluate(many, reach), level, reach)
 
     def _heights(self, level: Tensor, impact: Tensor | None) -> Tensor:
         """(L, 2, N) heights: `level` deviations for the half-space of most impact, more for the others.
@@ -224,11 +237,11 @@ class Tree:
             less = impact.flatten(1).amax(1)[:, None, None].clamp_min(1e-300) / impact.clamp_min(1e-300)
             heights = (heights**2 + 2.0 * self.growth.uneven * less.log()).sqrt()
             heights[:, :, local.groups[0]] += self.growth.first
-        return (heights * local.sigma / local.noise.size).clamp_max(local.span)
+        return (heights * local.sigma).clamp_max(local.span)
 
     def _evaluate(self, boxes: Boxes, heights: Tensor) -> Found:
         self.count += len(boxes)
-        rows = torch.split(torch.arange(len(boxes)), max(1, self.growth.batch // (2 * self.local.units**2 + 1)))
+        rows = torch.split(torch.arange(len(boxes)), self.at_once)
         return joined([self._bounded(boxes[part], heights[part]) for part in rows])
 
     def _bounded(self, boxes: Boxes, heights: Tensor) -> Found:
