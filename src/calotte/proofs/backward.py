@@ -25,10 +25,9 @@ from calotte.network.graph import Relu
 from calotte.proofs.dense import Layer, Lines, lines_of, through
 from calotte.proofs.forms import Forms
 from calotte.proofs.reach import Reach
-from calotte.proofs.windows import Fields, Pulled, Rows, Whole, Windows, most_entries, offsets, unit_rows, unit_work
+from calotte.proofs.windows import Fields, Pulled, Rows, Whole, Windows, batches, offsets, unit_rows, unit_work
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
-_ENTRIES, _FEWEST = 2**18, 16  # entries at the input, or rows, that are pulled back together: they stay in a cache
 _MOST_WORK = 2e10  # multiplications that the units of a graph are worth in a pass: some 5 to 10 seconds
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
 
@@ -123,14 +122,14 @@ class Relaxation:
         low, high = (t.flatten(1)[:, block] for t in self.reach.between[node])
         constant = torch.stack([low, -high], 1)
         norm, doubt, accuracy = torch.zeros_like(constant), torch.zeros_like(constant), 0.0
-        together = max(_FEWEST, _ENTRIES // most_entries(self.network, self.hyperplanes.widths[node][-2:]))
         for b, loose in enumerate(self.loose(node)[:, block]):
-            units = loose.nonzero()[:, 0]
-            for some in units.split(together) if len(units) else ():
-                pulled = self._pull_back(b, *unit_rows(self.network, node, some + block.start), {}, mirrored=True)
+            for some in batches(
+                self.network, node, loose.nonzero()[:, 0] + block.start, self.hyperplanes.widths[node]
+            ):
+                pulled = self._pull_back(b, *unit_rows(self.network, node, some), {}, mirrored=True)
                 found = self._at_noise(b, pulled, whole=False)
                 for whole, part in ((constant, found.lower), (norm, found.norm), (doubt, found.normal_error)):
-                    whole[b][:, some] = part
+                    whole[b][:, some - block.start] = part
                 accuracy = found.accuracy
         constant, norm, doubt = (t.flatten(1) for t in (constant, norm, doubt))
         return Forms(constant, torch.zeros_like(constant), doubt, accuracy, length=norm)

@@ -11,7 +11,7 @@ Both kinds hold entries (S, N, ...): the N rows of S sides.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,7 +25,9 @@ from calotte.network.graph import Network
 from calotte.network.rearrange import Select
 from calotte.rounding import VALUE_SLACK
 
-__all__ = ["Fields", "Pulled", "Rows", "Whole", "Windows", "most_entries", "offsets", "unit_rows", "unit_work"]
+__all__ = ["Fields", "Pulled", "Rows", "Whole", "Windows", "batches", "offsets", "unit_rows", "unit_work"]
+
+_ENTRIES, _FEWEST = 2**18, 16  # on windows at the input, or rows, that are pulled back together: they stay in a cache
 
 
 class Fields:
@@ -129,17 +131,12 @@ class Windows:
     clean: bool = False
 
     def at(self, fields: Fields) -> Tensor:
-        """Fields of the node on the windows, zero outside of the image: (F, N, C, h, w)."""
+        """Fields of the node on the windows, zero outside of the image: (F, N, C, h, w), or N = 1 for all of them."""
         framed, (left, _, top, _) = fields.framed(self.sticking_out)
         h, w = self.entries.shape[3:]
         seen = framed.unfold(2, h, 1).unfold(3, w, 1).permute(2, 3, 0, 1, 4, 5)
         there = seen[self.places[:, 0] + top, self.places[:, 1] + left].transpose(0, 1)  # (F, U, C, h, w)
-        return there if self.apart else there.index_select(1, self.which)
-
-    @cached_property
-    def apart(self) -> bool:
-        """Whether each row has a place of its own, in their order."""
-        return len(self.which) == len(self.places) and torch.equal(self.which, torch.arange(len(self.which)))
+        return there if len(self.places) == 1 else there.index_select(1, self.which)
 
     @cached_property
     def sticking_out(self) -> list[int]:
@@ -150,6 +147,8 @@ class Windows:
 
     def sums(self, entries: Tensor, met: Tensor) -> Tensor:
         """As of `Whole`."""
+        if len(met) == 1:
+            return entries.flatten(2) @ met.flatten()
         return torch.bmm(entries.flatten(2).transpose(0, 1), met.flatten(1)[:, :, None])[:, :, 0].t()
 
     def cost(self, prices: Tensor) -> Tensor:
@@ -310,11 +309,17 @@ def unit_work(network: Network, node: int) -> float:
     return work
 
 
-def most_entries(network: Network, widths: tuple[int, ...]) -> int:
-    """About how many entries a row of a unit whose field has these widths has at most on the way back."""
-    shapes = [network.shape(i) for i in range(len(network.nodes))]
+def batches(network: Network, node: int, units: Tensor, widths: tuple[int, ...]) -> Iterator[Tensor]:
+    """Units (N,) of a node in parts that are best pulled back together; widths: of their fields at the input.
+
+    Units of one place of an image, which meet the same, stand together.
+    """
+    shapes = [network.shape(i) for i in range(node + 1)]
     channels = max([shape[0] for shape in shapes if len(shape) == 3], default=1)
-    return min(channels * math.prod(widths), max(map(math.prod, shapes)))
+    entries = min(channels * math.prod(widths[-2:]), max(map(math.prod, shapes)))
+    if len(units):
+        order = (units % math.prod(shapes[node][1:])).argsort(stable=True)
+        yield from torch.split(units[order], max(_FEWEST, _ENTRIES // entries))
 
 
 def offsets(op: Affine) -> tuple[Tensor, ...]:
