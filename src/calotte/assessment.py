@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from math import inf
 from typing import Any, Self
 
 from calotte.adversary import Witness
@@ -11,11 +13,11 @@ from calotte.bound import Bound
 from calotte.errors import InvalidInput
 from calotte.lines import Line, entries
 from calotte.notebook import html_table
-from calotte.printing import lower_text, number, probability_text
+from calotte.printing import lower_text, number, probability_text, span
 from calotte.result import Result
 from calotte.sampling.estimate import Estimate
 
-__all__ = ["Assessment", "by_risk", "by_size"]
+__all__ = ["Assessment", "Sizes", "by_risk", "by_size", "risk"]
 
 _SHOWN = 30  # rows in a notebook
 
@@ -99,7 +101,7 @@ class Assessment(Result):
         levels = "".join(f"; {b.rung}: at confidence {b.confidence:g} for each input" for b in statistical)
         more = f"{len(shown)} of {len(ranked)}, riskiest first; " if len(ranked) > len(shown) else ""
         return html_table(
-            f"p ≤ …, the probability that {what}: {first.noise} noise, eps {first.eps:.4g}, sigma {first.sigma:.4g}",
+            f"p ≤ …, the probability that {what}: {first.noise} noise, {Sizes(ranked)}",
             ["input", "answer", *rungs, "certified radius", "wrong at"],
             rows,
             f"{more}bounds rounded up, radii down{levels}",
@@ -125,20 +127,48 @@ class Assessment(Result):
         return cls(**found | {"witness": witness if kept is None else Witness.from_dict(kept)})
 
 
-def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
-    """Riskiest first: by the best proved bound, then what sampling says, then the certified radius."""
+def risk(one: Assessment) -> tuple[float, float, float]:
+    """What sorts the riskiest first: the best proved bound, then what sampling says, then the certified radius."""
+    sampled = max((b.log_misclassification for b in one.bounds if b.guarantee == "confidence"), default=0.0)
+    proved = one.best.log_misclassification if one.best else 0.0
+    return -proved, -sampled, float("inf") if one.certified_radius is None else one.certified_radius
 
-    def key(one: Assessment) -> tuple[float, float, float]:
-        sampled = max((b.log_misclassification for b in one.bounds if b.guarantee == "confidence"), default=0.0)
-        proved = one.best.log_misclassification if one.best else 0.0
-        return -proved, -sampled, float("inf") if one.certified_radius is None else one.certified_radius
 
-    return sorted(assessments, key=key)
+def by_risk(assessments: Iterable[Assessment], most: int | None = None) -> list[Assessment]:
+    """Riskiest first, all or so many at `most`; no others are held then."""
+    return sorted(assessments, key=risk) if most is None else nsmallest(most, assessments, key=risk)
+
+
+class Sizes:
+    """The sizes of the noise of results that are added one by one.
+
+    Attributes:
+        eps, sigma: least and largest.
+    """
+
+    def __init__(self, assessments: Iterable[Assessment] = ()) -> None:
+        self.eps = self.sigma = inf, 0.0
+        self._unit = ""
+        for one in assessments:
+            self.add(one)
+
+    def add(self, one: Assessment) -> None:
+        """One more."""
+        self.eps = min(self.eps[0], one.eps), max(self.eps[1], one.eps)
+        self.sigma = min(self.sigma[0], one.sigma), max(self.sigma[1], one.sigma)
+        self._unit = one.unit_said
+
+    def __str__(self) -> str:
+        """Size or range, with the unit where it is not the network's own."""
+        return f"eps {span(self.eps)}, sigma {span(self.sigma)}{self._unit}"
 
 
 def by_size(assessments: Iterable[Assessment]) -> list[list[Assessment]]:
-    """Those of each size of the noise, in the order in which sizes are met."""
+    """Those of each size of the noise, in the order in which sizes are met; all together where no input met two."""
     groups: dict[float, list[Assessment]] = {}
-    for one in assessments:
+    every = list(assessments)
+    if len({one.index for one in every}) == len(every):
+        return [every] if every else []
+    for one in every:
         groups.setdefault(one.eps, []).append(one)
     return list(groups.values())

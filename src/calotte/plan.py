@@ -99,7 +99,7 @@ class Plan(Result):
             rows.append([str(one.index), str(one.predicted), *sizes])
         more = f"{len(shown)} of {len(results)}, least first; " if len(results) > len(shown) else ""
         return html_table(
-            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved",
+            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved{first.unit_said}",
             ["input", "answer", *rungs],
             rows,
             f"{more}rounded down; -: skipped",
@@ -227,6 +227,7 @@ class Planner:
             event=self.event.name,
             decision=network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
+            measured_in=network.measured_in,
             map_sha256=None if noise.map is None else sha256(noise.map),
             input_sha256=sha256(x),
             run=self.run,
@@ -302,6 +303,13 @@ def plan(
 
     Raises:
         InvalidInput: anything that does not make sense, before anything is computed.
+
+    >>> import torch, calotte
+    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+    >>> rungs = ["theorem", "cell", "relaxation"]
+    >>> (one,) = calotte.plan(network, torch.ones(1, 20), calotte.Sphere(1.0), 1e-6, rungs=rungs)
+    >>> one.largest_eps["theorem"] <= one.largest_eps["cell"] <= one.largest_eps["relaxation"]
+    True
     """
     options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
     return Results(plan_each(network, inputs, noise, delta, **options))
@@ -313,6 +321,7 @@ def largest_noise(
     noise: Noise,
     delta: float,
     *,
+    event: OutputEvent | str = "change",
     rungs: Sequence[str] | None = None,
     settings: Settings | None = None,
 ) -> float:
@@ -321,21 +330,28 @@ def largest_noise(
     `assess` with these rungs and `noise.resized(size)` proves it too; nothing is claimed for smaller noise.
 
     Args:
-        network, noise, delta, settings: as for `plan`.
+        network, noise, delta, event, settings: as for `plan`.
         x: one input, or a batch of one.
         rungs: name or names of proved rungs; None for all.
 
     Returns:
-        eps, or sigma for a Gaussian, rounded down; 0.0 where none was found, inf where no noise changes the answer.
+        eps, or sigma for a Gaussian, rounded down; 0.0 where none was found, inf where none makes the event happen.
 
     Raises:
         InvalidInput: anything that does not make sense; no rung says anything.
+
+    >>> import torch, calotte
+    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+    >>> eps = calotte.largest_noise(network, torch.ones(20), calotte.Sphere(1.0), 1e-6, rungs="concentration")
+    >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(eps), rungs="concentration")
+    >>> one.best.probability <= 1e-6
+    True
     """
     network = as_network(network, x)
     row = network.inputs(x)
     if len(row) != 1:
         raise InvalidInput(f"x: expected one input, came {len(row)}: plan takes more than one")
-    (one,) = plan(network, row, noise, delta, rungs=rungs, settings=settings)
+    (one,) = plan(network, row, noise, delta, event=event, rungs=rungs, settings=settings)
     sizes = one.largest_sigma if noise.kind in ("gaussian", "truncated") else one.largest_eps
     if not sizes:
         raise InvalidInput("; ".join(f"rung '{name}' says nothing: {why}" for name, why in one.skipped.items()))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +40,7 @@ from calotte.errors import InvalidInput, NotMet
 
 if TYPE_CHECKING:
     from calotte.assessment import Assessment
+    from calotte.campaign.stored import Stored
     from calotte.cli.running import Doing
     from calotte.inputs import Inputs
 
@@ -135,9 +138,10 @@ def assess(
         ),
     ] = None,
 ) -> None:
-    """Bound the probability that noise changes each answer; inputs ranked by risk. --eps or --sigma is required."""
-    on_box = noise in (NoiseName.box, NoiseName.truncated) and event.lower().endswith(".vnnlib")
-    if (eps is None) == (sigma is None) and not (eps is None and on_box):
+    """Bound the probability that noise changes each answer; inputs ranked by risk.
+
+    --eps or --sigma is required, unless the inputs hold eps or sigma, one for each."""
+    if eps is not None and sigma is not None:
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
     if workers is not None and ray is not None:
         raise InvalidInput("give either --workers, processes of this machine, or --ray, a cluster")
@@ -149,10 +153,12 @@ def assess(
     from calotte.assess import Assessor
     from calotte.assessment import Assessment
     from calotte.campaign.cluster import on_ray
+    from calotte.campaign.keys import Keys
     from calotte.campaign.outcome import Job
+    from calotte.campaign.stored import Stored
     from calotte.campaign.workers import here, in_processes
     from calotte.cli.opening import event_file, make_settings, notices, open_both, open_event, open_noise, split_names
-    from calotte.cli.running import finish, keys_of, open_store, results, run_through, tasks_of
+    from calotte.cli.running import finish, open_store, run_through, tasks_of
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
     from calotte.requirement import Requirement
@@ -164,10 +170,9 @@ def assess(
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
     settings = replace(settings, delta=delta, search=search, device=device.value)
     network, data = open_both(model, inputs, decision, output, layout, index, clip, mean, std)
-    sizes: list[tuple[float | None, float | None]] = [(size, None) for size in eps or ()]
-    sizes += [(None, size) for size in sigma or ()]
+    sizes, places = sizes_of(data, eps, sigma)
     box = event_file(event)
-    noises = [open_noise(noise.value, network, *size, map=map, cut=cut, box=box) for size in sizes or [(None, None)]]
+    noises = [open_noise(noise.value, network, *size, map=map, cut=cut, box=box) for size in sizes]
     # whatever is wrong is found here, before anything is written or printed
     assessor = Assessor(
         network,
@@ -178,13 +183,14 @@ def assess(
         settings=settings,
     )
     assessors = [assessor.at(one.size) for one in noises]
-    tasks, keys = tasks_of(data, network, len(noises)), keys_of(data, len(noises))
+    keys = Keys(data.index, places)
+    tasks = tasks_of(data, network, keys)
     do: Doing = here
     if workers is not None:
         do = partial(in_processes, count=workers)
     elif ray is not None:
         do = partial(on_ray, address=ray)
-    with open_store(context, network, threads=None if do is here else 1) as store:
+    with open_store(context, network, keys, threads=None if do is here else 1) as store:
         notices(network, data, noises[0])
         if delta is not None and samples < least_samples(delta, confidence):
             least = least_samples(delta, confidence)
@@ -192,10 +198,8 @@ def assess(
             say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
         job = Job([one.assess for one in assessors], store.run, [one.said for one in assessors])
         run_through(job, tasks, keys, store, "assessments.jsonl", as_json, do)
-        every = [
-            [Assessment.from_dict(line) for line in results(store, [key for key in keys if key[1] == size])]
-            for size in range(len(noises))
-        ]
+        apart = [keys] if data.sizes is not None else [keys.at(size) for size in range(len(noises))]
+        every = [Stored(store, Assessment, some) for some in apart]
         found = [group for group in every if group]
         console = console_for(as_json)
         for k, group in enumerate(found):
@@ -209,7 +213,7 @@ def assess(
             say(console, f"wrote {out / 'assessments.jsonl'}, {', '.join(written[:-1])} and {written[-1]}")
         verdicts = []
         if required is not None:
-            at = [f" at eps {one.said['eps']:.4g}" if len(noises) > 1 else "" for one in assessors]
+            at = [f" at eps {one.said['eps']:.4g}" if len(apart) > 1 else "" for one in assessors]
             verdicts = [required.verdict(group, len(data.index), at[k]) for k, group in enumerate(every)]
         for holds, verdict in verdicts:
             if holds:
@@ -220,7 +224,29 @@ def assess(
             raise NotMet("; ".join(unmet))
 
 
-def write_pictures(found: list[list[Assessment]], data: Inputs, folder: Path) -> list[str]:
+def sizes_of(
+    data: Inputs, eps: Sequence[float] | None, sigma: Sequence[float] | None
+) -> tuple[list[tuple[float | None, float | None]], list[tuple[int, ...]]]:
+    """The sizes of the noise as (eps, sigma), (None, None) where none is said, and the places of each input's.
+
+    Raises:
+        InvalidInput: sizes by options and in the inputs.
+    """
+    if data.sizes is None:
+        sizes: list[tuple[float | None, float | None]] = [(size, None) for size in eps or ()]
+        sizes += [(None, size) for size in sigma or ()]
+        sizes = sizes or [(None, None)]
+        return sizes, [tuple(range(len(sizes)))] * len(data.index)
+    name, values = data.sizes
+    if eps is not None or sigma is not None:
+        option = "--eps" if sigma is None else "--sigma"
+        raise InvalidInput(f"the inputs hold the size of each one's noise ('{name}'): leave out {option}, or that")
+    order = {size: place for place, size in enumerate(dict.fromkeys(values.tolist()))}
+    sizes = [(size, None) if name == "eps" else (None, size) for size in order]
+    return sizes, [(order[size],) for size in values.tolist()]
+
+
+def write_pictures(found: list[Stored[Assessment]], data: Inputs, folder: Path) -> list[str]:
     """The pictures of the folder, each whole or not at all; the names of what is there beside the lines.
 
     Args:
@@ -231,12 +257,12 @@ def write_pictures(found: list[list[Assessment]], data: Inputs, folder: Path) ->
     there = ["campaign.sqlite", "run.json", "witnesses.npz"]
     if not found:
         return there
-    largest = max(found, key=lambda group: group[0].eps)
+    largest = max(found, key=lambda group: next(iter(group)).eps)
     risk_picture(largest, folder / "risk.png")
     there.append("risk.png")
-    if riskiest_picture(largest, data.x, folder / "riskiest.png"):
+    if riskiest_picture(largest, data, folder / "riskiest.png"):
         there.append("riskiest.png")
     if len(found) > 1:
-        sizes_picture([one for group in found for one in group], folder / "sizes.png")
+        sizes_picture(chain.from_iterable(found), folder / "sizes.png")
         there.append("sizes.png")
     return there

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from calotte.assessment import Assessment
-from calotte.plot.style import COLOURS, FOUND, GRID, MUTED, Sample, logs_of, named, new_axes, probability_axis
+from calotte.plot.style import COLOURS, FOUND, GRID, MUTED, STYLES, Logs, Sample, new_axes, probability_axis
 
 __all__ = ["by_class", "probabilities", "radii"]
 
@@ -27,11 +27,10 @@ def probabilities(assessments: Sequence[Assessment], delta: float | None = None,
         assessments: at least one; delta: marked by a line, where given; axes: to draw on, None for new ones.
     """
     axes = new_axes(axes)
-    lines = {rung: logs_of(bounds) for rung, bounds in named(assessments).items()}
+    lines = {rung: logs / math.log(10) for rung, logs in Logs(assessments).by_rung().items()}
     floor = _floor(np.concatenate([*lines.values(), np.zeros(1)]), delta)
     for rung, logs in lines.items():
-        style = "--" if rung in ("isoperimetry", "sampling") else "-"
-        _curve(axes, logs[~np.isnan(logs)], len(assessments), (floor, 0.0), COLOURS[rung], style, rung)
+        _curve(axes, logs[~np.isnan(logs)], len(assessments), (floor, 0.0), COLOURS[rung], STYLES[rung], rung)
     if delta is not None:
         axes.axvline(math.log10(delta), color=MUTED, lw=0.8, ls=":", label=f"delta = {delta!r}")
     axes.set_xlim(floor, -0.02 * floor)
@@ -55,7 +54,7 @@ def radii(assessments: Sequence[Assessment], axes: Axes | None = None) -> Axes:
     if len(found):
         _curve(axes, found, total, (0.0, end), FOUND, "--", "nearest wrong answer found")
     axes.set_xlim(0.0, end)
-    return _shares(axes, "distance from the input")
+    return _shares(axes, f"distance from the input{assessments[0].unit_said}")
 
 
 def by_class(assessments: Sequence[Assessment], what: Spread = "proved", axes: Axes | None = None) -> Axes:
@@ -98,7 +97,8 @@ def by_class(assessments: Sequence[Assessment], what: Spread = "proved", axes: A
     axes.grid(axis="x", color=GRID)
     if what != "radius":
         probability_axis(axes.xaxis)
-    names = {"proved": "p is at most (proved)", "sampled": "p is at most (sampled)", "radius": "certified radius"}
+    radius = f"certified radius{assessments[0].unit_said}"
+    names = {"proved": "p is at most (proved)", "sampled": "p is at most (sampled)", "radius": radius}
     axes.set_xlabel(names[what])
     return axes
 
