@@ -19,13 +19,14 @@ from torch.nn import Module
 from calotte.adversary import RESTARTS, Adversary, Witness
 from calotte.arguments import check_answer, check_index, check_kinds, check_labels
 from calotte.assessment import Assessment
-from calotte.bound import Bound, Rung
+from calotte.bound import Bound, ProvedRung, Rung
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.checks import names_of
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
 from calotte.known import Known
 from calotte.ladder import PROVED_RUNGS
+from calotte.lower import LowerBound
 from calotte.models.opened import as_network, split_batch
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
@@ -33,7 +34,7 @@ from calotte.noise import Noise
 from calotte.query import Query
 from calotte.result import Results
 from calotte.sampling.alore import ALORE
-from calotte.sampling.contradiction import check_radius, check_samples
+from calotte.sampling.contradiction import check_radius, check_samples, check_sides
 from calotte.sampling.estimate import Estimate, Estimator
 from calotte.sampling.importance import IMPORTANCE
 from calotte.sampling.isoperimetry import ISOPERIMETRY
@@ -195,6 +196,7 @@ class _Work:
         self.assessor, self.index, self.label, self.watch = assessor, index, label, watch
         self.known = assessor.known
         self.known.turn_to(x, index)
+        self.lower: dict[str, LowerBound] = {}
         self.deadline = Deadline.after(assessor.settings.time_limit)
         self.query = Query(
             assessor.mapped,
@@ -228,7 +230,8 @@ class _Work:
         radius, certifier = self._radius(distance, bounds)
         estimates = tuple(self._estimate(estimator) for estimator in own.estimators)
         self._bound("isoperimetry", named, bounds)
-        self._bound("branching", named, bounds, share=1.0)
+        for name in ("bisection", "branching"):
+            self._bound(name, named, bounds, share=1.0 if name == "branching" else 0.5)
         for bound in bounds.values():  # p = 0 is proved for all noise up to this norm, not just of it
             proved = bound.guarantee == "proved" and bound.certain
             if proved and own.noise.map is None and radius < own.noise.inner_radius:
@@ -236,6 +239,8 @@ class _Work:
         self.known.keep(query)
         ordered = tuple(bounds[rung.name] for rung in own.rungs)
         check_radius(query, 0, witness, radius, certifier)
+        lower = tuple(self.lower[rung.name] for rung in own.rungs if rung.name in self.lower)
+        check_sides(query, 0, ordered, lower)
         check_samples(query, 0, ordered)
         known = distance is not None and math.isfinite(distance)
         clipping = own.network.clipping
@@ -257,6 +262,7 @@ class _Work:
             adversarial_distance=None if witness is None else witness.distance,
             witness=witness,
             estimates=estimates,
+            lower=lower,
             event=own.event.name,
             decision=own.network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
@@ -268,7 +274,11 @@ class _Work:
 
     def _bound(self, name: str, rungs: Mapping[str, Rung], bounds: dict[str, Bound], share: float = 0.5) -> None:
         if name in rungs:
-            (bounds[name],) = rungs[name].bound(self._next(f"rung {name}", share))
+            rung, query = rungs[name], self._next(f"rung {name}", share)
+            (bounds[name],) = rung.bound(query)
+            if isinstance(rung, ProvedRung) and rung.from_below and bounds[name].skipped is None:
+                nothing = LowerBound(name, -math.inf)
+                self.lower[name] = nothing if bounds[name].certain else rung.lower(query)[0]
 
     def _estimate(self, estimator: Estimator) -> Estimate:
         return estimator.estimate(self._next(f"estimate {estimator.method}"), 0)

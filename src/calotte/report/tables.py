@@ -18,7 +18,7 @@ from calotte.assessment import Assessment, by_risk
 from calotte.bound import Bound
 from calotte.cells.cell import Cell
 from calotte.plan import Plan
-from calotte.printing import lower_text, number, plain, probability_text
+from calotte.printing import lower_text, number, plain, probability_down_text, probability_text
 from calotte.report.words import rungs_of
 from calotte.sampling.estimate import Event
 
@@ -31,6 +31,7 @@ SHORT = {
     "relaxation": "relax.",
     "concentration": "conc.",
     "branching": "branch.",
+    "bisection": "bisec.",
     "isoperimetry": "isoper.",
     "sampling": "samples",
     "distance": "dist.",
@@ -72,6 +73,9 @@ def assessment_table(assessments: Sequence[Assessment], width: int | None = 80, 
         below = f"at {levels.pop():g}" if levels else "" if bound.guarantee == "confidence" else "proved"
         telling = any(one.bounds[k].log_misclassification < 0 for one in ranked)
         columns.append(Column(bound.rung, [_bound(one, one.bounds[k]) for one in shown], below, telling=telling))
+    if any(one.best_lower for one in ranked):
+        entries = [Text(_lower(one)) for one in shown]
+        columns.append(Column("at least", entries, "proved", needed=True))
     for event in dict.fromkeys(estimate.event for estimate in first.estimates):
         columns.append(Column(_ESTIMATES[event], [Text(_sharpest(one, event)) for one in shown], "estimate"))
     columns.append(Column("radius", [Text(lower_text(one.certified_radius)) for one in shown], "proved", needed=True))
@@ -84,7 +88,9 @@ def assessment_table(assessments: Sequence[Assessment], width: int | None = 80, 
         f"{what}, {first.noise} noise: eps {first.eps:.4g}, sigma {first.sigma:.4g}",
         columns,
         _shown(len(ranked), rows)
-        + "upper bounds, rounded up; no input within the radius is answered differently, rounded down",
+        + "upper bounds, rounded up"
+        + (", at least: a lower one, rounded down" if any(c.name == "at least" for c in columns) else "")
+        + "; no input within the radius is answered differently, rounded down",
         width,
     )
 
@@ -92,6 +98,11 @@ def assessment_table(assessments: Sequence[Assessment], width: int | None = 80, 
 def _answer(one: Assessment) -> Text:
     """The answer, red with the label where it is not the label."""
     return Text(f"{one.predicted}≠{one.label}", style="red") if one.correct is False else Text(str(one.predicted))
+
+
+def _lower(one: Assessment) -> str:
+    """The largest lower bound on p, rounded down."""
+    return "-" if one.best_lower is None else probability_down_text(one.best_lower.log_misclassification)
 
 
 def _bound(one: Assessment, bound: Bound) -> Text:
