@@ -15,13 +15,13 @@ from torch import Tensor
 
 from calotte.independent import Independent
 from calotte.noise import Gaussian
+from calotte.proofs.below import log_sum_down
 from calotte.proofs.cuboids import Cuboids
 from calotte.proofs.union import log_sum_up
 from calotte.proofs.zonotopes import margin_ranges
 from calotte.query import Query
-from calotte.rounding import gamma
 
-__all__ = ["Partition", "log_sum_down"]
+__all__ = ["Partition"]
 
 
 class Partition:
@@ -91,10 +91,3 @@ class Partition:
         self.open, self.log_open = self.open + cuboids[kept], torch.cat([self.log_open, up[kept]])
         self.shares = torch.cat([self.shares, found.shares[kept]])
         self.count += len(cuboids)
-
-
-def log_sum_down(log_terms: Tensor) -> Tensor:
-    """log of the sum of exp(log_terms) over the last axis, rounded down, at most 0; -inf of NaN."""
-    total = torch.logsumexp(log_terms, -1)
-    slack = gamma(log_terms.shape[-1] + 16) + gamma(4) * total.abs()
-    return torch.where(total.isfinite(), total - slack, -torch.inf).clamp_max(0.0)
