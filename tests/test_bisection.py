@@ -1,4 +1,4 @@
-"""Rung `bisection`: both sides against closed forms and draws, whoever says where to cut; mutants must fail."""
+"""Noise in few independent coordinates, cut by whomever: both sides against closed forms and draws; mutants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from zoo import dense, log_normal_tail, points, random_dense, residual, tensor
 import calotte
 from calotte.bound import Bound
 from calotte.independent import Box, Truncated
-from calotte.ladder import PROVED_RUNGS
 from calotte.lower import LowerBound
 from calotte.network.event import Event, as_event
 from calotte.network.graph import Network
@@ -25,6 +24,7 @@ from calotte.proofs import partition, zonotopes
 from calotte.proofs.cuboids import Cuboids
 from calotte.proofs.partition import Partition
 from calotte.proofs.prove import one_input
+from calotte.searches.bisection import Bisection
 from calotte.settings import Settings
 
 SETTINGS = Settings(search=False, boxes=100)
@@ -35,8 +35,9 @@ DRAWS = 40_000
 def sides(
     net: Network, x: Tensor, law: Noise, event: Event | str = "change", settings: Settings = SETTINGS
 ) -> tuple[Bound, LowerBound]:
-    query, rung = one_input(net, x, law, settings, event), PROVED_RUNGS["bisection"]
-    return rung.bound(query)[0], rung.lower(query)[0]
+    query = one_input(net, x, law, settings, event)
+    upper, lower = Bisection().sides(query, query.sizes)
+    return Bound("branching", "proved", upper.item()), LowerBound("branching", lower.item())
 
 
 def tail(law: Noise, t: float) -> float:
@@ -95,14 +96,15 @@ def test_nothing_and_everything() -> None:
 
 
 def test_what_it_does_not_apply_to() -> None:
-    for net, law, why in (
-        (random_dense((3, 2, 2), 0), Sphere(1.0), "independent coordinates, which sphere noise has not"),
-        (random_dense((3, 2, 2), 0), Ball(1.0), "independent coordinates"),
-        (random_dense((7, 2, 2), 0), Gaussian(1.0), "at most 6 coordinates, this has 7"),
-    ):
-        (one,) = calotte.assess(net, points(1, net.d, 1), law, rungs="bisection", settings=SETTINGS)
-        assert why in (one.bounds[0].skipped or "")
-        assert one.lower == ()
+    for d, law in ((3, Sphere(1.0)), (3, Ball(1.0)), (7, Gaussian(1.0)), (7, Box(1.0))):
+        assert not Bisection().applies(
+            one_input(random_dense((d, 2, 2), 0), points(1, d, 1), law, SETTINGS, "change")
+        )
+    (one,) = calotte.assess(
+        random_dense((7, 2, 2), 0), points(1, 7, 1), Box(1.0), rungs="branching", settings=SETTINGS
+    )
+    assert "or at most 6 coordinates, which here are 7" in (one.bounds[0].skipped or "")
+    assert one.lower == ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,16 +270,16 @@ def test_a_gaussian_counts_what_lies_outside() -> None:
 
 
 def test_both_sides_stand_in_the_line_and_in_words() -> None:
-    (one,) = calotte.assess(identity(2), [[0.0, 0.1]], Box(0.5), rungs="bisection", settings=SETTINGS)
+    (one,) = calotte.assess(identity(2), [[0.0, 0.1]], Box(0.5), rungs="branching", settings=SETTINGS)
     entry = one.to_dict()["lower"]
     assert entry == [
-        {"rung": "bisection", "guarantee": "proved", "log_misclassification": one.lower[0].log_misclassification}
+        {"rung": "branching", "guarantee": "proved", "log_misclassification": one.lower[0].log_misclassification}
     ]
     again = calotte.Assessment.from_dict(one.to_dict(points=True))
     assert again.lower == one.lower
     assert "p >= " in str(one)
     assert one.best_lower == one.lower[0]
-    assert calotte.to_frame([one])["bisection.log_lower"][0] == one.lower[0].log_misclassification
+    assert calotte.to_frame([one])["branching.log_lower"][0] == one.lower[0].log_misclassification
 
 
 def test_a_line_of_before_has_no_lower_bounds() -> None:
@@ -290,4 +292,4 @@ def test_a_line_of_before_has_no_lower_bounds() -> None:
 
 
 def tensor_entry() -> dict[str, object]:
-    return {"rung": "bisection", "guarantee": "proved", "log_misclassification": tensor(math.nan).item()}
+    return {"rung": "branching", "guarantee": "proved", "log_misclassification": tensor(math.nan).item()}

@@ -230,8 +230,7 @@ class _Work:
         radius, certifier = self._radius(distance, bounds)
         estimates = tuple(self._estimate(estimator) for estimator in own.estimators)
         self._bound("isoperimetry", named, bounds)
-        for name in ("bisection", "branching"):
-            self._bound(name, named, bounds, share=1.0 if name == "branching" else 0.5)
+        self._bound("branching", named, bounds, share=1.0)
         for bound in bounds.values():  # p = 0 is proved for all noise up to this norm, not just of it
             proved = bound.guarantee == "proved" and bound.certain
             if proved and own.noise.map is None and radius < own.noise.inner_radius:

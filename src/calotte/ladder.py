@@ -16,7 +16,6 @@ from calotte.noise import Noise
 from calotte.proofs.proof import OverCell, Proof
 from calotte.proofs.prove import one_input, over_cell
 from calotte.query import Query
-from calotte.searches.bisection import Bisection
 from calotte.searches.branching import Branching
 from calotte.searches.concentration import Concentration
 from calotte.searches.moments import ExponentialMoments
@@ -65,7 +64,7 @@ class CellUnion(ProvedRung):
 
 PROVED_RUNGS: dict[str, ProvedRung] = {
     rung.name: rung
-    for rung in (Theorem(), CellUnion(), WorstCase(), Concentration(), ExponentialMoments(), Branching(), Bisection())
+    for rung in (Theorem(), CellUnion(), WorstCase(), Concentration(), ExponentialMoments(), Branching())
 }
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["ASKED", "ESTIMATES", "assess"]
 
 BOUNDS = "Bounds and samples"
-ASKED = "theorem, cell, relaxation, concentration, moments, branching, bisection, isoperimetry, sampling"
+ASKED = "theorem, cell, relaxation, concentration, moments, branching, isoperimetry, sampling"
 ESTIMATES = "splitting, importance, alore"
 
 

@@ -23,7 +23,6 @@ COLOURS = {
     "concentration": "#009e73",
     "moments": "#c9b900",
     "branching": "#000000",
-    "bisection": "#882255",
     "isoperimetry": "#cc79a7",
     "sampling": "#d55e00",
 }

@@ -31,7 +31,6 @@ SHORT = {
     "relaxation": "relax.",
     "concentration": "conc.",
     "branching": "branch.",
-    "bisection": "bisec.",
     "isoperimetry": "isoper.",
     "sampling": "samples",
     "distance": "dist.",

@@ -1,18 +1,15 @@
-"""Rung `bisection`: noise in few independent coordinates cut in halves, until both sides of p are near each other.
+"""Bisection: noise in few independent coordinates cut in halves, until both sides of p are near each other.
 
 Cut are the open cuboids of largest measure, each across the coordinate that the widths of its margins come from.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from calotte.bound import ProvedRung
 from calotte.independent import Independent
 from calotte.noise import Gaussian
 from calotte.proofs.partition import Partition
@@ -22,8 +19,8 @@ __all__ = ["Bisection"]
 
 
 @dataclass(frozen=True)
-class Bisection(ProvedRung):
-    """Rung `bisection`.
+class Bisection:
+    """What rung `branching` does with noise in few independent coordinates.
 
     Attributes:
         most: dimensions of the noise up to which it is tried.
@@ -34,16 +31,6 @@ class Bisection(ProvedRung):
         at_once: cuboids that are cut together; alike: of log p, less than that below the largest.
     """
 
-    any_noise: ClassVar[bool] = True
-    one_by_one: ClassVar[bool] = True
-    searches: ClassVar[bool] = True
-    from_below: ClassVar[bool] = True
-    name: str = "bisection"
-    proves: str = (
-        "in at most 6 independent coordinates: the measure of cuboids outside of which the event is excluded, and, "
-        "from below, of those on which it is certain"
-    )
-    source: str = "[docs/ladder.md](docs/ladder.md)"
     most: int = 6
     close: float = 0.05
     each: int = 40
@@ -52,32 +39,30 @@ class Bisection(ProvedRung):
     at_once: int = 512
     alike: float = 1.0
 
-    def refuses(self, query: Query) -> str | None:
-        if not isinstance(query.noise, Independent | Gaussian):
-            return f"needs noise with independent coordinates, which {query.noise.kind} noise has not"
-        if query.m > self.most:
-            return f"needs noise in at most {self.most} coordinates, this has {query.m}"
-        return None
+    def applies(self, query: Query) -> bool:
+        """Whether the noise has few coordinates, and independent ones."""
+        return isinstance(query.noise, Independent | Gaussian) and query.m <= self.most
 
-    def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
-        found = [self._cut(query.alone(i), size).log_upper for i, size in enumerate(sizes.tolist())]
-        return torch.tensor(found, dtype=torch.float64)
+    def done(self, found: Partition) -> bool:
+        """Whether its two sides are near each other."""
+        return found.log_upper - found.log_lower < self.close or found.log_upper == found.log_lower
 
-    def log_lower(self, query: Query, sizes: Tensor) -> Tensor:
-        found = [self._cut(query.alone(i), size).log_lower for i, size in enumerate(sizes.tolist())]
-        return torch.tensor(found, dtype=torch.float64)
+    def sides(self, query: Query, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Upper and lower bounds (B,) on log p, the noise being of these sizes (B,)."""
+        found = [self.cut(query.alone(i), size) for i, size in enumerate(sizes.tolist())]
+        pairs = [(one.log_upper, one.log_lower) for one in found]
+        upper, lower = torch.tensor(pairs, dtype=torch.float64).reshape(-1, 2).unbind(1)
+        return upper, lower
 
-    def _cut(self, query: Query, size: float) -> Partition:
-        """The noise in cuboids: once for each size that a query is asked about."""
+    def cut(self, query: Query, size: float) -> Partition:
+        """The noise in cuboids: once for each size that a query of one input is asked about."""
         found: Partition = query.once((self, size), lambda: Partition(query, size, self.span, self.kept))
         # tensors of (generators, cuboids, units) take most of the memory
         entries = (query.m + self.kept * len(query.network.relus)) * query.network.widest
         at_once = max(1, min(self.at_once, int(query.settings.memory_limit / (8 * 8 * entries))))
         while len(found.open) and found.count < self.each * query.settings.boxes and not query.deadline.passed:
-            upper, lower = found.log_upper, found.log_lower
-            if upper <= max(query.target, query.enough) or lower > query.target > -math.inf:
-                break
-            if upper - lower < self.close:
+            hopeless = found.log_lower > query.target > -torch.inf
+            if hopeless or self.done(found) or found.log_upper <= max(query.target, query.enough):
                 break
             largest, places = found.log_open.topk(min(at_once, len(found.open)))
             places = places[largest > largest[0] - self.alike]

@@ -25,6 +25,7 @@ from calotte.proofs.local import LocalNetwork
 from calotte.proofs.localise import localise
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
+from calotte.searches.bisection import Bisection
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.searches.tree import Growth, Tree, cut
@@ -43,6 +44,7 @@ class Branching(ProvedRung):
     The numbers below were found on `256x2` and `256x4` by `benchmarks/tightness.py`.
 
     Attributes:
+        bisection: of noise in few independent coordinates.
         chooser: says what units pay for; below: the rung that this one is never above; growth: of the trees.
         goals: bounds on log p aimed at, in turn, where the query names none.
         decades: powers of ten below what was reached that are tried where the next goal is missed.
@@ -56,6 +58,8 @@ class Branching(ProvedRung):
         small: units up to which slabs are not given networks of their own.
     """
 
+    any_noise: ClassVar[bool] = True
+    from_below: ClassVar[bool] = True
     one_by_one: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     name: str = "branching"
@@ -65,6 +69,7 @@ class Branching(ProvedRung):
     )
     source: str = "[docs/ladder.md](docs/ladder.md)"
     chooser: Chooser = field(default_factory=Thrift)
+    bisection: Bisection = field(default_factory=Bisection)
     below: ProvedRung = field(default_factory=Concentration)
     growth: Growth = field(default_factory=Growth)
     goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
@@ -80,9 +85,26 @@ class Branching(ProvedRung):
     most_switching: int = 2000
     small: int = 64
 
+    def refuses(self, query: Query) -> str | None:
+        if not query.noise.isotropic and not self.bisection.applies(query):
+            return (
+                f"needs noise that is alike in all directions, which {query.noise.kind} noise is not, or at most "
+                f"{self.bisection.most} coordinates, which here are {query.m}"
+            )
+        return super().refuses(query)
+
+    def log_lower(self, query: Query, sizes: Tensor) -> Tensor:
+        if self.bisection.applies(query):
+            return self.bisection.sides(query, sizes)[1]
+        return super().log_lower(query, sizes)
+
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
-        start = self.below.log_bound(query, sizes).tolist()
-        bounds = [self._bound(query.alone(i), sizes[i : i + 1], best) for i, best in enumerate(start)]
+        start = self.below.log_bound(query, sizes)
+        if self.bisection.applies(query):
+            start = torch.minimum(start, self.bisection.sides(query, sizes)[0])
+            if not query.noise.isotropic:
+                return start
+        bounds = [self._bound(query.alone(i), sizes[i : i + 1], best) for i, best in enumerate(start.tolist())]
         if len(bounds) == 1 and bounds[0] < -math.log(2.0):  # it does say something
             query.known.pop(self._hopeless(sizes), None)
         return torch.tensor(bounds, dtype=torch.float64)
@@ -100,6 +122,8 @@ class Branching(ProvedRung):
 
         Then at the powers of ten just below what was reached.
         """
+        if self.bisection.applies(query) and self.bisection.done(self.bisection.cut(query, size.item())):
+            return best
         if not math.isinf(query.target):
             return self._aimed(query, size, query.target, best)
         missed = -math.inf
