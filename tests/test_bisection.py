@@ -20,9 +20,9 @@ from calotte.lower import LowerBound
 from calotte.network.event import Event, as_event
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs import partition, zonotopes
+from calotte.proofs import tiling, zonotopes
 from calotte.proofs.cuboids import Cuboids
-from calotte.proofs.partition import Partition
+from calotte.proofs.tiling import Tiling
 from calotte.proofs.prove import one_input
 from calotte.searches.bisection import Bisection
 from calotte.settings import Settings
@@ -168,7 +168,7 @@ def test_whoever_says_where_to_cut(seed: int) -> None:
     case = Case(net, x, Box(0.9), "change")
     query = one_input(net, x, case.law, SETTINGS, as_event("change", net))
     least, most = case.share
-    kept = partition.Partition(query, case.law.size, 1.0, kept=seed)
+    kept = tiling.Tiling(query, case.law.size, 1.0, kept=seed)
     before = kept.log_upper, kept.log_lower
     for _ in range(12):
         places = torch.randperm(len(kept.open), generator=g)[:40]
@@ -190,13 +190,13 @@ def scaled_measure(factor: float) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def margins_turned(patch: pytest.MonkeyPatch) -> None:
-    original = partition.margin_ranges
+    original = tiling.margin_ranges
 
     def turned(*arguments: object) -> zonotopes.MarginRanges:
         found = original(*arguments)  # type: ignore[arg-type]
         return zonotopes.MarginRanges(-found.high, -found.low, found.shares)
 
-    patch.setattr(partition, "margin_ranges", turned)
+    patch.setattr(tiling, "margin_ranges", turned)
 
 
 def gaps_dropped(patch: pytest.MonkeyPatch) -> None:
@@ -229,13 +229,13 @@ def half_doubled(patch: pytest.MonkeyPatch) -> None:
 
 def outside_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Of a Gaussian within half a standard deviation."""
-    original = Partition.__init__
+    original = Tiling.__init__
 
-    def narrow(self: Partition, query: object, size: float, span: float, kept: int) -> None:
+    def narrow(self: Tiling, query: object, size: float, span: float, kept: int) -> None:
         original(self, query, size, 0.5, kept)  # type: ignore[arg-type]
         self.log_outside = -math.inf
 
-    patch.setattr(Partition, "__init__", narrow)
+    patch.setattr(Tiling, "__init__", narrow)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_gaussian_counts_what_lies_outside() -> None:
     """Within half a standard deviation it is cut; the rest is never forgotten."""
     net, x, law = random_dense((2, 6, 3), 3), points(1, 2, 4), Gaussian(0.5)
     query = one_input(net, x, law, SETTINGS, "change")
-    whole = Partition(query, law.size, 0.5, kept=2)
+    whole = Tiling(query, law.size, 0.5, kept=2)
     for _ in range(60):
         whole.cut(torch.arange(len(whole.open)), whole.shares.argmax(1))
         if not len(whole.open):

@@ -108,6 +108,8 @@ def test_the_command_line(here: Path, capsys, monkeypatch) -> None:  # type: ign
         assert status == 0
         assert "raw units" in err
         raw = json.loads(out)
+        assert (plain["measured_in"], raw["measured_in"]) == ("network units", "raw units")
+        assert "noise: eps 0.1, sigma 0.04082, raw units" in err
         assert raw["distance"] == pytest.approx(plain["distance"] / 2, rel=1e-9)
         assert raw["bounds"][0]["log_misclassification"] == pytest.approx(
             plain["bounds"][0]["log_misclassification"], abs=1e-9

@@ -265,6 +265,7 @@ class _Work:
             event=own.event.name,
             decision=own.network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
+            measured_in=own.network.measured_in,
             map_sha256=own.map_sha256,
             input_sha256=sha256(query.x[0]),
             run=own.run,

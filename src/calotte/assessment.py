@@ -13,11 +13,11 @@ from calotte.errors import InvalidInput
 from calotte.lines import Line, entries
 from calotte.lower import LowerBound
 from calotte.notebook import html_table
-from calotte.printing import lower_text, number, probability_text
+from calotte.printing import lower_text, number, probability_text, span
 from calotte.result import Result
 from calotte.sampling.estimate import Estimate
 
-__all__ = ["Assessment", "by_risk", "by_size"]
+__all__ = ["Assessment", "by_risk", "by_size", "size_text"]
 
 _SHOWN = 30  # rows in a notebook
 
@@ -111,7 +111,7 @@ class Assessment(Result):
         levels = "".join(f"; {b.rung}: at confidence {b.confidence:g} for each input" for b in statistical)
         more = f"{len(shown)} of {len(ranked)}, riskiest first; " if len(ranked) > len(shown) else ""
         return html_table(
-            f"p ≤ …, the probability that {what}: {first.noise} noise, eps {first.eps:.4g}, sigma {first.sigma:.4g}",
+            f"p ≤ …, the probability that {what}: {first.noise} noise, {size_text(ranked)}",
             ["input", "answer", *rungs, "certified radius", "wrong at"],
             rows,
             f"{more}bounds rounded up, radii down{levels}",
@@ -148,9 +148,18 @@ def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
     return sorted(assessments, key=key)
 
 
+def size_text(assessments: Sequence[Assessment]) -> str:
+    """The size of their noise, or its range, with the unit where it is not the network's own."""
+    eps, sigma = span(one.eps for one in assessments), span(one.sigma for one in assessments)
+    return f"eps {eps}, sigma {sigma}{assessments[0].unit_said}"
+
+
 def by_size(assessments: Iterable[Assessment]) -> list[list[Assessment]]:
-    """Those of each size of the noise, in the order in which sizes are met."""
+    """Those of each size of the noise, in the order in which sizes are met; all together where no input met two."""
     groups: dict[float, list[Assessment]] = {}
-    for one in assessments:
+    every = list(assessments)
+    if len({one.index for one in every}) == len(every):
+        return [every] if every else []
+    for one in every:
         groups.setdefault(one.eps, []).append(one)
     return list(groups.values())

@@ -26,10 +26,18 @@ from calotte.errors import InvalidInput
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, dot_error
 from calotte.sphere import Rounding, cap_height, log_cap
 
-__all__ = ["Ball", "Bounded", "Gaussian", "Kind", "Noise", "Sphere", "noise_map", "quotient_down"]
+__all__ = ["EPS", "Ball", "Bounded", "Gaussian", "Kind", "Noise", "Sphere", "noise_map", "quotient_down"]
 
 Kind = Literal["sphere", "ball", "gaussian", "box", "truncated"]
 Dimension = TypeVar("Dimension", int, Tensor)
+EPS: dict[Kind, str] = {
+    "sphere": "norm of the noise",
+    "ball": "radius of the ball",
+    "gaussian": "sigma √d",
+    "box": "half-width of the box",
+    "truncated": "sigma √d before the cut",
+}
+"""What the eps of each noise is, for reports."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

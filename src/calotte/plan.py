@@ -99,7 +99,7 @@ class Plan(Result):
             rows.append([str(one.index), str(one.predicted), *sizes])
         more = f"{len(shown)} of {len(results)}, least first; " if len(results) > len(shown) else ""
         return html_table(
-            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved",
+            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved{first.unit_said}",
             ["input", "answer", *rungs],
             rows,
             f"{more}rounded down; -: skipped",
@@ -227,6 +227,7 @@ class Planner:
             event=self.event.name,
             decision=network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
+            measured_in=network.measured_in,
             map_sha256=None if noise.map is None else sha256(noise.map),
             input_sha256=sha256(x),
             run=self.run,
@@ -313,6 +314,7 @@ def largest_noise(
     noise: Noise,
     delta: float,
     *,
+    event: OutputEvent | str = "change",
     rungs: Sequence[str] | None = None,
     settings: Settings | None = None,
 ) -> float:
@@ -321,12 +323,12 @@ def largest_noise(
     `assess` with these rungs and `noise.resized(size)` proves it too; nothing is claimed for smaller noise.
 
     Args:
-        network, noise, delta, settings: as for `plan`.
+        network, noise, delta, event, settings: as for `plan`.
         x: one input, or a batch of one.
         rungs: name or names of proved rungs; None for all.
 
     Returns:
-        eps, or sigma for a Gaussian, rounded down; 0.0 where none was found, inf where no noise changes the answer.
+        eps, or sigma for a Gaussian, rounded down; 0.0 where none was found, inf where none makes the event happen.
 
     Raises:
         InvalidInput: anything that does not make sense; no rung says anything.
@@ -335,7 +337,7 @@ def largest_noise(
     row = network.inputs(x)
     if len(row) != 1:
         raise InvalidInput(f"x: expected one input, came {len(row)}: plan takes more than one")
-    (one,) = plan(network, row, noise, delta, rungs=rungs, settings=settings)
+    (one,) = plan(network, row, noise, delta, event=event, rungs=rungs, settings=settings)
     sizes = one.largest_sigma if noise.kind in ("gaussian", "truncated") else one.largest_eps
     if not sizes:
         raise InvalidInput("; ".join(f"rung '{name}' says nothing: {why}" for name, why in one.skipped.items()))

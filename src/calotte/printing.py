@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from decimal import MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Literal
 
-__all__ = ["lower_text", "number", "plain", "probability_down_text", "probability_text"]
+__all__ = ["lower_text", "number", "plain", "probability_down_text", "probability_text", "span"]
 
 _ROUNDINGS = {"up": ROUND_CEILING, "down": ROUND_FLOOR, "nearest": ROUND_HALF_EVEN}
 
@@ -46,6 +47,13 @@ def probability_down_text(log_p: float, digits: int = 2) -> str:
     p = context.next_minus(context.exp(Decimal(log_p)))
     p = Context(prec=digits, rounding=ROUND_FLOOR, Emin=MIN_EMIN).plus(p)
     return f"{p:f}" if p.adjusted() >= -3 else f"{p:.{digits - 1}e}"
+
+
+def span(values: Iterable[float]) -> str:
+    """The range of some numbers, one number where all are the same."""
+    known = list(values)
+    low, high = f"{min(known):.4g}", f"{max(known):.4g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def plain(text: str) -> str:

@@ -26,6 +26,8 @@ class Result(ABC):
             may lie on one, None where there is none or it was not computed.
         event: what p is the probability of: "change" of the answer. arithmetic: "real", the function that is meant.
         decision: the rule that answers; clip: the range that noisy inputs are clipped to, None for none.
+        measured_in: the unit of inputs, noise, distances and radii: "raw units" where the network normalises them
+            itself (`normalised`), else "network units".
         map_sha256, input_sha256: of the noise map and of the input, as float64 numbers; run: of run.json.
         model_sha256: of the network; version: of the calotte that gave the answer.
     """
@@ -42,6 +44,7 @@ class Result(ABC):
     arithmetic: str = "real"
     decision: str = "argmax"
     clip: tuple[float, float] | None = None
+    measured_in: str = "network units"
     map_sha256: str | None = None
     input_sha256: str | None = None
     run: str | None = None
@@ -51,6 +54,11 @@ class Result(ABC):
     def correct(self) -> bool | None:
         """Whether the answer is the label, where there is one."""
         return None if self.label is None else self.predicted == self.label
+
+    @property
+    def unit_said(self) -> str:
+        """What reports add to a size or a distance: ", raw units", or nothing where it is in the network's own."""
+        return ", raw units" if self.measured_in == "raw units" else ""
 
     @classmethod
     @abstractmethod
@@ -75,6 +83,7 @@ class Result(ABC):
             "arithmetic": self.arithmetic,
             "decision": self.decision,
             "clip": None if self.clip is None else list(self.clip),
+            "measured_in": self.measured_in,
             "map_sha256": self.map_sha256,
             "input_sha256": self.input_sha256,
             "run": self.run,

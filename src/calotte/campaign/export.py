@@ -14,13 +14,14 @@ from calotte.bound import Bound
 from calotte.campaign.store import Store
 from calotte.errors import InvalidInput
 from calotte.frame import record
-from calotte.printing import lower_text, number, plain, probability_text
+from calotte.printing import lower_text, number, plain, probability_text, span
 from calotte.report.files import write_whole
 
 __all__ = ["SUFFIXES", "claim", "export"]
 
 SUFFIXES = (".csv", ".parquet", ".tex")
 _AT_ONCE = 1000  # rows of a Parquet file that are held in memory
+_FEW = 8  # sizes of the noise that a sentence can hold
 
 
 def export(store: Store, path: Path) -> int:
@@ -72,8 +73,7 @@ def claim(firsts: Sequence[Assessment], inputs: int, failed: int = 0) -> str:
         firsts: a result of each size of the noise; inputs: how many have one; failed: results that are missing.
     """
     first, sizes = firsts[0], len(firsts)
-    eps = ", ".join(f"{one.eps:.4g}" for one in firsts)
-    sigma = ", ".join(f"{one.sigma:.4g}" for one in firsts)
+    eps, sigma = (listed([getattr(one, name) for one in firsts]) for name in ("eps", "sigma"))
     what = "changes the answer" if first.event == "change" else f"leads to {plain(first.event)}"
     model = "" if first.model_sha256 is None else f" {first.model_sha256[:12]}"
     kinds = []
@@ -86,11 +86,16 @@ def claim(firsts: Sequence[Assessment], inputs: int, failed: int = 0) -> str:
     missing = f"{failed} results missing" if sizes > 1 else f"{failed} more have no result"
     without = f" ({missing})" if failed else ""
     return (
-        f"Upper bounds on the probability p that {first.noise} noise of eps {eps} (sigma {sigma}) {what} of the "
-        f"network{model} at {inputs} input{'' if inputs == 1 else 's'}{without}, "
+        f"Upper bounds on the probability p that {first.noise} noise of eps {eps} (sigma {sigma}{first.unit_said}) "
+        f"{what} of the network{model} at {inputs} input{'' if inputs == 1 else 's'}{without}, "
         f"{' and '.join(kinds)}; bounds and distances of misclassified points are rounded up, radii and distances of "
         f"hyperplanes down; calotte {first.version}."
     )
+
+
+def listed(sizes: Sequence[float]) -> str:
+    """Each of some numbers, or their range where they are many."""
+    return ", ".join(f"{size:.4g}" for size in sizes) if len(sizes) <= _FEW else span(sizes)
 
 
 def assessments(store: Store) -> Iterator[Assessment]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -135,9 +136,10 @@ def assess(
         ),
     ] = None,
 ) -> None:
-    """Bound the probability that noise changes each answer; inputs ranked by risk. --eps or --sigma is required."""
-    on_box = noise in (NoiseName.box, NoiseName.truncated) and event.lower().endswith(".vnnlib")
-    if (eps is None) == (sigma is None) and not (eps is None and on_box):
+    """Bound the probability that noise changes each answer; inputs ranked by risk.
+
+    --eps or --sigma is required, unless the inputs hold eps or sigma, one for each."""
+    if eps is not None and sigma is not None:
         raise InvalidInput("give the size of the noise as either --eps or --sigma")
     if workers is not None and ray is not None:
         raise InvalidInput("give either --workers, processes of this machine, or --ray, a cluster")
@@ -164,10 +166,9 @@ def assess(
     settings = make_settings(samples, confidence, seed, time_limit, memory_limit)
     settings = replace(settings, delta=delta, search=search, device=device.value)
     network, data = open_both(model, inputs, decision, output, layout, index, clip, mean, std)
-    sizes: list[tuple[float | None, float | None]] = [(size, None) for size in eps or ()]
-    sizes += [(None, size) for size in sigma or ()]
+    sizes, places = sizes_of(data, eps, sigma)
     box = event_file(event)
-    noises = [open_noise(noise.value, network, *size, map=map, cut=cut, box=box) for size in sizes or [(None, None)]]
+    noises = [open_noise(noise.value, network, *size, map=map, cut=cut, box=box) for size in sizes]
     # whatever is wrong is found here, before anything is written or printed
     assessor = Assessor(
         network,
@@ -178,7 +179,7 @@ def assess(
         settings=settings,
     )
     assessors = [assessor.at(one.size) for one in noises]
-    tasks, keys = tasks_of(data, network, len(noises)), keys_of(data, len(noises))
+    tasks, keys = tasks_of(data, network, places), keys_of(data, places)
     do: Doing = here
     if workers is not None:
         do = partial(in_processes, count=workers)
@@ -192,10 +193,8 @@ def assess(
             say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
         job = Job([one.assess for one in assessors], store.run, [one.said for one in assessors])
         run_through(job, tasks, keys, store, "assessments.jsonl", as_json, do)
-        every = [
-            [Assessment.from_dict(line) for line in results(store, [key for key in keys if key[1] == size])]
-            for size in range(len(noises))
-        ]
+        apart = [keys] if data.sizes is not None else [[k for k in keys if k[1] == i] for i in range(len(noises))]
+        every = [[Assessment.from_dict(line) for line in results(store, some)] for some in apart]
         found = [group for group in every if group]
         console = console_for(as_json)
         for k, group in enumerate(found):
@@ -209,7 +208,7 @@ def assess(
             say(console, f"wrote {out / 'assessments.jsonl'}, {', '.join(written[:-1])} and {written[-1]}")
         verdicts = []
         if required is not None:
-            at = [f" at eps {one.said['eps']:.4g}" if len(noises) > 1 else "" for one in assessors]
+            at = [f" at eps {one.said['eps']:.4g}" if len(apart) > 1 else "" for one in assessors]
             verdicts = [required.verdict(group, len(data.index), at[k]) for k, group in enumerate(every)]
         for holds, verdict in verdicts:
             if holds:
@@ -218,6 +217,28 @@ def assess(
         unmet = [verdict for holds, verdict in verdicts if not holds]
         if unmet:
             raise NotMet("; ".join(unmet))
+
+
+def sizes_of(
+    data: Inputs, eps: Sequence[float] | None, sigma: Sequence[float] | None
+) -> tuple[list[tuple[float | None, float | None]], list[tuple[int, ...]]]:
+    """The sizes of the noise as (eps, sigma), (None, None) where none is said, and the places of each input's.
+
+    Raises:
+        InvalidInput: sizes by options and in the inputs.
+    """
+    if data.sizes is None:
+        sizes: list[tuple[float | None, float | None]] = [(size, None) for size in eps or ()]
+        sizes += [(None, size) for size in sigma or ()]
+        sizes = sizes or [(None, None)]
+        return sizes, [tuple(range(len(sizes)))] * len(data.index)
+    name, values = data.sizes
+    if eps is not None or sigma is not None:
+        option = "--eps" if sigma is None else "--sigma"
+        raise InvalidInput(f"the inputs hold the size of each one's noise ('{name}'): leave out {option}, or that")
+    order = {size: place for place, size in enumerate(dict.fromkeys(values.tolist()))}
+    sizes = [(size, None) if name == "eps" else (None, size) for size in order]
+    return sizes, [(order[size],) for size in values.tolist()]
 
 
 def write_pictures(found: list[list[Assessment]], data: Inputs, folder: Path) -> list[str]:

@@ -97,8 +97,8 @@ InputFile = Annotated[
     Path,
     typer.Argument(
         metavar="INPUTS",
-        help="The inputs: .npy (one a row), .npz (x, optionally labels y), .csv (optional header and column "
-        "'label') or .vnnlib (the centre of its box).",
+        help="The inputs: .npy (one a row), .npz (x, optionally labels y and eps or sigma, one for each), .csv "
+        "(optional header and columns 'label', 'eps' or 'sigma') or .vnnlib (the centre of its box).",
         show_default=False,
     ),
 ]

@@ -29,6 +29,7 @@ from calotte.cli.options import (
     TimeLimit,
     Wide,
 )
+from calotte.errors import InvalidInput
 
 __all__ = ["plan"]
 
@@ -78,11 +79,16 @@ def plan(
 
     settings = make_settings(1, 0.5, 0, time_limit, memory_limit)
     network, data = open_both(model, inputs, decision, output, layout, index, clip, mean, std)
+    if data.sizes is not None:
+        raise InvalidInput(
+            f"{inputs}: plan finds the largest size of the noise by itself: leave out {data.sizes[0]}, or ask assess"
+        )
     the_noise = open_noise(noise.value, network, 1.0, None, map, cut)
     # whatever is wrong is found here, before anything is written or printed
     the_event = open_event(event)
     planner = Planner(network, the_noise, delta, event=the_event, rungs=split_names(rungs), settings=settings)
-    tasks, keys = tasks_of(data, network), keys_of(data)
+    places = [(0,)] * len(data.index)
+    tasks, keys = tasks_of(data, network, places), keys_of(data, places)
     with open_store(context, network) as store:
         notices(network, data, the_noise)
         run_through(Job([planner.plan], store.run), tasks, keys, store, "plans.jsonl", as_json, here)

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -55,13 +55,17 @@ def open_store(context: typer.Context, network: Network, threads: int | None = N
     return Store.in_folder(given["out"], describe(command, network, files, named, threads or torch.get_num_threads()))
 
 
-def keys_of(data: Inputs, sizes: int = 1) -> list[Key]:
-    """What there will be outcomes of, in the order of the lines: each input at each of so many sizes."""
-    return [(number, size) for number in data.index for size in range(sizes)]
+Places = Sequence[Sequence[int]]
+"""For each input, the sizes of the noise that it meets, by their places among those of the campaign."""
 
 
-def tasks_of(data: Inputs, network: Network, sizes: int = 1) -> Callable[[set[Key]], Iterator[Task]]:
-    """The inputs at so many sizes as tasks, without what has an outcome already; checked at once.
+def keys_of(data: Inputs, places: Places) -> list[Key]:
+    """What there will be outcomes of, in the order of the lines: each input at each of its sizes."""
+    return [(number, size) for number, own in zip(data.index, places, strict=True) for size in own]
+
+
+def tasks_of(data: Inputs, network: Network, places: Places) -> Callable[[set[Key]], Iterator[Task]]:
+    """The inputs at their sizes as tasks, without what has an outcome already; checked at once.
 
     Raises:
         InvalidInput: labels that are no classes of the network.
@@ -71,7 +75,7 @@ def tasks_of(data: Inputs, network: Network, sizes: int = 1) -> Callable[[set[Ke
 
     def tasks(without: set[Key]) -> Iterator[Task]:
         for i, number in enumerate(data.index):
-            left = tuple(size for size in range(sizes) if (number, size) not in without)
+            left = tuple(size for size in places[i] if (number, size) not in without)
             if left:
                 yield Task(number, x[i].clone(), None if labels is None else labels[i], left)
 
@@ -153,7 +157,7 @@ def finish(store: Store, keys: list[Key]) -> None:
 
 def _what(keys: list[Key]) -> str:
     """What there is one of for each key."""
-    return "inputs" if all(size == 0 for _, size in keys) else "inputs and sizes"
+    return "inputs" if len({number for number, _ in keys}) == len(keys) else "inputs and sizes"
 
 
 def _count(some: int, keys: list[Key]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calotte.errors import InvalidInput
-from calotte.inputs.inputs import Inputs, whole
+from calotte.inputs.inputs import SIZES, Inputs, whole
 from calotte.inputs.table import read_table
 from calotte.inputs.vnnlib import read_vnnlib
 
@@ -18,7 +18,7 @@ __all__ = ["check_file", "read_array", "read_inputs"]
 
 
 def read_inputs(path: Path) -> Inputs:
-    """Inputs of a .npy, .npz (`x`, optionally `y`), .csv (optional header, a column `label`) or .vnnlib file.
+    """Inputs of a .npy, .npz (`x`, optionally `y`, `eps` or `sigma`), .csv (header, `label`) or .vnnlib file.
 
     Raises:
         InvalidInput: the file is missing, empty, damaged or of another kind; the labels do not fit.
@@ -105,13 +105,22 @@ def _read_npz(path: Path) -> Inputs:
                     f"{path}: expected an array 'x' (and labels 'y'), found {', '.join(names) or 'none'}{save}"
                 )
             x, y = _numbers(path, archive["x"]), archive["y"] if "y" in names else None
+            sizes = {name: _numbers(path, archive[name], name) for name in SIZES if name in names}
     except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         if isinstance(error, InvalidInput):
             raise
         raise InvalidInput(f"{path}: not a readable .npz file ({_first_line(error)})") from None
-    if y is not None and y.ndim == 0:
-        x = x[None]  # one label belongs to one input
-    return Inputs(x, None if y is None else _labels(path, y), list(range(len(x) if x.ndim else 0)))
+    if any(one.ndim == 0 for one in (y, *sizes.values()) if one is not None):
+        x = x[None]  # one label belongs to one input, and so does one size
+    if len(sizes) > 1:
+        raise InvalidInput(f"{path}: 'eps' and 'sigma': one size for each input's noise is enough")
+    found = Inputs(x, None if y is None else _labels(path, y), list(range(len(x) if x.ndim else 0)))
+    try:
+        for name, values in sizes.items():
+            found = found.sized(name, values.ravel())
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from None
+    return found
 
 
 def _first_line(error: Exception) -> str:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 
-__all__ = ["LABELS", "Inputs", "Layout", "whole"]
+__all__ = ["LABELS", "SIZES", "Inputs", "Layout", "whole"]
 
 Layout = Literal["NCHW", "NHWC"]
 LABELS = ("class", "target", "y")
 """Columns that hold labels where the others are as many as the network takes; `label` always does."""
+SIZES = ("eps", "sigma")
+"""Names of the size of the noise, one for each input, in files and as columns that are too many for the network."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Inputs:
         index: number of each row in the file.
         columns: names of the columns of x, lower case, where the file has names.
         notices: what was read in a way that the user should know of, in sentences.
+        sizes: "eps" or "sigma", and (B,) of them, positive: the size of each input's noise; None where not said.
     """
 
     x: NDArray[np.float64]
@@ -35,6 +38,7 @@ class Inputs:
     index: list[int]
     columns: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    sizes: tuple[str, NDArray[np.float64]] | None = None
 
     def taken(self, places: list[int]) -> Inputs:
         """The rows at the given places of x."""
@@ -43,6 +47,7 @@ class Inputs:
             x=self.x[places],
             labels=None if self.labels is None else self.labels[places],
             index=[self.index[place] for place in places],
+            sizes=None if self.sizes is None else (self.sizes[0], self.sizes[1][places]),
         )
 
     def select(self, index: list[int]) -> Inputs:
@@ -59,8 +64,9 @@ class Inputs:
     def fitted(self, network: Network, layout: Layout | None = None) -> Inputs:
         """The inputs as the network takes them, checked.
 
-        An array of one input becomes a row; a column named 'class', 'target' or 'y' becomes labels where there is
-        one column too many; axes are brought from `layout` into the network's order.
+        An array of one input becomes a row; where there are columns too many, one named 'eps' or 'sigma' becomes
+        the sizes of the noise, and the one left over labels, where it is named 'class', 'target' or 'y'; axes are
+        brought from `layout` into the network's order.
 
         Raises:
             InvalidInput: sizes or axes do not fit (with what was seen and what to do), or numbers are not finite.
@@ -70,8 +76,8 @@ class Inputs:
             data = replace(data, x=data.x[None], index=[0])
         if layout is not None:
             data = replace(data, x=arranged(data.x, layout, network.input_shape))
-        elif data.x.ndim == 2 and data.x.shape[1] == network.d + 1:
-            data = data._with_labels_by_name()
+        else:
+            data = data.narrowed(network.d)
         try:
             network.inputs(data.x)
         except InvalidInput as error:
@@ -82,6 +88,44 @@ class Inputs:
             notice = f"inputs of shape {rows} are taken in the order of their numbers, the network's shape is {shape}"
             return replace(data, notices=(*data.notices, notice))
         return data
+
+    def narrowed(self, d: int) -> Inputs:
+        """Columns that are too many for inputs of d numbers taken by their names: sizes of noise, then labels.
+
+        Raises:
+            InvalidInput: they hold what is neither.
+        """
+        found = self._with_sizes_by_name() if self.x.ndim == 2 and self.x.shape[1] > d else self
+        return found._with_labels_by_name() if found.x.ndim == 2 and found.x.shape[1] == d + 1 else found
+
+    def _with_sizes_by_name(self) -> Inputs:
+        """The column named as a size of the noise, taken as that."""
+        named = [i for i, name in enumerate(self.columns) if name in SIZES]
+        if not named:
+            return self
+        if len(named) > 1 or self.sizes is not None:
+            raise InvalidInput("columns 'eps' and 'sigma': one column with the size of each input's noise is enough")
+        return self._without(named[0]).sized(self.columns[named[0]], self.x[:, named[0]])
+
+    def _without(self, column: int) -> Inputs:
+        """The same with a column of x less."""
+        columns = (*self.columns[:column], *self.columns[column + 1 :])
+        return replace(self, x=np.delete(self.x, column, axis=1), columns=columns)
+
+    def sized(self, name: str, values: NDArray[np.float64]) -> Inputs:
+        """The same with the size of each input's noise, `name` being eps or sigma.
+
+        Raises:
+            InvalidInput: not one for each input, or one that is not positive and finite.
+        """
+        if values.shape != (len(self.x),):
+            raise InvalidInput(f"{name} of shape {values.shape} for {len(self.x)} inputs: one for each is needed")
+        wrong = ~(np.isfinite(values) & (values > 0))
+        if wrong.any():
+            i = int(wrong.argmax())
+            raise InvalidInput(f"{name} of input {self.index[i]} must be positive and finite, came {values[i]:g}")
+        notice = f"'{name}' is taken as the size of each input's noise"
+        return replace(self, sizes=(name, values), notices=(*self.notices, notice))
 
     def _with_labels_by_name(self) -> Inputs:
         """The one column named as labels are, taken as labels."""
@@ -95,8 +139,7 @@ class Inputs:
                 "numbers: write the number of each class"
             )
         return replace(
-            self,
-            x=np.delete(self.x, named[0], axis=1),
+            self._without(named[0]),
             labels=column.astype(np.int64),
             notices=(*self.notices, f"the column '{name}' is taken as labels"),
         )

@@ -46,7 +46,7 @@ def normalised(network: Network, mean: ArrayLike, std: ArrayLike) -> Network:
     if original is not None:
         original = replace(original, answers=NormalisedAnswers(original.answers, centre.flatten(), scale.flatten()))
     notice = "inputs, noise and distances are in raw units: the network takes (x - mean) / std"
-    return replace(network, nodes=(*first, *rest), original=original, notices=(*network.notices, notice))
+    return replace(network, nodes=(*first, *rest), original=original, notices=(*network.notices, notice), raw=True)
 
 
 def fitted(name: str, values: ArrayLike, shape: Shape) -> Tensor:

@@ -51,7 +51,7 @@ def scatter(
             )  # fmt: skip
     axes.set_ylim(floor, -0.03 * floor)
     axes.set_xlim(left=0.0)
-    axes.set_xlabel(_NAMES[x])
+    axes.set_xlabel(_NAMES[x] + assessments[0].unit_said)
     axes.set_ylabel("p is at most (at the bottom: p = 0)")
     probability_axis(axes.yaxis)
     axes.grid(color=GRID)

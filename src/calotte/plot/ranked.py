@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from calotte.assessment import Assessment, by_risk
+from calotte.assessment import Assessment, by_risk, size_text
 from calotte.plot.style import COLOURS, GRID, MUTED, logs_of, named, new_axes, probability_axis
 from calotte.printing import plain
 
@@ -47,7 +47,7 @@ def risk(assessments: Sequence[Assessment], axes: Axes | None = None) -> Axes:
     axes.set_ylabel("p is at most")
     probability_axis(axes.yaxis)
     what = "noise is to change the answer" if first.event == "change" else f"{plain(first.event)} is"
-    size = f"{first.noise} noise, eps {first.eps:.4g}, sigma {first.sigma:.4g}"
+    size = f"{first.noise} noise, {size_text(ranked)}"
     axes.set_title(f"How likely {what}, at most: {size}", loc="left", fontsize="medium", parse_math=False)
     axes.grid(axis="y", color=GRID)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -55,7 +55,7 @@ def radii(assessments: Sequence[Assessment], axes: Axes | None = None) -> Axes:
     if len(found):
         _curve(axes, found, total, (0.0, end), FOUND, "--", "nearest wrong answer found")
     axes.set_xlim(0.0, end)
-    return _shares(axes, "distance from the input")
+    return _shares(axes, f"distance from the input{assessments[0].unit_said}")
 
 
 def by_class(assessments: Sequence[Assessment], what: Spread = "proved", axes: Axes | None = None) -> Axes:
@@ -98,7 +98,8 @@ def by_class(assessments: Sequence[Assessment], what: Spread = "proved", axes: A
     axes.grid(axis="x", color=GRID)
     if what != "radius":
         probability_axis(axes.xaxis)
-    names = {"proved": "p is at most (proved)", "sampled": "p is at most (sampled)", "radius": "certified radius"}
+    radius = f"certified radius{assessments[0].unit_said}"
+    names = {"proved": "p is at most (proved)", "sampled": "p is at most (sampled)", "radius": radius}
     axes.set_xlabel(names[what])
     return axes
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from calotte.assessment import Assessment, by_size
 from calotte.bound import Bound
+from calotte.noise import EPS
 from calotte.plot.style import COLOURS, GRID, Sample, logs_of, named, new_axes, probability_axis
 from calotte.theorems import log_target
 
@@ -36,7 +37,7 @@ def sizes(assessments: Sequence[Assessment], delta: float | None = None, axes: A
         style = "--" if rung in ("isoperimetry", "sampling") else "-"
         height = [max(value, floor) for _, value in curve]
         axes.plot([eps for eps, _ in curve], height, style, marker="o", ms=4, color=COLOURS[rung], label=rung)
-    axes.set_xlabel("eps, the norm of the noise")
+    axes.set_xlabel(f"eps, {EPS[assessments[0].noise]}{assessments[0].unit_said}")
     if delta is None:
         axes.set_ylim(floor, -0.03 * floor)
         axes.set_ylabel("p is at most, median input")

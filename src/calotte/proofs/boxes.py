@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from calotte.noise import Noise, quotient_down
-from calotte.rounding import gamma
+from calotte.rounding import dot_error, gamma, lowered, raised
 from calotte.sphere import Rounding
 
 __all__ = ["Boxes", "log_tail_down", "log_tail_up"]
@@ -44,6 +44,11 @@ class Boxes:
         return Boxes(-end, end)
 
     @staticmethod
+    def none(directions: int) -> Boxes:
+        """No box at all."""
+        return Boxes(*torch.zeros(2, 0, directions, dtype=torch.float64))
+
+    @staticmethod
     def joined(parts: Sequence[Boxes]) -> Boxes:
         """Boxes one after the other."""
         return Boxes(torch.cat([part.low for part in parts]), torch.cat([part.high for part in parts]))
@@ -52,6 +57,33 @@ class Boxes:
     def split(self) -> Tensor:
         """(L, K) the components that are conditioned on."""
         return self.low.isfinite() | self.high.isfinite()
+
+    def fill(self, region: Boxes) -> bool:
+        """Whether these fill one box: seen by cutting it, again and again, where none of these is cut.
+
+        True is certain; false where there are gaps, or no such cuts.
+        """
+        if self.low.isnan().any() or self.high.isnan().any():
+            return False
+        open_ = [(region.low[0], region.high[0], torch.arange(len(self)))]
+        while open_:
+            low, high, some = open_.pop()
+            a, b = self.low[some], self.high[some]
+            if ((a <= low) & (b >= high)).all(1).any():
+                continue
+            for axis in range(len(low)):
+                ends = torch.cat([a[:, axis], b[:, axis]]).sort().values
+                ends = ends[(ends > low[axis]) & (ends < high[axis])]
+                whole = ~((a[:, axis] < ends[:, None]) & (b[:, axis] > ends[:, None])).any(1)
+                if whole.any():
+                    break
+            else:
+                return False
+            at = ends[whole][int(whole.sum()) // 2]
+            end, begin = high.clone(), low.clone()
+            end[axis] = begin[axis] = at
+            open_ += [(low, end, some[a[:, axis] < at]), (begin, high, some[b[:, axis] > at])]
+        return True
 
     def repeated(self, times: int) -> Boxes:
         """Every box `times` times in a row."""
@@ -72,10 +104,10 @@ class Boxes:
             b = torch.where(negative, -self.low[:, k], self.high[:, k])
             from_a = log_tail_up(noise, a, smallest, largest, left)
             from_b = log_tail_down(noise, b, smallest, left)
-            beyond = -torch.expm1((from_b - from_a).clamp_max(0.0)) + gamma(4) * (1.0 + from_a.abs() + from_b.abs())
+            beyond = -torch.expm1((from_b - from_a).clamp_max(0.0)) + dot_error(1.0 + from_a.abs() + from_b.abs(), 4)
             one_side = torch.where(from_a.isinf() | from_b.isinf(), from_a, from_a + beyond.clamp_max(1.0).log())
             below_a = log_tail_down(noise, -a, smallest, left)
-            middle = (1.0 - (below_a.exp() + from_b.exp()) * (1.0 - gamma(8)) + gamma(8)).clamp_max(1.0).log()
+            middle = (1.0 - lowered(below_a.exp() + from_b.exp(), 8) + gamma(8)).clamp_max(1.0).log()
             part = torch.where(a > 0, one_side, middle)
             total = total + torch.where(self.split[:, k], part, 0.0)
         return (total * (1.0 - gamma(self.low.shape[1] + 8))).clamp_max(0.0)
@@ -91,8 +123,8 @@ class Boxes:
             split & ((self.low > 0) | (self.high < 0)), torch.minimum(self.low.abs(), self.high.abs()), 0.0
         )
         slack = gamma(2 * self.low.shape[1] + 8)
-        smallest = ((1.0 - (far * far).sum(1)) - slack).clamp_min(0.0).sqrt() * (1.0 - gamma(4))
-        largest = ((1.0 - (near * near).sum(1)) + slack).clamp_min(0.0).sqrt() * (1.0 + gamma(4))
+        smallest = lowered(((1.0 - (far * far).sum(1)) - slack).clamp_min(0.0).sqrt(), 4)
+        largest = raised(((1.0 - (near * near).sum(1)) + slack).clamp_min(0.0).sqrt(), 4)
         return smallest, largest.clamp_max(1.0)
 
     def left(self, m: int) -> Tensor:

@@ -15,7 +15,7 @@ from calotte.proofs.price import Offer, known
 from calotte.proofs.rows import LocalRows, lowest
 from calotte.proofs.tilted import BoxTilt, ExponentialTails
 from calotte.proofs.union import log_sum_up
-from calotte.rounding import gamma
+from calotte.rounding import dot_error, raised
 
 __all__ = ["Evaluation", "Units", "evaluate", "relaxed", "restricted"]
 
@@ -68,8 +68,12 @@ class Units:
     def log_price(self, log_box: Tensor) -> Tensor:
         """(L,) log P(u in the box, a half-space used is violated), rounded up."""
         price = log_box[:, None] + self.log_each
-        price = torch.where(price.isfinite(), price + gamma(8) * (1.0 + price.abs()), -torch.inf)
+        price = torch.where(price.isfinite(), price + dot_error(1.0 + price.abs(), 8), -torch.inf)
         return log_sum_up(torch.cat([price, torch.full_like(log_box, -torch.inf)[:, None]], 1))
+
+    def chosen(self, margins: dict[int, BoxTilt]) -> Recorded:
+        """Everything that was decided, on the margins too."""
+        return Recorded(self.choices, self.improved, self.moments.shapes, self.tilts | margins)
 
 
 def evaluate(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Evaluation:
@@ -99,8 +103,7 @@ def evaluate(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser)
     parts = local.cases.kept_logs(parts)
     price = units.log_price(log_box)
     log_bound = torch.minimum(log_sum_up(torch.cat([parts, price[:, None]], 1)), log_box)
-    tilts = units.tilts | {len(local.groups): tilt}
-    chosen = Recorded(units.choices, units.improved, units.moments.shapes, tilts)
+    chosen = units.chosen({len(local.groups): tilt})
     return Evaluation(log_bound, log_sum_up(parts), price, units, rows, over[3], parts.argmax(1), chosen)
 
 
@@ -128,7 +131,7 @@ def relaxed(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) 
         least, shortest, norm, components = local.over(boxes, rows)
         forms.append((-rows.read.clamp_max(0.0), components[:, :n], norm[:, :n]))
         log_sign = local.log_tail(least, shortest, norm, smallest, largest, left).reshape(count, 2, n)
-        least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n) * size * (1.0 + gamma(4))
+        least, norm = least.reshape(count, 2, n), raised(norm.reshape(count, 2, n) * size, 4)
         free = torch.stack([low[:, group], -high[:, group]], 1)
         free = torch.maximum(free, lowest(least, norm, whole))
         paid = torch.maximum(free, lowest(least, norm, height[:, :, group]))
@@ -154,8 +157,8 @@ def by_moments(offer: Offer, box: Tensor, row: Tensor, levels: Tensor, logs: Ten
     return replace(offer, paid=paid.reshape(offer.paid.shape), log_sign=log_sign.reshape(offer.paid.shape))
 
 
-def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser) -> LocalNetwork:
-    """The network over one box: what its units' linear bounds leave unstable there.
+def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser) -> tuple[LocalNetwork, Recorded]:
+    """The network over one box: what its units' linear bounds leave unstable there; and what was decided.
 
     Args:
         height: of the half-spaces, in units of the noise's size, for the part of the noise that the box leaves
@@ -177,13 +180,13 @@ def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser)
         spread = linear.abs() @ local.length[:n] + local.length[own]
         weight = torch.zeros(len(own), len(low), dtype=torch.float64)
         weight[:, :n] = rows.read[0]
-        doubt = rows.doubt[0] + gamma(n + 8) * spread * local.radius * (1.0 + gamma(n + 8))
+        doubt = rows.doubt[0] + raised(dot_error(spread, n + 8) * local.radius, n + 8)
         forms.append((linear @ local.normal[:n] + local.normal[own], rows.middle[0], doubt, weight[:, kept]))
     counts = [len(part) for part in parts]
     groups = consecutive(counts)
     normal, constant, error, weight = (torch.cat(t) for t in zip(*forms, strict=True))
     missed = units.log_price(box.log_measure(local.noise, local.m)).item()
-    return replace(
+    within = replace(
         local,
         groups=groups,
         normal=normal,
@@ -194,3 +197,4 @@ def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser)
         high=high[kept],
         log_missed=missed,
     )
+    return within, units.chosen({})

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from calotte.assessment import Assessment
 from calotte.errors import CalotteError, InvalidInput
-from calotte.inputs import Inputs, read_inputs
-from calotte.inputs.inputs import LABELS
+from calotte.inputs import read_inputs
 from calotte.plot.images import image_shape
 from calotte.report.reading import Kept
 
@@ -76,7 +75,7 @@ def originals(path: Path, assessments: Sequence[Assessment], shape: Shape | None
         InvalidInput: the file cannot be read, its inputs are others, or their size does not fit the shape.
     """
     try:
-        data = _without_labels(read_inputs(path), assessments[0].input_dimension)
+        data = read_inputs(path).narrowed(assessments[0].input_dimension)
     except CalotteError as error:
         raise InvalidInput(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     first = assessments[0]
@@ -97,15 +96,6 @@ def originals(path: Path, assessments: Sequence[Assessment], shape: Shape | None
         shape = image_shape(order)
     x = {one.index: rows[one.index].reshape(-1) for one in assessments if one.index < len(rows)}
     return Originals(x, shape, data.columns)
-
-
-def _without_labels(data: Inputs, d: int) -> Inputs:
-    """The inputs without the column that was taken as labels, where there is one more than the network takes."""
-    if data.x.ndim != 2 or data.x.shape[1] != d + 1:
-        return data
-    (column,) = [i for i, name in enumerate(data.columns) if name in LABELS] or [d]
-    names = tuple(name for i, name in enumerate(data.columns) if i != column)
-    return Inputs(np.delete(data.x, column, axis=1), data.labels, data.index, names)
 
 
 def _hash(numbers: NDArray[np.float64]) -> str:

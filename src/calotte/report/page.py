@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 
 from calotte.assessment import Assessment, by_risk
 from calotte.ladder import PROVED_RUNGS
+from calotte.noise import EPS
 from calotte.plot import by_class, probabilities, radii, scatter, sizes
-from calotte.printing import number, probability_text
+from calotte.printing import number, probability_text, span
 from calotte.report.inventory import inventory
 from calotte.report.originals import Originals
 from calotte.report.reading import Kept
@@ -65,6 +66,10 @@ def page(runs: Sequence[Kept], delta: float, originals: Originals | None = None,
         quantiles=quantiles(found),
         pictures=[*pictures(found, delta), *(sweep(runs, delta) if len(runs) > 1 else [])],
         sizes=[(run.assessments[0], standing(run.assessments, delta)) for run in runs],
+        eps=span(one.eps for one in found),
+        sigma=span(one.sigma for one in found),
+        eps_is=EPS[first.noise],
+        own_sizes=len({one.eps for one in found}) > 1,
         largest=first.eps == max(run.assessments[0].eps for run in runs),
         remarks=remarks(found),
         failures=main.failures,

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from calotte.assessment import Assessment
 from calotte.bound import Bound
-from calotte.printing import plain
+from calotte.printing import plain, span
 from calotte.theorems import log_target
 
 __all__ = ["Standing", "claim", "is_proved", "is_sampled", "levels", "standing"]
@@ -74,7 +74,8 @@ def claim(assessments: Sequence[Assessment], delta: float, model: str = "the net
     """What a run shows, in one sentence."""
     here, first = standing(assessments, delta), assessments[0]
     does = "changes the answer of" if first.event == "change" else f"makes {plain(first.event)} happen at"
-    size = f"eps {_range([one.eps for one in assessments])} (sigma {_range([one.sigma for one in assessments])})"
+    eps, sigma = span(one.eps for one in assessments), span(one.sigma for one in assessments)
+    size = f"eps {eps} (sigma {sigma}{first.unit_said})"
     said = (
         f"Proved for {here.proved} of {here.total} inputs: random {first.noise} noise of {size} {does} "
         f"{plain(model)} with probability at most {delta!r}"
@@ -83,11 +84,6 @@ def claim(assessments: Sequence[Assessment], delta: float, model: str = "the net
     if more:
         said += f"; for {more} more, samples say so"
     return f"{said}; {here.risk} {'is' if here.risk == 1 else 'are'} at risk."
-
-
-def _range(sizes: Sequence[float]) -> str:
-    low, high = f"{min(sizes):.4g}", f"{max(sizes):.4g}"
-    return low if low == high else f"{low} to {high}"
 
 
 def levels(assessments: Sequence[Assessment]) -> tuple[str | None, str | None]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from calotte.assessment import Assessment, by_risk
+from calotte.assessment import Assessment, by_risk, size_text
 from calotte.bound import Bound
 from calotte.cells.cell import Cell
 from calotte.plan import Plan
@@ -67,6 +67,8 @@ def assessment_table(assessments: Sequence[Assessment], width: int | None = 80, 
         Column("input", [Text(str(one.index)) for one in shown], needed=True),
         Column("answer", [_answer(one) for one in shown], needed=True),
     ]
+    if len({one.eps for one in ranked}) > 1:
+        columns.append(Column("eps", [Text(f"{one.eps:.4g}") for one in shown], needed=True))
     for k, bound in enumerate(first.bounds):
         levels = {one.bounds[k].confidence for one in ranked} - {None}
         below = f"at {levels.pop():g}" if levels else "" if bound.guarantee == "confidence" else "proved"
@@ -84,7 +86,7 @@ def assessment_table(assessments: Sequence[Assessment], width: int | None = 80, 
         columns.append(Column("wrong at", entries, "found"))
     what = "Misclassification probability" if first.event == "change" else f"Probability of {plain(first.event)}"
     return fitting(
-        f"{what}, {first.noise} noise: eps {first.eps:.4g}, sigma {first.sigma:.4g}",
+        f"{what}, {first.noise} noise: {size_text(ranked)}",
         columns,
         _shown(len(ranked), rows)
         + "upper bounds, rounded up"
@@ -151,8 +153,9 @@ def plan_table(plans: Sequence[Plan], width: int | None = 80, rows: int = 30) ->
     if any(one.distance_skipped is None for one in plans):
         entries = [Text("-" if one.distance_skipped else lower_text(one.distance)) for one in shown]
         columns.append(Column("distance", entries, needed=True))
+    which = "sigma" if gaussian else "eps"
     return fitting(
-        f"Largest {'sigma' if gaussian else 'eps'} of {first.noise} noise with p <= {first.delta!r} proved",
+        f"Largest {which} of {first.noise} noise with p <= {first.delta!r} proved{first.unit_said}",
         columns,
         _shown(len(plans), rows) + "rounded down",
         width,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from calotte.independent import Independent
 from calotte.noise import Gaussian
-from calotte.proofs.partition import Partition
+from calotte.proofs.tiling import Tiling
 from calotte.query import Query
 
 __all__ = ["Bisection"]
@@ -43,7 +43,7 @@ class Bisection:
         """Whether the noise has few coordinates, and independent ones."""
         return isinstance(query.noise, Independent | Gaussian) and query.m <= self.most
 
-    def done(self, found: Partition) -> bool:
+    def done(self, found: Tiling) -> bool:
         """Whether its two sides are near each other."""
         return found.log_upper - found.log_lower < self.close or found.log_upper == found.log_lower
 
@@ -54,9 +54,9 @@ class Bisection:
         upper, lower = torch.tensor(pairs, dtype=torch.float64).reshape(-1, 2).unbind(1)
         return upper, lower
 
-    def cut(self, query: Query, size: float) -> Partition:
+    def cut(self, query: Query, size: float) -> Tiling:
         """The noise in cuboids: once for each size that a query of one input is asked about."""
-        found: Partition = query.once((self, size), lambda: Partition(query, size, self.span, self.kept))
+        found: Tiling = query.once((self, size), lambda: Tiling(query, size, self.span, self.kept))
         # tensors of (generators, cuboids, units) take most of the memory
         entries = (query.m + self.kept * len(query.network.relus)) * query.network.widest
         at_once = max(1, min(self.at_once, int(query.settings.memory_limit / (8 * 8 * entries))))
