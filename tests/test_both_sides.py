@@ -24,7 +24,7 @@ from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.printing import probability_down_text
 from calotte.proofs import below
 from calotte.proofs.below import log_difference_down, log_sum_down
-from calotte.proofs.forms import LinearBounds
+from calotte.proofs.forms import Forms
 from calotte.proofs.prove import one_input
 from calotte.query import Query
 from calotte.settings import Settings
@@ -182,8 +182,8 @@ def price_not_paid(patch: pytest.MonkeyPatch) -> None:
 
 def heights_turned(patch: pytest.MonkeyPatch) -> None:
     """A margin taken for the wrong side: what holds counts as what fails."""
-    original = LinearBounds.distances
-    patch.setattr(LinearBounds, "distances", lambda self: -original(self))
+    original = Forms.distances
+    patch.setattr(Forms, "distances", lambda self: -original(self))
 
 
 def lower_for_upper(patch: pytest.MonkeyPatch) -> None:

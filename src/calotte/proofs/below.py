@@ -8,6 +8,8 @@ negative of such a function. For a case of which q margins must fail, and any q 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from calotte.independent import Independent
 from calotte.noise import quotient_down
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import Budget, margin_rows, relaxed_units
-from calotte.proofs.forms import LinearBounds
+from calotte.proofs.forms import Forms
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
@@ -39,21 +41,20 @@ def lower_on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tenso
         budget = Budget(torch.minimum(raised(heights * sizes, 4), around.radius), sizes, chooser)
     event = relaxed_units(query, around, budget)
     last, rows, constants = margin_rows(query)
-    failing = event.relaxation.bounds(last, -rows, -constants)
+    failing = event.relaxation.forms(last, -rows, {}, -constants)
     missed = [torch.full_like(event.log_price, around.log_missed)]
     missed += [] if chooser is None else [event.log_price]
     return log_difference_down(failing_margins(query, failing, sizes), log_sum_up(torch.stack(missed, 1)))
 
 
-def failing_margins(query: Query, forms: LinearBounds, sizes: Tensor) -> Tensor:
+def failing_margins(query: Query, forms: Forms, sizes: Tensor) -> Tensor:
     """Lower bounds (B,) on log P(enough margins of a case fail), margin k where form k is positive, rounded down."""
     noise, m = query.noise, query.m
     nowhere = torch.zeros_like(forms.constant, dtype=torch.bool)  # a form that is zero shows nothing
-    heights = quotient_down(forms.holding(nowhere).distances(), sizes[:, None])
+    heights = quotient_down(replace(forms, ties=nowhere).distances(), sizes[:, None])
     held = noise.standard_log_tail(heights, m, rounding="up")  # of the opposite half-space, its face included
     if isinstance(noise, Independent):
-        assert forms.normal is not None
-        tails = noise.log_tails(-forms.normal, forms.normal_errors, forms.constant, sizes)
+        tails = noise.log_tails(-forms.normal, forms.normal_errors, forms.lower, sizes)
         held = torch.minimum(held, tails)
         fails = log_complement_down(held)
     else:
