@@ -158,7 +158,7 @@ def violations(some: Sequence[Case], name: str, said: list[float] | None = None)
     lines = []
     for case in some:
         query, rung = case.query, PROVED_RUNGS[name]
-        if rung.refuses(query) is not None or (name == "branching" and query.m > 6):  # nothing from below there
+        if rung.refuses(query) is not None or (name == "branching" and query.m > 2):  # nothing from below there
             continue
         (upper,), (lower,) = rung.bound(query), rung.lower(query)
         if said is not None:

@@ -8,6 +8,7 @@ certification, NeurIPS 2018). What others bend, and what is rounded, is added to
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class Zonotopes:
     generators: Tensor
     error: Tensor
 
-    @property
+    @cached_property
     def spread(self) -> Tensor:
         """(L, *shape) sums of |g_k|, rounded up."""
         return raised(self.generators.abs().sum(0), len(self.generators) + 2)
