@@ -37,8 +37,8 @@ EXACT = ["relaxation", "concentration"]  # for one perceptron
 
 def below_p(query: Query, name: str) -> LowerBound:
     """What a rung says from below, after what it says from above."""
-    PROVED_RUNGS[name].bound(query)
-    return PROVED_RUNGS[name].lower(query)[0]
+    rung = PROVED_RUNGS[name]
+    return rung.lower(query, rung.bound(query))[0]
 
 
 def of_perceptron(d: int, kind: type[Noise], height: float, turned: bool) -> tuple[Query, mpmath.mpf]:
@@ -160,7 +160,8 @@ def violations(some: Sequence[Case], name: str, said: list[float] | None = None)
         query, rung = case.query, PROVED_RUNGS[name]
         if rung.refuses(query) is not None or (name == "branching" and query.m > 2):  # nothing from below there
             continue
-        (upper,), (lower,) = rung.bound(query), rung.lower(query)
+        (upper,) = rung.bound(query)
+        (lower,) = rung.lower(query, [upper])
         if said is not None:
             said.append(lower.probability)
         if lower.probability > min(case.most, upper.probability):

@@ -19,7 +19,7 @@ from torch.nn import Module
 from calotte.adversary import RESTARTS, Adversary, Witness
 from calotte.arguments import check_answer, check_index, check_kinds, check_labels
 from calotte.assessment import Assessment
-from calotte.bound import Bound, ProvedRung, Rung
+from calotte.bound import Bound, Rung
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.checks import names_of
 from calotte.deadline import Deadline, OutOfTime
@@ -196,7 +196,7 @@ class _Work:
         self.assessor, self.index, self.label, self.watch = assessor, index, label, watch
         self.known = assessor.known
         self.known.turn_to(x, index)
-        self.lower: dict[str, LowerBound] = {}
+        self.lower: list[LowerBound] = []
         self.deadline = Deadline.after(assessor.settings.time_limit)
         self.query = Query(
             assessor.mapped,
@@ -238,8 +238,7 @@ class _Work:
         self.known.keep(query)
         ordered = tuple(bounds[rung.name] for rung in own.rungs)
         check_radius(query, 0, witness, radius, certifier)
-        lower = tuple(self.lower[rung.name] for rung in own.rungs if rung.name in self.lower)
-        check_sides(query, 0, ordered, lower)
+        check_sides(query, 0, ordered, self.lower)
         check_samples(query, 0, ordered)
         known = distance is not None and math.isfinite(distance)
         clipping = own.network.clipping
@@ -261,7 +260,7 @@ class _Work:
             adversarial_distance=None if witness is None else witness.distance,
             witness=witness,
             estimates=estimates,
-            lower=lower,
+            lower=tuple(self.lower),
             event=own.event.name,
             decision=own.network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
@@ -274,11 +273,9 @@ class _Work:
 
     def _bound(self, name: str, rungs: Mapping[str, Rung], bounds: dict[str, Bound], share: float = 0.5) -> None:
         if name in rungs:
-            rung, query = rungs[name], self._next(f"rung {name}", share)
-            (bounds[name],) = rung.bound(query)
-            if isinstance(rung, ProvedRung) and rung.from_below and bounds[name].skipped is None:
-                nothing = LowerBound(name, -math.inf)
-                self.lower[name] = nothing if bounds[name].certain else rung.lower(query)[0]
+            query = self._next(f"rung {name}", share)
+            (bounds[name],) = rungs[name].bound(query)
+            self.lower += rungs[name].lower(query, [bounds[name]])
 
     def _estimate(self, estimator: Estimator) -> Estimate:
         return estimator.estimate(self._next(f"estimate {estimator.method}"), 0)

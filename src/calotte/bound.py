@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -127,6 +128,10 @@ class Rung(ABC):
     def bound(self, query: Query) -> list[Bound]:
         """A Bound for each input of the query."""
 
+    def lower(self, query: Query, upper: Sequence[Bound]) -> list[LowerBound]:
+        """A LowerBound for each input of the query, whose bounds from above are known; none of most rungs."""
+        return []
+
 
 @dataclass(frozen=True)
 class ProvedRung(Rung):
@@ -198,10 +203,11 @@ class ProvedRung(Rung):
         each = (time.perf_counter() - start) / len(logs)
         return [Bound(self.name, "proved", log, each, cut_short=self.cut_short(query)) for log in logs]
 
-    def lower(self, query: Query) -> list[LowerBound]:
-        """A LowerBound for each input of the query, of a rung that bounds p `from_below`."""
+    def lower(self, query: Query, upper: Sequence[Bound]) -> list[LowerBound]:
+        if not self.from_below or any(bound.skipped is not None for bound in upper):
+            return []
         logs = [-math.inf] * len(query.x)
-        if self.refuses(query) is None:
+        if not all(bound.certain for bound in upper):
             with contextlib.suppress(OutOfTime):
                 logs = self.log_lower(query, query.sizes).tolist()
         return [LowerBound(self.name, log) for log in logs]
