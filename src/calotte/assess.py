@@ -35,7 +35,7 @@ from calotte.query import Query
 from calotte.result import Results
 from calotte.sampling.alore import ALORE
 from calotte.sampling.contradiction import check_radius, check_samples, check_sides
-from calotte.sampling.estimate import Estimate, Estimator
+from calotte.sampling.estimate import Estimate, Estimator, select_estimators
 from calotte.sampling.importance import IMPORTANCE
 from calotte.sampling.isoperimetry import ISOPERIMETRY
 from calotte.sampling.monte_carlo import SAMPLING
@@ -52,7 +52,6 @@ __all__ = [
     "Watch",
     "assess",
     "assess_each",
-    "select_estimators",
     "select_rungs",
 ]
 
@@ -84,23 +83,6 @@ def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]
     if not names:
         raise InvalidInput(f"no rungs asked for; choose from {', '.join(known)}, or all")
     return [rung for name, rung in known.items() if name in names]
-
-
-def select_estimators(names: Sequence[str]) -> list[Estimator]:
-    """Rare-event methods by name; "all" for all of them, nothing or "none" for none.
-
-    Raises:
-        InvalidInput: a name that is none of them.
-    """
-    names = names_of("estimates", names)
-    if names in ([], ["none"]):
-        return []
-    if names == ["all"]:
-        return list(ESTIMATORS.values())
-    for name in names:
-        if name not in ESTIMATORS:
-            raise InvalidInput(f"estimate '{name}': choose from {', '.join(ESTIMATORS)}, all or none")
-    return [estimator for name, estimator in ESTIMATORS.items() if name in names]
 
 
 def sha256(numbers: Tensor) -> str:
@@ -141,7 +123,7 @@ class Assessor:
         check_kinds(network, noise, self.settings)
         self.event = as_event(event, network)
         self.network, self.noise, self.run = network, noise, run
-        self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
+        self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates, ESTIMATORS)
         self.m = noise.dimension(network.d)
         limit = self.settings.memory_limit
         self.plain = Hyperplanes(network, None, limit)
