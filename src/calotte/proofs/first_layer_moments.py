@@ -176,7 +176,7 @@ def short(power: Tensor) -> Tensor:
 def halves(power: Tensor) -> Tensor:
     """The two bytes of short numbers (Q, n), or (n,) as one row: int16."""
     bits = power.to(torch.float32).view(torch.int32) >> 16
-    return torch.atleast_2d(bits.to(torch.int16))
+    return bits.to(torch.int16).reshape(1 if power.ndim == 1 else len(power), -1)
 
 
 def whole(bytes_: np.ndarray, one_row: bool) -> Tensor:
