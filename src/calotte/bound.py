@@ -175,7 +175,7 @@ class ProvedRung(Rung):
     def propose(self, query: Query) -> Proof | None:
         """The Proof of the bound for a query of one input: `prove` makes the same bits of it.
 
-        None where the rung cannot write down yet what it does.
+        None where nothing was found that could be proved.
 
         Raises:
             OutOfTime: as `log_bound`.
