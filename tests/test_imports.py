@@ -13,7 +13,7 @@ ORDER = [
     "errors", "assumptions", "checks", "lines", "rounding", "printing", "notebook", "deadline", "settings", "streams",
     "sphere",
     "network", "models", "noise", "independent", "laws", "cells", "theorems", "shallow", "adversary",
-    "query", "proofs", "bound", "searches", "ladder", "sampling", "result", "assessment", "requirement",
+    "query", "proofs", "bound", "searches", "ladder", "sampling", "rungs", "result", "assessment", "requirement",
     "arguments", "known", "assess", "plan", "frame", "paper", "inputs", "plot", "report", "campaign", "terminal",
     "cli", "__main__",
 ]  # fmt: skip

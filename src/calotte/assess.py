@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
@@ -21,85 +21,33 @@ from calotte.arguments import check_answer, check_index, check_kinds, check_labe
 from calotte.assessment import Assessment
 from calotte.bound import Bound, Rung
 from calotte.cells.hyperplanes import Hyperplanes
-from calotte.checks import names_of
 from calotte.deadline import Deadline, OutOfTime
-from calotte.errors import InvalidInput
 from calotte.known import Known
-from calotte.ladder import PROVED_RUNGS
 from calotte.models.opened import as_network, split_batch
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.query import Query
 from calotte.result import Results
-from calotte.sampling.alore import ALORE
+from calotte.rungs import RUNGS, select_estimators, select_rungs
 from calotte.sampling.contradiction import check_radius, check_samples
 from calotte.sampling.estimate import Estimate, Estimator
-from calotte.sampling.importance import IMPORTANCE
-from calotte.sampling.isoperimetry import ISOPERIMETRY
-from calotte.sampling.monte_carlo import SAMPLING
-from calotte.sampling.splitting import SPLITTING
 from calotte.searches.radius import relaxed_radius
 from calotte.settings import Settings
 
 __all__ = [
     "DISTANCE_NOT_ASKED",
-    "ESTIMATORS",
-    "RUNGS",
     "Assessment",
     "Assessor",
     "Watch",
     "assess",
     "assess_each",
-    "select_estimators",
-    "select_rungs",
 ]
 
-RUNGS: dict[str, Rung] = {**PROVED_RUNGS, ISOPERIMETRY.name: ISOPERIMETRY, SAMPLING.name: SAMPLING}
-ESTIMATORS: dict[str, Estimator] = {one.method: one for one in (SPLITTING, IMPORTANCE, ALORE)}
-R = TypeVar("R", bound=Rung)
 Watch = Callable[[int, str], None]
 _CHEAP = 2.0  # seconds, as estimated, up to which distances are found though no rung asks for them
 _MOST_SEARCHED = 1000  # hidden units behind the first layer up to which graphs get a search for the certified radius
 DISTANCE_NOT_ASKED = "not asked for, and long to compute: ask for rung theorem or cell"
-_OPT_IN = ("isoperimetry",)  # rungs that are taken where they are named, or all of them, only
-
-
-def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]:
-    """Rungs by name in the ladder's order; "all" for all of them, None or "default" for all but those to opt in to.
-
-    Raises:
-        InvalidInput: a name that is none of them, or no name.
-    """
-    names = names_of("rungs", "default" if names is None else names)
-    if names == ["default"]:
-        return [rung for name, rung in known.items() if name not in _OPT_IN]
-    if names == ["all"]:
-        return list(known.values())
-    for name in names:
-        if name not in known:
-            why = "no rung" if name not in RUNGS else "not available here"
-            raise InvalidInput(f"rung '{name}': {why}; choose from {', '.join(known)}, or all")
-    if not names:
-        raise InvalidInput(f"no rungs asked for; choose from {', '.join(known)}, or all")
-    return [rung for name, rung in known.items() if name in names]
-
-
-def select_estimators(names: Sequence[str]) -> list[Estimator]:
-    """Rare-event methods by name; "all" for all of them, nothing or "none" for none.
-
-    Raises:
-        InvalidInput: a name that is none of them.
-    """
-    names = names_of("estimates", names)
-    if names in ([], ["none"]):
-        return []
-    if names == ["all"]:
-        return list(ESTIMATORS.values())
-    for name in names:
-        if name not in ESTIMATORS:
-            raise InvalidInput(f"estimate '{name}': choose from {', '.join(ESTIMATORS)}, all or none")
-    return [estimator for name, estimator in ESTIMATORS.items() if name in names]
 
 
 def sha256(numbers: Tensor) -> str:
@@ -337,12 +285,13 @@ def assess_each(
 ) -> Iterator[Assessment]:
     """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> for one in calotte.assess_each(network, torch.ones(2, 20), calotte.Gaussian(0.001), rungs="cell"):
-    ...     print(one.index, one.best.log_probability < -100)
-    0 True
-    1 True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> for one in calotte.assess_each(network, torch.ones(2, 20), calotte.Gaussian(0.001), rungs="cell"):
+        ...     print(one.index, one.best.log_probability < -100)
+        0 True
+        1 True
     """
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
@@ -388,13 +337,14 @@ def assess(
         InvalidInput: anything that does not make sense, before anything is computed.
         Contradiction: two results cannot both be true: a defect of calotte.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), rungs=["relaxation", "sampling"])
-    >>> [(bound.rung, bound.guarantee) for bound in one.bounds]
-    [('relaxation', 'proved'), ('sampling', 'confidence')]
-    >>> one.distance <= one.certified_radius <= one.adversarial_distance
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), rungs=["relaxation", "sampling"])
+        >>> [(bound.rung, bound.guarantee) for bound in one.bounds]
+        [('relaxation', 'proved'), ('sampling', 'confidence')]
+        >>> one.distance <= one.certified_radius <= one.adversarial_distance
+        True
     """
     options: dict[str, Any] = {
         "labels": labels,

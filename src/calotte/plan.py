@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from calotte.arguments import check_answer, check_index, check_kinds, check_labels
-from calotte.assess import DISTANCE_NOT_ASKED, Watch, affordable, select_rungs, sha256
+from calotte.assess import DISTANCE_NOT_ASKED, Watch, affordable, sha256
 from calotte.bound import ProvedRung
 from calotte.cells.distances import Distances
 from calotte.cells.hyperplanes import Hyperplanes
@@ -32,6 +32,7 @@ from calotte.printing import lower_text
 from calotte.query import Query
 from calotte.result import Result, Results
 from calotte.rounding import down
+from calotte.rungs import select_rungs
 from calotte.searches.sizes import STEEPNESS, bisected, closed_in
 from calotte.settings import Settings, check_delta
 from calotte.theorems import log_target
@@ -304,12 +305,13 @@ def plan(
     Raises:
         InvalidInput: anything that does not make sense, before anything is computed.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> rungs = ["theorem", "cell", "relaxation"]
-    >>> (one,) = calotte.plan(network, torch.ones(1, 20), calotte.Sphere(1.0), 1e-6, rungs=rungs)
-    >>> one.largest_eps["theorem"] <= one.largest_eps["cell"] <= one.largest_eps["relaxation"]
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> rungs = ["theorem", "cell", "relaxation"]
+        >>> (one,) = calotte.plan(network, torch.ones(1, 20), calotte.Sphere(1.0), 1e-6, rungs=rungs)
+        >>> one.largest_eps["theorem"] <= one.largest_eps["cell"] <= one.largest_eps["relaxation"]
+        True
     """
     options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
     return Results(plan_each(network, inputs, noise, delta, **options))
@@ -340,12 +342,13 @@ def largest_noise(
     Raises:
         InvalidInput: anything that does not make sense; no rung says anything.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> eps = calotte.largest_noise(network, torch.ones(20), calotte.Sphere(1.0), 1e-6, rungs="concentration")
-    >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(eps), rungs="concentration")
-    >>> one.best.probability <= 1e-6
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> eps = calotte.largest_noise(network, torch.ones(20), calotte.Sphere(1.0), 1e-6, rungs="concentration")
+        >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(eps), rungs="concentration")
+        >>> one.best.probability <= 1e-6
+        True
     """
     network = as_network(network, x)
     row = network.inputs(x)
