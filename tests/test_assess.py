@@ -12,7 +12,7 @@ import pytest
 import torch
 from zoo import dense, points, random_dense, residual
 
-from calotte.assess import assess, assess_each
+from calotte.assess import RUNGS, assess, assess_each, select_rungs
 from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
 from calotte.models.onnx import load
@@ -20,7 +20,6 @@ from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.network.random import random_network
 from calotte.noise import Ball, Gaussian, Noise, Sphere, noise_map
-from calotte.rungs import RUNGS, select_rungs
 from calotte.settings import Settings
 
 NETWORKS = {

@@ -8,11 +8,10 @@ import torch
 from test_assess import BOUNDS, FAST, NETWORKS, surroundings
 from zoo import dense, points, residual, tensor
 
-from calotte.assess import assess
+from calotte.assess import RUNGS, assess
 from calotte.bound import Bound, Rung
 from calotte.network.clip import clipped
 from calotte.noise import Ball, Sphere, noise_map
-from calotte.rungs import RUNGS
 from calotte.settings import Settings
 
 

@@ -18,9 +18,9 @@ import torch
 from shell import run, same
 
 import calotte
+from calotte.assess import RUNGS
 from calotte.ladder import PROVED_RUNGS
 from calotte.models.onnx import load
-from calotte.rungs import RUNGS
 from calotte.settings import Settings
 
 

@@ -15,8 +15,8 @@ from shell import run
 
 import calotte
 from calotte import cli
+from calotte.assess import ESTIMATORS, RUNGS
 from calotte.cli.assess import ASKED, ESTIMATES
-from calotte.rungs import ESTIMATORS, RUNGS
 from calotte.theorems import theorem_4_2
 
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands if command.callback]

@@ -11,6 +11,7 @@ from test_soundness import Case, answers, half_spaces, high_dimensions, switches
 from torch import Tensor
 from zoo import points, random_dense
 
+from calotte.assess import RUNGS
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.ladder import PROVED_RUNGS
 from calotte.noise import Ball, Gaussian, Noise, Sphere
@@ -24,7 +25,6 @@ from calotte.proofs.price import ABOVE, BELOW, BOTH, NEGATIVE, POSITIVE, Offer
 from calotte.proofs.support import Support
 from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.query import Query
-from calotte.rungs import RUNGS
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from calotte.assess import assess
+from calotte.assess import RUNGS, assess
 from calotte.assessment import Assessment, by_risk
 from calotte.bound import Bound
 from calotte.cells.cell import Cell
@@ -35,7 +35,6 @@ from calotte.report import svg
 from calotte.report.pictures import cell_picture, risk_picture, riskiest_picture
 from calotte.report.tables import SHORT, assessment_table, cell_table, plan_table
 from calotte.report.words import plan_remarks, remarks, summary
-from calotte.rungs import RUNGS
 from calotte.settings import Settings
 from calotte.terminal import PLAIN, Terminal
 

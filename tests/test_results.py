@@ -15,13 +15,13 @@ from zoo import dense
 
 import calotte
 from calotte.adversary import Witness
+from calotte.assess import RUNGS
 from calotte.assessment import Assessment
 from calotte.bound import _SAMPLED, Bound
 from calotte.errors import InvalidInput
 from calotte.frame import record
 from calotte.ladder import PROVED_RUNGS
 from calotte.plan import Plan
-from calotte.rungs import RUNGS
 from calotte.sampling.estimate import Estimate
 
 NETWORK = calotte.random_network((12, 9, 8, 3), torch.Generator().manual_seed(5))

@@ -1,6 +1,6 @@
 """THE soundness table: every rung x a zoo of networks x noises, where the truth is known, and mutants that must fail.
 
-A rung joins by being in `calotte.rungs.RUNGS`. The truth is a lower bound on p found without calotte: exact for a
+A rung joins by being in `calotte.assess.RUNGS`. The truth is a lower bound on p found without calotte: exact for a
 half-space (the cap), exact in the plane (arcs of the circle on which the answer differs), else counted among draws
 of numpy, less four standard errors. The file is long because the table is one: its cases and its mutants belong
 together.
@@ -35,7 +35,7 @@ from zoo import (
 )
 
 from calotte import noise, sphere
-from calotte.assess import assess
+from calotte.assess import RUNGS, assess
 from calotte.bound import Bound, ProvedRung
 from calotte.cells.distances import Distances
 from calotte.cells.hyperplanes import Hyperplanes
@@ -58,7 +58,6 @@ from calotte.proofs.sums import Sums
 from calotte.proofs.support import Support
 from calotte.proofs.tilted import ExponentialTails
 from calotte.query import Query
-from calotte.rungs import RUNGS
 from calotte.sampling import monte_carlo
 from calotte.searches import branching
 from calotte.searches.branching import Branching

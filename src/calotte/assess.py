@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from numpy.typing import ArrayLike
@@ -21,33 +21,68 @@ from calotte.arguments import check_answer, check_index, check_kinds, check_labe
 from calotte.assessment import Assessment
 from calotte.bound import Bound, Rung
 from calotte.cells.hyperplanes import Hyperplanes
+from calotte.checks import names_of
 from calotte.deadline import Deadline, OutOfTime
+from calotte.errors import InvalidInput
 from calotte.known import Known
+from calotte.ladder import PROVED_RUNGS
+from calotte.lower import LowerBound
 from calotte.models.opened import as_network, split_batch
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.query import Query
 from calotte.result import Results
-from calotte.rungs import RUNGS, select_estimators, select_rungs
-from calotte.sampling.contradiction import check_radius, check_samples
-from calotte.sampling.estimate import Estimate, Estimator
+from calotte.sampling.alore import ALORE
+from calotte.sampling.contradiction import check_radius, check_samples, check_sides
+from calotte.sampling.estimate import Estimate, Estimator, select_estimators
+from calotte.sampling.importance import IMPORTANCE
+from calotte.sampling.isoperimetry import ISOPERIMETRY
+from calotte.sampling.monte_carlo import SAMPLING
+from calotte.sampling.splitting import SPLITTING
 from calotte.searches.radius import relaxed_radius
 from calotte.settings import Settings
 
 __all__ = [
     "DISTANCE_NOT_ASKED",
+    "ESTIMATORS",
+    "RUNGS",
     "Assessment",
     "Assessor",
     "Watch",
     "assess",
     "assess_each",
+    "select_rungs",
 ]
 
+RUNGS: dict[str, Rung] = {**PROVED_RUNGS, ISOPERIMETRY.name: ISOPERIMETRY, SAMPLING.name: SAMPLING}
+ESTIMATORS: dict[str, Estimator] = {one.method: one for one in (SPLITTING, IMPORTANCE, ALORE)}
+R = TypeVar("R", bound=Rung)
 Watch = Callable[[int, str], None]
 _CHEAP = 2.0  # seconds, as estimated, up to which distances are found though no rung asks for them
 _MOST_SEARCHED = 1000  # hidden units behind the first layer up to which graphs get a search for the certified radius
 DISTANCE_NOT_ASKED = "not asked for, and long to compute: ask for rung theorem or cell"
+_OPT_IN = ("isoperimetry",)  # rungs that are taken where they are named, or all of them, only
+
+
+def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]:
+    """Rungs by name in the ladder's order; "all" for all of them, None or "default" for all but those to opt in to.
+
+    Raises:
+        InvalidInput: a name that is none of them, or no name.
+    """
+    names = names_of("rungs", "default" if names is None else names)
+    if names == ["default"]:
+        return [rung for name, rung in known.items() if name not in _OPT_IN]
+    if names == ["all"]:
+        return list(known.values())
+    for name in names:
+        if name not in known:
+            why = "no rung" if name not in RUNGS else "not available here"
+            raise InvalidInput(f"rung '{name}': {why}; choose from {', '.join(known)}, or all")
+    if not names:
+        raise InvalidInput(f"no rungs asked for; choose from {', '.join(known)}, or all")
+    return [rung for name, rung in known.items() if name in names]
 
 
 def sha256(numbers: Tensor) -> str:
@@ -88,7 +123,7 @@ class Assessor:
         check_kinds(network, noise, self.settings)
         self.event = as_event(event, network)
         self.network, self.noise, self.run = network, noise, run
-        self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
+        self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates, ESTIMATORS)
         self.m = noise.dimension(network.d)
         limit = self.settings.memory_limit
         self.plain = Hyperplanes(network, None, limit)
@@ -143,6 +178,7 @@ class _Work:
         self.assessor, self.index, self.label, self.watch = assessor, index, label, watch
         self.known = assessor.known
         self.known.turn_to(x, index)
+        self.lower: list[LowerBound] = []
         self.deadline = Deadline.after(assessor.settings.time_limit)
         self.query = Query(
             assessor.mapped,
@@ -184,6 +220,7 @@ class _Work:
         self.known.keep(query)
         ordered = tuple(bounds[rung.name] for rung in own.rungs)
         check_radius(query, 0, witness, radius, certifier)
+        check_sides(query, 0, ordered, self.lower)
         check_samples(query, 0, ordered)
         known = distance is not None and math.isfinite(distance)
         clipping = own.network.clipping
@@ -205,6 +242,7 @@ class _Work:
             adversarial_distance=None if witness is None else witness.distance,
             witness=witness,
             estimates=estimates,
+            lower=tuple(self.lower),
             event=own.event.name,
             decision=own.network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
@@ -217,7 +255,9 @@ class _Work:
 
     def _bound(self, name: str, rungs: Mapping[str, Rung], bounds: dict[str, Bound], share: float = 0.5) -> None:
         if name in rungs:
-            (bounds[name],) = rungs[name].bound(self._next(f"rung {name}", share))
+            query = self._next(f"rung {name}", share)
+            (bounds[name],) = rungs[name].bound(query)
+            self.lower += rungs[name].lower(query, [bounds[name]])
 
     def _estimate(self, estimator: Estimator) -> Estimate:
         return estimator.estimate(self._next(f"estimate {estimator.method}"), 0)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from calotte.arguments import check_answer, check_index, check_kinds, check_labels
-from calotte.assess import DISTANCE_NOT_ASKED, Watch, affordable, sha256
+from calotte.assess import DISTANCE_NOT_ASKED, Watch, affordable, select_rungs, sha256
 from calotte.bound import ProvedRung
 from calotte.cells.distances import Distances
 from calotte.cells.hyperplanes import Hyperplanes
@@ -32,7 +32,6 @@ from calotte.printing import lower_text
 from calotte.query import Query
 from calotte.result import Result, Results
 from calotte.rounding import down
-from calotte.rungs import select_rungs
 from calotte.searches.sizes import STEEPNESS, bisected, closed_in
 from calotte.settings import Settings, check_delta
 from calotte.theorems import log_target
