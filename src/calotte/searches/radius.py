@@ -81,7 +81,7 @@ class Bracket:
             self.gained *= 1.0 if self.held else 0.5
         self.held = holds
         low, high = self._ends(self._guess())
-        self.next = low if low > self.best else high if high < self.worst else None
+        self.next = low if low > self.best else high if self.best < high < self.worst else None
 
     def _ends(self, guess: float) -> tuple[float, float]:
         """What doubling and bisection end between, where a radius that is not known holds up to a guess."""
