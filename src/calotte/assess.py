@@ -27,6 +27,7 @@ from calotte.errors import InvalidInput
 from calotte.known import Known
 from calotte.ladder import PROVED_RUNGS
 from calotte.models.opened import as_network, split_batch
+from calotte.network.arithmetic import check_arithmetic
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
@@ -118,7 +119,7 @@ class Assessor:
     Args:
         network: the network.
         noise: the noise.
-        event, rungs, estimates, settings: as for `assess`.
+        event, arithmetic, rungs, estimates, settings: as for `assess`.
         run: of the lines, sha256 of what describes the whole run.
 
     Raises:
@@ -131,6 +132,7 @@ class Assessor:
         noise: Noise,
         *,
         event: OutputEvent | str = "change",
+        arithmetic: str = "real",
         rungs: Sequence[str] | None = None,
         estimates: Sequence[str] = (),
         settings: Settings | None = None,
@@ -138,9 +140,11 @@ class Assessor:
     ) -> None:
         self.settings = settings or Settings()
         check_kinds(network, noise, self.settings)
-        self.event = as_event(event, network)
+        self.event, self.arithmetic = as_event(event, network), check_arithmetic(arithmetic, network)
         self.network, self.noise, self.run = network, noise, run
         self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
+        if self.estimators and self.arithmetic != "real":
+            raise InvalidInput("estimates speak of real arithmetic: leave them out, or arithmetic float32")
         self.m = noise.dimension(network.d)
         limit = self.settings.memory_limit
         self.plain = Hyperplanes(network, None, limit)
@@ -204,6 +208,7 @@ class _Work:
             assessor.settings,
             deadline=self.deadline,
             event=assessor.event,
+            arithmetic=assessor.arithmetic,
         )
         self.query.known.update(self.known.of_query)
         check_answer(self.query.predicted, index)
@@ -258,6 +263,7 @@ class _Work:
             witness=witness,
             estimates=estimates,
             event=own.event.name,
+            arithmetic=own.arithmetic,
             decision=own.network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
             measured_in=own.network.measured_in,
@@ -292,7 +298,8 @@ class _Work:
     def _radius(self, distance: float | None, bounds: Mapping[str, Bound]) -> tuple[float, str]:
         """The largest certified radius that was found, and what certifies it."""
         own, network = self.assessor, self.assessor.network
-        radius, certifier = distance or 0.0, "the distance to the cell's boundary"
+        real = own.arithmetic == "real"
+        radius, certifier = (distance or 0.0) if real else 0.0, "the distance to the cell's boundary"
         if distance is None and network.clipping is None and "relaxation" not in bounds:
             return 0.0, certifier
         behind = self.query.seen_by(own.behind, self._next("certified radius").deadline)
@@ -304,7 +311,7 @@ class _Work:
             if not bool(((x >= clipping.low) & (x <= clipping.high)).all()):
                 return radius, certifier
             with contextlib.suppress(OutOfTime):
-                if distance is not None:
+                if distance is not None and real:
                     start = found = self.known.once("distances behind", lambda: behind.distances.rho)
         small = own.behind.chain is not None or own.behind.deep_units <= _MOST_SEARCHED
         if "relaxation" in bounds and bounds["relaxation"].skipped is None and small:
@@ -327,6 +334,7 @@ def assess_each(
     noise: Noise,
     *,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -338,7 +346,8 @@ def assess_each(
     """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call."""
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
-    assessor = Assessor(network, noise, event=event, rungs=rungs, estimates=estimates, settings=settings, run=run)
+    asked: dict[str, Any] = {"event": event, "arithmetic": arithmetic, "rungs": rungs, "estimates": estimates}
+    assessor = Assessor(network, noise, **asked, settings=settings, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -353,6 +362,7 @@ def assess(
     noise: Noise,
     *,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -367,6 +377,7 @@ def assess(
         inputs: (B, d) or (B, *input_shape), finite; or a DataLoader's batch, a pair of inputs and labels.
         noise: Sphere, Ball, Gaussian, Box or Truncated, optionally through a map.
         event: what p is the probability of: an Event, or "change", "class:K", "top:K" or "moves:TOL".
+        arithmetic: "real", the function with real numbers, or "float32": as float32 executes it, in whatever order.
         labels: (B,) true classes, if known; they change no bound.
         index: number of each input, for reports and for the seeds of its draws; 0, 1, ... by default.
         rungs: names from RUNGS, or "all"; None for all but `isoperimetry`.
@@ -380,11 +391,6 @@ def assess(
         InvalidInput: anything that does not make sense, before anything is computed.
         Contradiction: two results cannot both be true: a defect of calotte.
     """
-    options: dict[str, Any] = {
-        "labels": labels,
-        "index": index,
-        "rungs": rungs,
-        "estimates": estimates,
-        "event": event,
-    }
-    return Results(assess_each(network, inputs, noise, **options, settings=settings))
+    options: dict[str, Any] = {"labels": labels, "index": index, "rungs": rungs, "estimates": estimates}
+    options |= {"event": event, "arithmetic": arithmetic, "settings": settings}
+    return Results(assess_each(network, inputs, noise, **options))

@@ -24,6 +24,7 @@ from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
 from calotte.lines import Line, entries
 from calotte.models.opened import as_network, split_batch
+from calotte.network.arithmetic import check_arithmetic
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
@@ -122,6 +123,7 @@ def plan_each(
     delta: float,
     *,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -132,7 +134,8 @@ def plan_each(
     """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
-    planner = Planner(network, noise, delta, event=event, rungs=rungs, settings=settings, run=run)
+    asked: dict[str, Any] = {"event": event, "arithmetic": arithmetic, "rungs": rungs}
+    planner = Planner(network, noise, delta, **asked, settings=settings, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -154,7 +157,7 @@ class Planner:
     """A network, a noise, a probability, rungs and effort: what turns one input into a Plan.
 
     Args:
-        network, noise, delta, event, rungs, settings: as for `plan`.
+        network, noise, delta, event, arithmetic, rungs, settings: as for `plan`.
         run: of the lines, sha256 of what describes the whole run.
 
     Raises:
@@ -168,6 +171,7 @@ class Planner:
         delta: float,
         *,
         event: OutputEvent | str = "change",
+        arithmetic: str = "real",
         rungs: Sequence[str] | None = None,
         settings: Settings | None = None,
         run: str | None = None,
@@ -176,7 +180,7 @@ class Planner:
         check_kinds(network, noise, settings)
         self.network, self.noise, self.delta = network, noise, check_delta(delta)
         self.event, self.rungs = as_event(event, network), select_rungs(rungs, PROVED_RUNGS)
-        self.settings, self.run = settings, run
+        self.settings, self.run, self.arithmetic = settings, run, check_arithmetic(arithmetic, network)
         self.m = noise.dimension(network.d)
         self.mapped = Hyperplanes(network, noise.map, settings.memory_limit, noise.isotropic)
         self.plain = self.mapped if noise.in_input_space else Hyperplanes(network, None, settings.memory_limit)
@@ -185,7 +189,8 @@ class Planner:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
         network, noise = self.network, self.noise
         deadline = Deadline.after(self.settings.time_limit)
-        query = Query(self.mapped, x[None], [index], noise, self.settings, deadline=deadline, event=self.event)
+        about: dict[str, Any] = {"event": self.event, "arithmetic": self.arithmetic}
+        query = Query(self.mapped, x[None], [index], noise, self.settings, deadline=deadline, **about)
         check_answer(query.predicted, index)
         found: dict[str, Reported] = {}
         skipped: dict[str, str] = {}
@@ -207,7 +212,7 @@ class Planner:
                 skipped[rung.name] = reason
         clipping, (distance, why) = network.clipping, self._distance(query, deadline)
         lower = query.known.get("distances")
-        certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all())
+        certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all()) and self.arithmetic == "real"
         return Plan(
             index=index,
             predicted=int(query.predicted[0]),
@@ -225,6 +230,7 @@ class Planner:
             skipped=skipped,
             cut_short=cut_short,
             event=self.event.name,
+            arithmetic=self.arithmetic,
             decision=network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
             measured_in=network.measured_in,
@@ -284,6 +290,7 @@ def plan(
     delta: float,
     *,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -295,7 +302,7 @@ def plan(
         network, inputs, labels, index, settings: as for `assess`.
         noise: its kind and map; its size is ignored.
         delta: probability of the event allowed, 0 < delta < 1.
-        event: as for `assess`.
+        event, arithmetic: as for `assess`.
         rungs: names of proved rungs; None for all.
 
     Returns:
@@ -304,8 +311,8 @@ def plan(
     Raises:
         InvalidInput: anything that does not make sense, before anything is computed.
     """
-    options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
-    return Results(plan_each(network, inputs, noise, delta, **options))
+    options: dict[str, Any] = {"event": event, "arithmetic": arithmetic, "labels": labels, "index": index}
+    return Results(plan_each(network, inputs, noise, delta, **options, rungs=rungs, settings=settings))
 
 
 def largest_noise(
@@ -315,6 +322,7 @@ def largest_noise(
     delta: float,
     *,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
     rungs: Sequence[str] | None = None,
     settings: Settings | None = None,
 ) -> float:
@@ -323,7 +331,7 @@ def largest_noise(
     `assess` with these rungs and `noise.resized(size)` proves it too; nothing is claimed for smaller noise.
 
     Args:
-        network, noise, delta, event, settings: as for `plan`.
+        network, noise, delta, event, arithmetic, settings: as for `plan`.
         x: one input, or a batch of one.
         rungs: name or names of proved rungs; None for all.
 
@@ -337,7 +345,7 @@ def largest_noise(
     row = network.inputs(x)
     if len(row) != 1:
         raise InvalidInput(f"x: expected one input, came {len(row)}: plan takes more than one")
-    (one,) = plan(network, row, noise, delta, event=event, rungs=rungs, settings=settings)
+    (one,) = plan(network, row, noise, delta, event=event, arithmetic=arithmetic, rungs=rungs, settings=settings)
     sizes = one.largest_sigma if noise.kind in ("gaussian", "truncated") else one.largest_eps
     if not sizes:
         raise InvalidInput("; ".join(f"rung '{name}' says nothing: {why}" for name, why in one.skipped.items()))
@@ -358,14 +366,14 @@ def _largest_size(rung: ProvedRung, query: Query, start: float, measured: bool) 
     if rung.monotone or measured:
         with contextlib.nullcontext() if rung.monotone else contextlib.suppress(OutOfTime):
             rho = query.distances.rho.item()
-    if rho == math.inf:
+    if rho == math.inf and query.arithmetic == "real":
         return rho
 
     def excess(size: float) -> float:
         query.deadline.check("before any noise was proved to be small enough")
         return rung.log_bound(query, torch.tensor([size], dtype=torch.float64)).item() - query.target
 
-    low = start if start > 0 else rho if rho > 0 else 1.0
+    low = start if start > 0 else rho if 0 < rho < math.inf else 1.0
     proved = excess(low) <= 0
     for _ in range(20):
         if proved:

@@ -24,7 +24,7 @@ class Result(ABC):
         input_dimension: d; units: N, hidden units plus output comparisons.
         distance: rho_x, distance to the nearest hyperplane of the cell in input space, rounded down: 0 where x
             may lie on one, None where there is none or it was not computed.
-        event: what p is the probability of: "change" of the answer. arithmetic: "real", the function that is meant.
+        event: what p is the probability of: "change" of the answer. arithmetic: "real", or "float32" as executed.
         decision: the rule that answers; clip: the range that noisy inputs are clipped to, None for none.
         measured_in: the unit of inputs, noise, distances and radii: "raw units" where the network normalises them
             itself (`normalised`), else "network units".

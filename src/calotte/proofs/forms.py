@@ -68,6 +68,11 @@ class LinearBounds:
         """The same, known never to be negative where `ties` (B, R) says so, and a zero does no harm."""
         return LinearBounds(self.constant, self.norm, self.norm_error, self.accuracy, ties, self.normal)
 
+    def lowered(self, by: Tensor) -> LinearBounds:
+        """Functions below the values less `by` (B, R) >= 0."""
+        constant = self.constant - by - gamma(4) * (self.constant.abs() + by)
+        return LinearBounds(constant, self.norm, self.norm_error, self.accuracy, self.ties, self.normal)
+
     def distances(self) -> Tensor:
         """Lower ends (B, R) of the signed distances c / ||a|| of r = 0 to a.r + c = 0; inf where there is none."""
         error = torch.zeros_like(self.constant)

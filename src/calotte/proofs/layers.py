@@ -20,6 +20,7 @@ from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
 from calotte.proofs.exponents import group_of
 from calotte.proofs.first import FirstLayer
+from calotte.proofs.float32 import float32_errors
 from calotte.proofs.gaussian import GaussianLaw
 from calotte.proofs.price import Offer
 from calotte.proofs.sums import Sums, Tilt, levels, log_moments
@@ -187,6 +188,7 @@ def log_bound(
         for part in ([here.value for here in at_x], [here.error for here in at_x])
     )
     layers = Layers(query, first, around, law, relaxation, value, error)
+    errors = float32_errors(query, around)
     prices = [torch.full((1,), around.log_missed, dtype=torch.float64)]
     for i in range(len(network.nodes)):
         if i:
@@ -195,7 +197,9 @@ def log_bound(
             layers.bound_first(i)
         elif i in network.relus:
             prices.append(layers.bound_units(i, propose, chooser, log_each))
-    sums = layers.sums(*margin_rows(query))
+        if errors is not None and i in network.relus:
+            errors.settle(i, relaxation.intervals[i][1])
+    sums = layers.sums(*margin_rows(query, errors))
     certain = layers.range(sums) > 0
     terms = torch.where(certain, -torch.inf, layers.best(sums, propose, None)[1])
     price = log_sum_up(torch.cat(prices))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -9,13 +11,15 @@ from torch import Tensor
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.checks import kind
 from calotte.errors import InvalidInput
+from calotte.network.arithmetic import check_arithmetic
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise, quotient_down
 from calotte.proofs.chooser import Recorded
 from calotte.proofs.event import on_good_event
+from calotte.proofs.float32 import executed
 from calotte.proofs.proof import GoodHalfSpaces, OverCell, Proof
-from calotte.proofs.union import cell_bound, theorem_bound
+from calotte.proofs.union import cell_bound, log_sum_up, theorem_bound
 from calotte.query import Query
 from calotte.settings import Settings
 
@@ -23,14 +27,19 @@ __all__ = ["one_input", "over_cell", "prove"]
 
 
 def prove(
-    network: Network, x: ArrayLike | Tensor, noise: Noise, proof: Proof, event: OutputEvent | str = "change"
+    network: Network,
+    x: ArrayLike | Tensor,
+    noise: Noise,
+    proof: Proof,
+    event: OutputEvent | str = "change",
+    arithmetic: str = "real",
 ) -> float:
     """An upper bound on log p, rounded up: a theorem about the network with its weights as they are.
 
     Args:
         network: the network; x: one input, (d,) or of the network's input shape.
         noise: the noise.
-        proof: decisions, from whomever; event: what p is the probability of.
+        proof: decisions, from whomever; event: what p is the probability of; arithmetic: as for `assess`.
 
     Returns:
         At most 0; -inf where p = 0 is proved.
@@ -38,7 +47,7 @@ def prove(
     Raises:
         InvalidInput: the Proof is for another network, or x no single input at which the network has an answer.
     """
-    query = one_input(network, x, noise, Settings(), event)
+    query = one_input(network, x, noise, Settings(), event, arithmetic)
     if query.predicted.item() < 0:
         raise InvalidInput("the network's outputs at x are not finite numbers: there is no answer to prove")
     if isinstance(proof, OverCell):
@@ -53,7 +62,12 @@ def prove(
 
 
 def one_input(
-    network: Network, x: ArrayLike | Tensor, noise: Noise, settings: Settings, event: OutputEvent | str
+    network: Network,
+    x: ArrayLike | Tensor,
+    noise: Noise,
+    settings: Settings,
+    event: OutputEvent | str,
+    arithmetic: str = "real",
 ) -> Query:
     """The query that a Proof is about.
 
@@ -68,7 +82,8 @@ def one_input(
     if len(rows) != 1:
         raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
     hyperplanes = Hyperplanes(network, noise.map, settings.memory_limit, noise.isotropic)
-    return Query(hyperplanes, rows, [0], noise, settings, event=as_event(event, network))
+    known = check_arithmetic(arithmetic, network)
+    return Query(hyperplanes, rows, [0], noise, settings, event=as_event(event, network), arithmetic=known)
 
 
 def over_cell(query: Query, sizes: Tensor, exact: bool) -> Tensor:
@@ -84,10 +99,14 @@ def over_cell(query: Query, sizes: Tensor, exact: bool) -> Tensor:
     if not plane and not exact:
         raise InvalidInput(f"Theorem 4.2 needs dimension d >= 2, the noise has {query.m}")
     logs = torch.zeros(len(query.x), dtype=torch.float64)
+    margins, log_missed = executed(query, sizes)
+    query = query.by_margins(margins)
     if plane:
         heights = quotient_down(query.distances.rho, sizes)
         logs = theorem_bound(query.noise, heights, query.m, query.units)
     if exact:  # never above the other in real arithmetic: rounding must not turn that round
         caps = cell_bound(query.noise, quotient_down(query.distances.lower, sizes[:, None]), query.m)
         logs = torch.minimum(caps, logs)
-    return logs
+    if log_missed == -math.inf:
+        return logs
+    return log_sum_up(torch.stack([logs, torch.full_like(logs, log_missed)], 1))
