@@ -96,7 +96,8 @@ def check(query: Query) -> None:
     network, radius = query.network, query.sizes
     around = Support(radius, -math.inf)
     relaxation = relaxed_units(query, around).relaxation
-    lowest = relaxation.bounds(*margin_rows(query)).lowest(radius[:, None])
+    last, rows, constants = margin_rows(query)
+    lowest = relaxation.forms(last, rows, {}, constants).lowest(radius[:, None])
     comparison = query.margins.rows
     generator = torch.Generator().manual_seed(0)
     for i in range(len(query.x)):

@@ -72,9 +72,9 @@ def bound(net: Network, x: Tensor, law: Noise, boxes: int = 100) -> float:
 def near(net: Network, law: Noise, seed: int = 9, height: float = 3.6) -> tuple[Query, LocalNetwork]:
     case = query(net, points(1, net.d, seed), law)
     unit = law.sigma(case.m) / law.size
-    local = localise(case, case.sizes, height * unit, 8.0, Thrift())
-    assert local is not None
-    return case, local.along(axes(local), 6.0 * unit)
+    found = localise(case, case.sizes, height * unit, 8.0, Thrift())
+    assert found is not None
+    return case, found.network.along(axes(found.network), 6.0 * unit)
 
 
 def coordinates(case: Query, u: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ def test_bounds_over_boxes(name: str, law: Noise) -> None:
         found = evaluate(local, boxes, reach, Thrift()).log_bound.exp() + math.exp(local.log_missed)
         share = (((t[:, None] >= boxes.low) & (t[:, None] <= boxes.high)).all(2) & wrong[:, None]).double().mean(0)
         assert (found >= share - 4 * (share / DRAWS).sqrt()).all()
-        inner = restricted(local, boxes[torch.tensor([1])], local.span, Thrift())
+        inner, _ = restricted(local, boxes[torch.tensor([1])], local.span, Thrift())
         again = evaluate(inner, boxes[torch.tensor([1])], reach[1:2, :, : inner.units], Thrift()).log_bound.exp()
         again = again + math.exp(inner.log_missed) + math.exp(local.log_missed)
         assert again >= share[1] - 4 * (share[1] / DRAWS).sqrt()
@@ -324,9 +324,9 @@ def test_features_left_out_of_the_noise_are_no_directions() -> None:
     net = residual(4, 3, 2)
     scale = tensor([0.0, 1.0, 0.0, 2.0])
     case = Query(Hyperplanes(net, scale), points(1, 4, 3), [0], Sphere(1.0, scale), Settings())
-    local = localise(case, case.sizes, 1.0, 8.0, Thrift())
-    assert local is not None
-    assert local.normal.shape[1] == case.m == 2
+    found = localise(case, case.sizes, 1.0, 8.0, Thrift())
+    assert found is not None
+    assert found.network.normal.shape[1] == case.m == 2
 
 
 def test_skips_are_taken_along() -> None:

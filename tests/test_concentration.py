@@ -21,7 +21,7 @@ from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.proofs import event
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.event import GoodEvent, relaxed_margins
-from calotte.proofs.forms import LinearBounds
+from calotte.proofs.forms import Forms
 from calotte.proofs.support import Support
 from calotte.query import Query
 from calotte.searches.concentration import Concentration
@@ -212,7 +212,7 @@ def test_a_norm_that_overflows_gives_no_distance() -> None:
     network = dense(([[1e308, 0.0]] * 2, [1.0] * 2))
     relaxation = Relaxation(Hyperplanes(network), torch.zeros(1, 2, dtype=torch.float64), torch.ones(1).double())
     relaxation.reach.bound(1)
-    found = relaxation.bounds(1, -torch.ones(1, 1, 2, dtype=torch.float64))
+    found = relaxation.forms(1, -torch.ones(1, 1, 2, dtype=torch.float64), {})
     assert found.distances()[0, 0] <= -1e-308
 
 
@@ -279,7 +279,8 @@ def test_other_ties_are_errors(net, answer: int) -> None:
 @pytest.mark.parametrize("constant", [math.nan, -math.inf, math.inf])
 @pytest.mark.parametrize("norm", [math.nan, math.inf, 1.0])
 def test_bounds_that_are_not_numbers_prove_nothing(constant: float, norm: float) -> None:
-    form = LinearBounds(*(torch.full((1, 1), v, dtype=torch.float64) for v in (constant, norm, 0.0)), 0.0)
+    level, length, zero = (torch.full((1, 1), v, dtype=torch.float64) for v in (constant, norm, 0.0))
+    form = Forms(level, zero, zero, 0.0, length=length)
     lowest = form.lowest(torch.ones(1, 1, dtype=torch.float64))
     distance = form.distances()
     if not (constant == math.inf and norm == 1.0):

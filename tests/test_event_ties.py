@@ -15,7 +15,7 @@ from calotte.assess import assess
 from calotte.network.event import Becomes, Event, OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs.proof import OverCell
+from calotte.proofs.cell import OverCell
 from calotte.proofs.prove import prove
 from calotte.settings import Settings
 

@@ -24,7 +24,7 @@ from calotte.laws import make_noise
 from calotte.network.graph import Network
 from calotte.noise import noise_map
 from calotte.plan import plan
-from calotte.proofs.forms import LinearBounds
+from calotte.proofs.forms import Forms
 from calotte.query import Query
 from calotte.settings import Settings
 
@@ -168,8 +168,8 @@ def test_mutants_are_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> Non
     if mutant == "variance":
         monkeypatch.setattr(Box, "variance", 1.0 / 30.0)
     elif mutant == "corner":  # the nearest point of the cube's boundary in place of its corner
-        lowest = LinearBounds.lowest
-        monkeypatch.setattr(LinearBounds, "lowest_in", lambda self, cube: lowest(self, cube))
+        lowest = Forms.lowest
+        monkeypatch.setattr(Forms, "lowest_in", lambda self, cube: lowest(self, cube))
     elif mutant == "moment":
         right = Box.log_moment
         monkeypatch.setattr(Box, "log_moment", lambda self, x: 0.3 * right(self, x))

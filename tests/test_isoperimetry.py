@@ -172,7 +172,7 @@ def local_of(net: Network, x: Tensor, noise: Noise) -> LocalNetwork:
     """The network within the whole support, nothing being left out."""
     found = localise(query(net, x, noise), torch.tensor([noise.size]).double(), 2.0, 6.0, Thrift())
     assert found is not None
-    return found
+    return found.network
 
 
 ZOO = {

@@ -100,10 +100,10 @@ def test_recorded_decisions_give_the_same_bits(chooser: Chooser, law: Noise) -> 
     assert torch.equal(margins.constant, again.constant)
     assert torch.equal(margins.norm, again.norm)
 
-    local = localise(case, case.sizes, 4.0 * law.sigma(12) / law.size, 6.0, Thrift())
-    assert local is not None
-    assert len(local.groups) > 1
-    local = local.along(torch.eye(local.normal.shape[1], dtype=torch.float64)[:, :1], 1.0)
+    near = localise(case, case.sizes, 4.0 * law.sigma(12) / law.size, 6.0, Thrift())
+    assert near is not None
+    assert len(near.network.groups) > 1
+    local = near.network.along(torch.eye(near.network.normal.shape[1], dtype=torch.float64)[:, :1], 1.0)
     boxes = Boxes(torch.tensor([[-0.1], [0.1]]).double(), torch.tensor([[0.1], [math.inf]]).double())
     heights = torch.full((2, 2, local.units), 2.0 * local.sigma / law.size, dtype=torch.float64)
     found = evaluate(local, boxes, heights, chooser)

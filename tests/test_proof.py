@@ -20,8 +20,7 @@ from calotte.network.convolution import Convolution
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Sphere
 from calotte.proofs.price import Offer
-from calotte.proofs.proof import GoodHalfSpaces, OverCell, Proof
-from calotte.proofs.prove import prove
+from calotte.proofs.prove import GoodHalfSpaces, OverCell, Proof, prove
 from calotte.settings import Settings
 
 QUIET = Settings(search=False)
@@ -160,8 +159,8 @@ def test_what_cannot_be_proved_is_refused() -> None:
         calotte.propose(net, points(1, 12, 7), 0.5)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="choose from theorem"):
         calotte.propose(net, points(1, 12, 7), Sphere(0.5), "magic")
-    with pytest.raises(InvalidInput, match="rung 'branching': its proofs cannot be written down yet"):
-        calotte.propose(net, points(1, 12, 7), Sphere(0.5), "branching")
+    with pytest.raises(InvalidInput, match="rung 'moments': its proofs cannot be written down yet"):
+        calotte.propose(net, points(1, 12, 7), Sphere(0.5), "moments")
     line = random_dense((1, 3, 2), 1)
     for attempt in (
         lambda: prove(line, points(1, 1, 7), Sphere(0.5), OverCell(exact=False)),

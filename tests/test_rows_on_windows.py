@@ -166,13 +166,13 @@ def test_windows_say_what_whole_rows_say(name: str) -> None:
         relaxation = relaxed(net, points(2, net.d, 1), 0.3, noise_map)
         assert any(((low < 0) & (high > 0)).any() for low, high in relaxation.intervals.values())
         for node, size in deep(relaxation):
-            found = relaxation.unit_bounds(node, slice(0, size))
+            found = relaxation.unit_forms(node, slice(0, size))
             hot = torch.eye(size, dtype=torch.float64)
             rows = torch.cat([hot, -hot]).reshape(1, 2 * size, *net.shape(node)).expand(2, -1, *net.shape(node))
-            whole = relaxation.bounds(node, rows)
+            whole = relaxation.forms(node, rows, {})
             torch.testing.assert_close(found.constant, whole.constant, rtol=1e-11, atol=1e-11)
             torch.testing.assert_close(found.norm, whole.norm, rtol=1e-11, atol=1e-13)
-            assert found.norm_error.max() < 1e-11
+            assert found.normal_error.max() < 1e-11
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -186,7 +186,7 @@ def test_norms_on_a_cell_are_those_of_jacobians(name: str) -> None:
             return next(v for i, v in net.values(y[None]) if i == node).flatten()
 
         jacobian = torch.autograd.functional.jacobian(value, x[0])
-        found = relaxation.unit_bounds(node, slice(0, size))
+        found = relaxation.unit_forms(node, slice(0, size))
         torch.testing.assert_close(found.norm[0], jacobian.norm(dim=1).repeat(2), rtol=1e-11, atol=1e-13)
         here = value(x[0])
         torch.testing.assert_close(found.constant[0], torch.cat([here, -here]), rtol=1e-9, atol=1e-11)
@@ -332,7 +332,7 @@ def assert_below_exact_values(net: Network) -> None:
     x = points(1, net.d, 7)
     relaxation, truth = relaxed(net, x, 1e-30), exact_values(net, x[0])
     for node, size in deep(relaxation):
-        lowest = relaxation.unit_bounds(node, slice(0, size)).constant[0].tolist()
+        lowest = relaxation.unit_forms(node, slice(0, size)).lower[0].tolist()
         for value, low, minus in zip(truth[node], lowest[:size], lowest[size:], strict=True):
             assert Fraction(low) <= value <= -Fraction(minus)
             assert -minus - low < 1e-9

@@ -50,7 +50,7 @@ from calotte.proofs.boxes import Boxes
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.evaluate import Units
 from calotte.proofs.event import GoodEvent
-from calotte.proofs.forms import LinearBounds
+from calotte.proofs.forms import Forms
 from calotte.proofs.gaussian import GaussianLaw
 from calotte.proofs.layers import Layers, Proposer
 from calotte.proofs.price import Offer
@@ -615,13 +615,13 @@ def halved(around: Support) -> Support:
 
 def with_reach(factor: float) -> Callable[[pytest.MonkeyPatch], None]:
     """A mutant whose half-spaces are smaller than those that are paid for."""
-    right = LinearBounds.lowest
-    return lambda patch: patch.setattr(LinearBounds, "lowest", lambda self, reach: right(self, factor * reach))
+    right = Forms.lowest
+    return lambda patch: patch.setattr(Forms, "lowest", lambda self, reach: right(self, factor * reach))
 
 
 def without_negative_margins(patch: pytest.MonkeyPatch) -> None:
-    right = LinearBounds.distances
-    patch.setattr(LinearBounds, "distances", lambda self: right(self).clamp_min(0.0))
+    right = Forms.distances
+    patch.setattr(Forms, "distances", lambda self: right(self).clamp_min(0.0))
 
 
 def with_missing(kind: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from calotte.network.normalise import normalised
     from calotte.noise import Ball, Gaussian, Sphere, noise_map
     from calotte.plan import Plan, largest_noise, plan
-    from calotte.proofs.proof import Proof
-    from calotte.proofs.prove import prove
+    from calotte.proofs.prove import Proof, prove
     from calotte.settings import Settings
     from calotte.shallow import ShallowHeaviside
 
@@ -92,8 +91,7 @@ _HOMES = {
     "network.normalise": ("normalised",),
     "noise": ("Ball", "Gaussian", "Sphere", "noise_map"),
     "plan": ("Plan", "largest_noise", "plan"),
-    "proofs.proof": ("Proof",),
-    "proofs.prove": ("prove",),
+    "proofs.prove": ("Proof", "prove"),
     "settings": ("Settings",),
     "shallow": ("ShallowHeaviside",),
 }

@@ -13,8 +13,9 @@ from calotte.errors import InvalidInput
 from calotte.network.event import OutputEvent
 from calotte.network.graph import Network
 from calotte.noise import Noise
-from calotte.proofs.proof import OverCell, Proof
-from calotte.proofs.prove import one_input, over_cell
+from calotte.proofs.cell import OverCell, over_cell
+from calotte.proofs.proof import Proof
+from calotte.proofs.prove import one_input
 from calotte.query import Query
 from calotte.searches.branching import Branching
 from calotte.searches.concentration import Concentration

@@ -23,7 +23,7 @@ from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import Enclosure, evaluate
 from calotte.network.graph import Relu
 from calotte.proofs.dense import Layer, Lines, lines_of, through
-from calotte.proofs.forms import Form, LinearBounds
+from calotte.proofs.forms import Forms
 from calotte.proofs.reach import Reach
 from calotte.proofs.windows import Pulled, Rows, Whole, Windows, most_entries, offsets, unit_rows, unit_work
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
@@ -84,10 +84,6 @@ class Relaxation:
         feeder, n = self.network.feeders[relu], self.network.size(relu)
         self.reach.doubts[relu] = self.lines[relu][2] * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
 
-    def bounds(self, node: int, rows: Tensor, constants: Tensor | None = None) -> LinearBounds:
-        """Linear functions below rows . (values of node) + constants, (B, R, *shape of node) and (B, R)."""
-        return self._enclosed(self.forms(node, rows, {}, constants))
-
     def never_negative(self, node: int, rows: Tensor) -> Tensor:
         """Where rows . (values of node) is a sum of terms that are all >= 0 for certain: bool (B, R).
 
@@ -108,8 +104,8 @@ class Relaxation:
         high = self.intervals[node][1]
         return ((here >= 0) | (high <= 0)[:, None]).flatten(2).all(2) & (constant >= 0)
 
-    def unit_bounds(self, node: int, block: slice) -> LinearBounds:
-        """`bounds` on units of a node, and on their negatives after them: what is one-hot is not multiplied."""
+    def unit_forms(self, node: int, block: slice) -> Forms:
+        """Forms below units of a node, and below their negatives after them: what is one-hot is not multiplied."""
         if node in self.first:
             return self._first(node, block)
         if not self.plain:
@@ -118,9 +114,9 @@ class Relaxation:
         assert isinstance(op, Dense)
         rows = signs[:, None] * op.weight[block].repeat(2, 1)
         constant = (signs * (0.0 if op.offset is None else op.offset[block].repeat(2))).expand(len(self.x), -1)
-        return self._enclosed(self._dense_form(below, rows.expand(len(self.x), -1, -1), {}, constant, mirrored=True))
+        return self._dense_form(below, rows.expand(len(self.x), -1, -1), {}, constant, mirrored=True)
 
-    def _units(self, node: int, block: slice) -> LinearBounds:
+    def _units(self, node: int, block: slice) -> Forms:
         """Units and their negatives; of those that are not pulled back the intervals are all that is said."""
         low, high = (t.flatten(1)[:, block] for t in self.reach.between[node])
         constant = torch.stack([low, -high], 1)
@@ -130,11 +126,12 @@ class Relaxation:
             units = loose.nonzero()[:, 0]
             for some in units.split(together) if len(units) else ():
                 pulled = self._pull_back(b, *unit_rows(self.network, node, some + block.start), {}, mirrored=True)
-                found = self._enclosed(self._at_noise(b, pulled, whole=False))
-                for whole, part in ((constant, found.constant), (norm, found.norm), (doubt, found.norm_error)):
+                found = self._at_noise(b, pulled, whole=False)
+                for whole, part in ((constant, found.lower), (norm, found.norm), (doubt, found.normal_error)):
                     whole[b][:, some] = part
                 accuracy = found.accuracy
-        return LinearBounds(constant.flatten(1), norm.flatten(1), doubt.flatten(1), accuracy)
+        constant, norm, doubt = (t.flatten(1) for t in (constant, norm, doubt))
+        return Forms(constant, torch.zeros_like(constant), doubt, accuracy, length=norm)
 
     def loose(self, node: int) -> Tensor:
         """The units (B, n) of a node of a graph that are pulled back: those that intervals leave both signs.
@@ -156,15 +153,17 @@ class Relaxation:
             self._loose[node] = loose
         return self._loose[node]
 
-    def _first(self, node: int, block: slice) -> LinearBounds:
+    def _first(self, node: int, block: slice) -> Forms:
         """Units of the first layer, and their negatives, as they are."""
         norms, errors, accuracy = self.first[node]
         here = self.at_x[node]
         value, error = (t.flatten(1)[:, block].repeat(1, 2) for t in (here.value, here.error))
         norm, doubt = (t[block].repeat(2).expand(value.shape) for t in (norms, errors))
         error, doubt = (error + VALUE_SLACK) * self.inflation, doubt * self.inflation + NORM_SLACK
-        found = self._rounded(both_signs(block) * value, error, norm, doubt, accuracy)
-        return found if self.hyperplanes.isotropic else found.along(self.hyperplanes.space.rows[block].repeat(2, 1))
+        normal = None
+        if not self.hyperplanes.isotropic:
+            normal = self.hyperplanes.space.rows[block].repeat(2, 1).expand(*value.shape, -1)
+        return Forms(both_signs(block) * value, error, doubt, accuracy, normal, norm)
 
     @cached_property
     def first(self) -> dict[int, tuple[Tensor, Tensor, float]]:
@@ -173,26 +172,11 @@ class Relaxation:
             return self.hyperplanes.first_norms if self.hyperplanes.isotropic else {}
         return {self.stop: (row_norms(self.hyperplanes.space.rows), self.row_errors, self.accuracy)}
 
-    def _enclosed(self, form: Form) -> LinearBounds:
-        """A form's constant rounded down, and the norm of its normal."""
-        norm = row_norms(form.normal.flatten(0, 1)).reshape(form.constant.shape)
-        found = self._rounded(form.constant, form.error, norm, form.normal_error, form.accuracy)
-        return found if self.hyperplanes.isotropic else found.along(form.normal)
-
-    def _rounded(
-        self, constant: Tensor, error: Tensor, norm: Tensor, norm_error: Tensor, accuracy: float
-    ) -> LinearBounds:
-        """Bounds with their constant rounded down."""
-        lower = constant - error
-        lower = lower - 2 * UNIT_ROUNDOFF * lower.abs()
-        known = lower.isfinite() & norm.isfinite() & norm_error.isfinite()  # overflow: nothing is known
-        return LinearBounds(torch.where(known, lower, -torch.inf), norm, norm_error, accuracy)
-
-    def forms(self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constants: Tensor | None = None) -> Form:
+    def forms(self, node: int, rows: Tensor, kept: Mapping[int, Tensor], constants: Tensor | None = None) -> Forms:
         """rows . (values of node) + constants as an affine function of noise and some units' activations, enclosed.
 
         Args:
-            node, rows, constants: as for `bounds`.
+            node: whose values are multiplied; rows: (B, R, *shape of node); constants: (B, R), zeros by default.
             kept: ReLU node -> bool (*shape): the units whose activations stay in the form. All others on the way
                 must be stable.
         """
@@ -203,10 +187,7 @@ class Relaxation:
         for b, own in enumerate(rows):
             pulled = self._pull_back(b, node, Whole(own[None]), constants[b : b + 1], kept, mirrored=False)
             each.append(self._at_noise(b, pulled, whole=True))
-        parts = zip(*((f.constant, f.error, f.normal, f.normal_error) for f in each), strict=True)
-        constant, error, normal, normal_error = map(torch.cat, parts)
-        activations = {i: torch.cat([form.activations[i] for form in each]) for i in each[0].activations}
-        return Form(constant, error, normal, normal_error, each[0].accuracy, activations)
+        return Forms.joined(each)
 
     @cached_property
     def plain(self) -> bool:
@@ -216,7 +197,7 @@ class Relaxation:
         single = [isinstance(b, Relu) or (isinstance(a, Relu) and isinstance(b, Dense)) for a, b in pairs]
         return self.stop > 0 and all(single) and all(len(self.network.shape(i)) == 1 for i in nodes)
 
-    def _dense_form(self, node: int, rows: Tensor, kept: Mapping[int, Tensor], c: Tensor, mirrored: bool) -> Form:
+    def _dense_form(self, node: int, rows: Tensor, kept: Mapping[int, Tensor], c: Tensor, mirrored: bool) -> Forms:
         """Rows . (values of node) + c (B, R) for a plain chain; `mirrored`: half of the rows are minus the others."""
         batch, count = len(self.x), rows.shape[1]
         here = list(rows)
@@ -245,7 +226,7 @@ class Relaxation:
             if feeder == self.stop:
                 error = (error + lost) * self.inflation
                 normal_error = doubts[:, :, 1] * self.inflation + NORM_SLACK
-                return Form(c, error, torch.stack(here), normal_error, self.accuracy, activations)
+                return Forms(c, error, normal_error, self.accuracy, torch.stack(here), activations=activations)
             node = self.network.nodes[feeder].inputs[0]
             lost = lost + VALUE_SLACK * self.reach.magnitude[node].sum(1, keepdim=True)
             error = (error + lost) * self.inflation
@@ -329,7 +310,7 @@ class Relaxation:
             cotangents[self.stop] = Whole(torch.zeros(shape, dtype=torch.float64))
         return Pulled(cotangents[self.stop].inside(), constant, error, activations)
 
-    def _at_noise(self, b: int, pulled: Pulled, whole: bool) -> Form:
+    def _at_noise(self, b: int, pulled: Pulled, whole: bool) -> Forms:
         """From coefficients of the node `stop` to functions of the noise."""
         shape, n = self.network.shape(self.stop), self.start.value.shape[1]
         value, doubt = (t[b].reshape(shape) for t in (self.start.value, self.start.error))
@@ -344,17 +325,17 @@ class Relaxation:
         error = (error + gamma(4) * (before.abs() + constant.abs())) * self.inflation
         normal_error = rows.sums(sizes, norms) * self.inflation + NORM_SLACK
         accuracy = self.accuracy if self.stop else gamma(n + self.hyperplanes.m + 4)
-        normals = rows.entries
-        if isinstance(rows, Windows):  # their entries in another order: the norm is the same
-            normals = normals if noise_map is None else normals * rows.at(noise_map.reshape(1, *shape))[0]
-        else:
-            flat = normals.flatten(2).flatten(0, 1)
-            normals = flat @ self.hyperplanes.space.rows if self.stop else self.hyperplanes.mapped(flat)
+        if isinstance(rows, Windows):  # not in the order of the noise's coordinates: the norm is the same
+            normals = rows.entries if noise_map is None else rows.entries * rows.at(noise_map.reshape(1, *shape))[0]
+            length = row_norms(normals.flatten(2).flatten(0, 1)).reshape(constant.shape)
+            return Forms(constant, error, normal_error, accuracy, None, length, pulled.activations)
+        flat = rows.entries.flatten(2).flatten(0, 1)
+        normals = flat @ self.hyperplanes.space.rows if self.stop else self.hyperplanes.mapped(flat)
         normals = normals.reshape(*constant.shape, -1)
-        return Form(constant, error, normals, normal_error, accuracy, pulled.activations)
+        return Forms(constant, error, normal_error, accuracy, normals, activations=pulled.activations)
 
     def blocks(self, node: int, memory_limit: float, whole: bool = False) -> Iterator[slice]:
-        """The units of a node in blocks for which `unit_bounds` takes no more than so many bytes, and seconds.
+        """The units of a node in blocks for which `unit_forms` takes no more than so many bytes, and seconds.
 
         `whole`: blocks in which all units are pulled back as whole rows, by `forms`.
         """

@@ -44,6 +44,11 @@ class Boxes:
         return Boxes(-end, end)
 
     @staticmethod
+    def none(directions: int) -> Boxes:
+        """No box at all."""
+        return Boxes(*torch.zeros(2, 0, directions, dtype=torch.float64))
+
+    @staticmethod
     def joined(parts: Sequence[Boxes]) -> Boxes:
         """Boxes one after the other."""
         return Boxes(torch.cat([part.low for part in parts]), torch.cat([part.high for part in parts]))
@@ -52,6 +57,33 @@ class Boxes:
     def split(self) -> Tensor:
         """(L, K) the components that are conditioned on."""
         return self.low.isfinite() | self.high.isfinite()
+
+    def fill(self, region: Boxes) -> bool:
+        """Whether these fill one box: seen by cutting it, again and again, where none of these is cut.
+
+        True is certain; false where there are gaps, or no such cuts.
+        """
+        if self.low.isnan().any() or self.high.isnan().any():
+            return False
+        open_ = [(region.low[0], region.high[0], torch.arange(len(self)))]
+        while open_:
+            low, high, some = open_.pop()
+            a, b = self.low[some], self.high[some]
+            if ((a <= low) & (b >= high)).all(1).any():
+                continue
+            for axis in range(len(low)):
+                ends = torch.cat([a[:, axis], b[:, axis]]).sort().values
+                ends = ends[(ends > low[axis]) & (ends < high[axis])]
+                whole = ~((a[:, axis] < ends[:, None]) & (b[:, axis] > ends[:, None])).any(1)
+                if whole.any():
+                    break
+            else:
+                return False
+            at = ends[whole][int(whole.sum()) // 2]
+            end, begin = high.clone(), low.clone()
+            end[axis] = begin[axis] = at
+            open_ += [(low, end, some[a[:, axis] < at]), (begin, high, some[b[:, axis] > at])]
+        return True
 
     def repeated(self, times: int) -> Boxes:
         """Every box `times` times in a row."""

@@ -71,6 +71,10 @@ class Units:
         price = torch.where(price.isfinite(), price + gamma(8) * (1.0 + price.abs()), -torch.inf)
         return log_sum_up(torch.cat([price, torch.full_like(log_box, -torch.inf)[:, None]], 1))
 
+    def chosen(self, margins: dict[int, BoxTilt]) -> Recorded:
+        """Everything that was decided, on the margins too."""
+        return Recorded(self.choices, self.improved, self.moments.shapes, self.tilts | margins)
+
 
 def evaluate(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Evaluation:
     """Bound the margins over boxes, each unit's linear bounds taken to hold up to a height that is paid for.
@@ -99,8 +103,7 @@ def evaluate(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser)
     parts = local.cases.kept_logs(parts)
     price = units.log_price(log_box)
     log_bound = torch.minimum(log_sum_up(torch.cat([parts, price[:, None]], 1)), log_box)
-    tilts = units.tilts | {len(local.groups): tilt}
-    chosen = Recorded(units.choices, units.improved, units.moments.shapes, tilts)
+    chosen = units.chosen({len(local.groups): tilt})
     return Evaluation(log_bound, log_sum_up(parts), price, units, rows, over[3], parts.argmax(1), chosen)
 
 
@@ -154,8 +157,8 @@ def by_moments(offer: Offer, box: Tensor, row: Tensor, levels: Tensor, logs: Ten
     return replace(offer, paid=paid.reshape(offer.paid.shape), log_sign=log_sign.reshape(offer.paid.shape))
 
 
-def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser) -> LocalNetwork:
-    """The network over one box: what its units' linear bounds leave unstable there.
+def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser) -> tuple[LocalNetwork, Recorded]:
+    """The network over one box: what its units' linear bounds leave unstable there; and what was decided.
 
     Args:
         height: of the half-spaces, in units of the noise's size, for the part of the noise that the box leaves
@@ -183,7 +186,7 @@ def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser)
     groups = consecutive(counts)
     normal, constant, error, weight = (torch.cat(t) for t in zip(*forms, strict=True))
     missed = units.log_price(box.log_measure(local.noise, local.m)).item()
-    return replace(
+    within = replace(
         local,
         groups=groups,
         normal=normal,
@@ -194,3 +197,4 @@ def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser)
         high=high[kept],
         log_missed=missed,
     )
+    return within, units.chosen({})

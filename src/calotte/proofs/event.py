@@ -7,7 +7,7 @@ outside of it one of them is violated: every half-space used is paid for once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from calotte.noise import quotient_down
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.float32 import float32_errors, lowered_constants
-from calotte.proofs.forms import LinearBounds
+from calotte.proofs.forms import Forms
 from calotte.proofs.price import NEGATIVE, Offer, known
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
@@ -98,10 +98,10 @@ def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -
         free, paid, log_sign = (torch.empty(len(x), 2, size, dtype=torch.float64) for _ in range(3))
         for block in relaxation.blocks(feeder, query.settings.memory_limit):
             query.deadline.check(f"at node '{network.nodes[feeder].name}'")
-            linear = relaxation.unit_bounds(feeder, block)
+            linear = relaxation.unit_forms(feeder, block)
             sides = (len(x), 2, block.stop - block.start)
             lowest = linear.lowest(whole)
-            if around.cube is not None and linear.normal is not None:  # of graphs a ball around the cube is taken
+            if around.cube is not None and linear.vectors is not None:  # of graphs a ball around the cube is taken
                 lowest = torch.maximum(lowest, linear.lowest_in(around.cube[:, None]))
             free[:, :, block] = lowest.reshape(sides)
             if budget is not None:
@@ -129,7 +129,7 @@ def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -
     return GoodEvent(relaxation, log_sum_up(torch.cat(signs, 1)), choices, errors)
 
 
-def log_below_zero(query: Query, linear: LinearBounds, sizes: Tensor) -> Tensor:
+def log_below_zero(query: Query, linear: Forms, sizes: Tensor) -> Tensor:
     """Upper bounds (B, R) on log P(value < 0) for values with such linear bounds; 0 where that is likely."""
     heights = quotient_down(linear.distances(), sizes[:, None])
     logs = torch.zeros_like(heights)
@@ -138,13 +138,13 @@ def log_below_zero(query: Query, linear: LinearBounds, sizes: Tensor) -> Tensor:
     return logs
 
 
-def relaxed_margins(query: Query, around: Support, budget: Budget | None = None) -> tuple[LinearBounds, GoodEvent]:
+def relaxed_margins(query: Query, around: Support, budget: Budget | None = None) -> tuple[Forms, GoodEvent]:
     """Linear lower bounds on the margins on the good event of `relaxed_units`, and that."""
     event = relaxed_units(query, around, budget)
     last, rows, constants = margin_rows(query, event.errors)
     kept = query.margins.ties & query.margins.plain & (constants == 0)
     kept &= event.relaxation.never_negative(last, rows)
-    return event.relaxation.bounds(last, rows, constants).holding(kept), event
+    return replace(event.relaxation.forms(last, rows, {}, constants), ties=kept), event
 
 
 def margin_rows(query: Query, errors: Float32Errors | None) -> tuple[int, Tensor, Tensor]:
@@ -178,7 +178,7 @@ def on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tensor, cho
     return OnGoodEvent(log_bound, event.log_price, log_margins, event.choices)
 
 
-def paid_for(query: Query, margins: LinearBounds, sizes: Tensor, logs: list[Tensor]) -> Tensor:
+def paid_for(query: Query, margins: Forms, sizes: Tensor, logs: list[Tensor]) -> Tensor:
     """log of sum_k P(a_k.r + c_k <= 0) plus probabilities given as logarithms, rounded up, (B,).
 
     Over the margins that a bound counts: the likeliest are left out where it takes several to fail.
@@ -187,8 +187,7 @@ def paid_for(query: Query, margins: LinearBounds, sizes: Tensor, logs: list[Tens
     heights = quotient_down(margins.distances(), sizes[:, None])
     terms = noise.standard_log_tail(heights, query.m, rounding="up")
     if isinstance(noise, Independent):
-        assert margins.normal is not None
-        tails = noise.log_tails(margins.normal, margins.normal_errors, margins.constant, sizes)
+        tails = noise.log_tails(margins.normal, margins.normal_errors, margins.lower, sizes)
         terms = torch.minimum(terms, tails)
     terms = query.margins.cases.kept_logs(terms)
     return log_sum_up(torch.cat([terms, *(log[:, None] for log in logs)], 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,12 +16,20 @@ from calotte.proofs.union import log_sum_up
 from calotte.query import Query
 from calotte.rounding import gamma
 
-__all__ = ["localise"]
+__all__ = ["Localised", "localise"]
+
+
+@dataclass(frozen=True)
+class Localised:
+    """The network near one input; choices: ReLU node -> (1, units) what its good event pays for."""
+
+    network: LocalNetwork
+    choices: dict[int, Tensor]
 
 
 def localise(
     query: Query, size: Tensor, height: float, t: float, chooser: Chooser, most: float = math.inf
-) -> LocalNetwork | None:
+) -> Localised | None:
     """The network near one input, on the event that the units' linear bounds hold up to a height.
 
     Args:
@@ -84,4 +93,4 @@ def localise(
         cases=query.margins.cases,
     )
     known = all(t.isfinite().all() for t in (local.magnitude, local.gram, local.length))
-    return local if known else None
+    return Localised(local, event.choices) if known else None

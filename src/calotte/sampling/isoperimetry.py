@@ -91,7 +91,8 @@ class _Search:
         units = max(1, 2 * query.network.hidden_units)
         share = torch.tensor([log_budget - math.log(units)], dtype=torch.float64)
         height = query.noise.standard_quantile(share, query.m, rounding="up").item()
-        return localise(query, query.sizes, height, math.sqrt(-2.0 * log_budget), Thrift(), _MOST_UNSTABLE)
+        found = localise(query, query.sizes, height, math.sqrt(-2.0 * log_budget), Thrift(), _MOST_UNSTABLE)
+        return None if found is None else found.network
 
     def distance(self, local: LocalNetwork, points: Tensor) -> tuple[float, float]:
         """The distance that promises the smallest measure of errors within the good event, and its logarithm."""

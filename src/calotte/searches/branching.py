@@ -23,9 +23,11 @@ from calotte.proofs.chooser import Chooser
 from calotte.proofs.evaluate import restricted
 from calotte.proofs.local import LocalNetwork
 from calotte.proofs.localise import localise
+from calotte.proofs.proof import Proof
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
 from calotte.searches.concentration import Concentration
+from calotte.searches.sketch import Sketch
 from calotte.searches.thrift import Thrift
 from calotte.searches.tree import Growth, Tree, cut
 
@@ -34,6 +36,25 @@ __all__ = ["Branching", "axes"]
 _BEGIN = "; calotte plan finds the noise where it begins to"
 _NOTHING = f"not even the slab nearest to the input gives a bound at this size{_BEGIN}"
 _TOO_MANY = f"more units may switch at this size than it takes on{_BEGIN}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found for one input.
+
+    Attributes:
+        log_bound: on log p; sketch: the boxes that gave it, None where another rung did.
+        hopeless: why boxes were given up.
+    """
+
+    log_bound: float
+    sketch: Sketch | None = None
+    hopeless: str | None = None
+
+    def or_else(self, later: Outcome) -> Outcome:
+        """The smaller bound, and what was said last of hope."""
+        better = later if later.log_bound < self.log_bound else self
+        return replace(better, hopeless=later.hopeless)
 
 
 @dataclass(frozen=True)
@@ -82,87 +103,99 @@ class Branching(ProvedRung):
 
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
         start = self.below.log_bound(query, sizes).tolist()
-        bounds = [self._bound(query.alone(i), sizes[i : i + 1], best) for i, best in enumerate(start)]
-        if len(bounds) == 1 and bounds[0] < -math.log(2.0):  # it does say something
-            query.known.pop(self._hopeless(sizes), None)
-        return torch.tensor(bounds, dtype=torch.float64)
+        found = [self._bound(query.alone(i), sizes[i : i + 1], best) for i, best in enumerate(start)]
+        query.known[self._last(query, sizes)] = found
+        return torch.tensor([one.log_bound for one in found], dtype=torch.float64)
 
     def cut_short(self, query: Query) -> str | None:
-        hopeless: str | None = query.known.get(self._hopeless(query.sizes[:1]))
-        return hopeless or super().cut_short(query)
+        found: list[Outcome] = query.known[self._last(query, query.sizes)]
+        says = len(found) > 1 or found[0].log_bound < -math.log(2.0)
+        return super().cut_short(query) if says else found[0].hopeless or super().cut_short(query)
 
-    def _hopeless(self, size: Tensor) -> tuple[ProvedRung, str, float]:
-        """Under which name a query knows why boxes were given up."""
-        return self, "hopeless", size.item()
+    def propose(self, query: Query) -> Proof | None:
+        self.log_bound(query, query.sizes)
+        found: Outcome = query.known[self._last(query, query.sizes)][0]
+        if found.sketch is None:
+            return self.below.propose(query)
+        local = localise(query, query.sizes, found.sketch.height, found.sketch.tail, self.chooser)
+        assert local is not None, "it was found before"
+        return found.sketch.written(local.network, local.choices, self.chooser)
 
-    def _bound(self, query: Query, size: Tensor, best: float) -> float:
-        """The bound of one input, `best` or less: aimed at one goal, or at smaller ones in turn until one is missed.
+    def _last(self, query: Query, sizes: Tensor) -> tuple[ProvedRung, str, float, float, tuple[float, ...]]:
+        """Under which name a query knows what was found last."""
+        return self, "found", query.target, query.enough, tuple(sizes.tolist())
+
+    def _bound(self, query: Query, size: Tensor, start: float) -> Outcome:
+        """The bound of one input, `start` or less: aimed at one goal, or at smaller ones in turn until one is missed.
 
         Then at the powers of ten just below what was reached.
         """
+        best = Outcome(start)
         if not math.isinf(query.target):
             return self._aimed(query, size, query.target, best)
         missed = -math.inf
         for goal in self.goals:
-            if best <= goal:
+            if best.log_bound <= goal:
                 continue
             best = self._aimed(query, size, goal, best)
-            if best > goal:
+            if best.log_bound > goal:
                 missed = goal
                 break
         for _ in range(self.decades if missed > -math.inf else 0):
-            goal = math.log(10.0) * (math.ceil(best / math.log(10.0)) - 1)
+            goal = math.log(10.0) * (math.ceil(best.log_bound / math.log(10.0)) - 1)
             if goal <= missed + 1e-6:
                 break
             best = self._aimed(query, size, goal, best)
-            if best > goal:
+            if best.log_bound > goal:
                 break
         return best
 
-    def _aimed(self, query: Query, size: Tensor, goal: float, best: float) -> float:
+    def _aimed(self, query: Query, size: Tensor, goal: float, best: Outcome) -> Outcome:
         """The bound of one input, `best` or less, with a good event whose failure is small beside the goal."""
-        if best <= query.enough or query.deadline.passed:
+        if best.log_bound <= query.enough or query.deadline.passed:
             return best
         key = (self, size.item(), round(goal, 9))
         if key in query.known:
-            known: float = query.known[key]
-            return min(best, known)
+            known: Outcome = query.known[key]
+            return best.or_else(known)
         log_missed = goal - self.room
         count = 2.0 * max(1, query.network.hidden_units)
         log_each = torch.tensor([log_missed - math.log(count)], dtype=torch.float64)
         height = query.noise.standard_quantile(log_each, query.m, rounding="up").item()
+        tail = math.sqrt(-2.0 * log_missed)
         try:
-            local = localise(query, size, height, math.sqrt(-2.0 * log_missed), self.chooser, self.most_switching)
+            near = localise(query, size, height, tail, self.chooser, self.most_switching)
         except OutOfTime:
             return best
-        if local is None:
-            query.known.setdefault(self._hopeless(size), _TOO_MANY)
-            return best
-        found = self._sum(local.along(axes(local, self.most_axes, self.few_axes), height), query, size, goal)
-        if found <= goal:  # what is found before giving up depends on the effort
+        if near is None:
+            return replace(best, hopeless=best.hopeless or _TOO_MANY)
+        local = near.network.along(axes(near.network, self.most_axes, self.few_axes), height)
+        found = self._sum(local, query, Sketch.empty(tail, height, local.directions), goal)
+        if found.log_bound <= goal:  # what is found before giving up depends on the effort
             query.known[key] = found
-        return min(best, found)
+        return best.or_else(found)
 
-    def _sum(self, local: LocalNetwork, query: Query, size: Tensor, target: float) -> float:
+    def _sum(self, local: LocalNetwork, query: Query, sketch: Sketch, target: float) -> Outcome:
         """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up."""
         n, k = local.directions.shape
-        query.known.pop(self._hopeless(size), None)
         log_target = torch.tensor([target], dtype=torch.float64)
         unit = local.noise.standard_quantile(log_target, local.m).item() * local.noise.size / local.sigma
         unit = max(unit, 3.1)  # in few dimensions so high that nothing is paid
         levels = tuple(level * unit for level in self.levels)
         whole = Tree(local, Boxes.whole(k), levels, self.chooser, self.growth, query.deadline)
-        best = whole.log_bound
-        if best <= target or k == 0 or whole.count >= query.settings.boxes or query.deadline.passed:
+        best = Outcome(whole.log_bound, replace(sketch, cuts=(whole.cut(),)))
+        if best.log_bound <= target or k == 0 or whole.count >= query.settings.boxes or query.deadline.passed:
             return best
         reach = local.noise.standard_quantile(log_target - self.beyond, local.m).item()
         slabs = cut(whole.leaves.boxes, 0, local, self.slabs, reach)
         measures = [slab.log_measure(local.noise, local.m) for slab in slabs]
         small = target - self.beyond + 1e-6
-        beyond = torch.cat([*(t for t in measures if t <= small), torch.tensor([-torch.inf]).double()])
+        given_up = Boxes.joined([Boxes.none(k), *(s for s, t in zip(slabs, measures, strict=True) if t <= small)])
+        beyond = torch.cat([given_up.log_measure(local.noise, local.m), torch.tensor([-torch.inf]).double()])
         slabs = [slab for slab, t in zip(slabs, measures, strict=True) if t > small]
         slabs.sort(key=lambda slab: abs((slab.low + slab.high)[0, 0].item()))
         trees: list[Tree] = []
+        own: list[tuple[Boxes, float]] = []  # slabs that have networks of their own, and their heights
         if local.units <= self.small and slabs:
             alone = replace(local, log_missed=-math.inf)  # P(not G): below
             trees.append(Tree(alone, Boxes.joined(slabs), levels, self.chooser, self.growth, query.deadline))
@@ -180,17 +213,19 @@ class Branching(ProvedRung):
             return left <= 0 or query.deadline.passed or (k < n and bound > far)
 
         for slab in slabs:
-            within = restricted(local, slab, self._height(local, slab, len(slabs)), self.chooser)
+            own.append((slab, self._height(local, slab, len(slabs))))
+            within, _ = restricted(local, *own[-1], self.chooser)
             trees.append(Tree(within, slab, levels, self.chooser, self.growth, query.deadline))
             if trees[-1].silent and whole.silent and k < n:
-                query.known[self._hopeless(size)] = _NOTHING
-                return best
+                return replace(best, hopeless=_NOTHING)
             if over(total()) and slab is not slabs[-1]:
                 return best
         while trees:
-            best = min(best, total())
+            if total() <= best.log_bound:
+                cuts = [t.cut(*made) for t, made in zip(trees, own, strict=True)] if own else [trees[0].cut()]
+                best = Outcome(total(), replace(sketch, cuts=tuple(cuts), given_up=given_up))
             worst = max(trees, key=lambda tree: tree.worth)
-            if best <= target or over(best) or worst.worth < best - self.negligible:
+            if best.log_bound <= target or over(best.log_bound) or worst.worth < best.log_bound - self.negligible:
                 break
             worst.refine()
         return best

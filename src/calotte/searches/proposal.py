@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from calotte.proofs.event import OnGoodEvent
-from calotte.proofs.proof import GoodHalfSpaces, Proof
+from calotte.proofs.half_spaces import GoodHalfSpaces
+from calotte.proofs.proof import Proof
 
 __all__ = ["Proposal"]
 

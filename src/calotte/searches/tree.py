@@ -16,6 +16,7 @@ from calotte.proofs.evaluate import evaluate
 from calotte.proofs.local import LocalNetwork
 from calotte.proofs.union import log_sum_up
 from calotte.searches.hints import Found, hinted
+from calotte.searches.sketch import Cut
 
 __all__ = ["Growth", "Tree", "cut"]
 
@@ -63,21 +64,23 @@ def cut(box: Boxes, axis: int, local: LocalNetwork, slabs: int, reach: float) ->
 
 @dataclass(frozen=True)
 class Leaves:
-    """Boxes, their evaluations, and the levels (L,) that set the heights of their good events."""
+    """Boxes, their evaluations, and their good events: heights (L, 2, N), set by levels (L,)."""
 
     boxes: Boxes
     found: Found
     level: Tensor
+    reach: Tensor
 
     def __len__(self) -> int:
         return len(self.level)
 
     def __getitem__(self, rows: Tensor) -> Leaves:
-        return Leaves(self.boxes[rows], pick(self.found, rows), self.level[rows])
+        return Leaves(self.boxes[rows], pick(self.found, rows), self.level[rows], self.reach[rows])
 
     def __add__(self, other: Leaves) -> Leaves:
         boxes = Boxes.joined([self.boxes, other.boxes])
-        return Leaves(boxes, joined([self.found, other.found]), torch.cat([self.level, other.level]))
+        level, reach = torch.cat([self.level, other.level]), torch.cat([self.reach, other.reach])
+        return Leaves(boxes, joined([self.found, other.found]), level, reach)
 
     def best(self, boxes: int) -> Leaves:
         """The best of the evaluations of each of so many boxes, which stand one after the other."""
@@ -123,6 +126,15 @@ class Tree:
         self.chooser, self.growth, self.silent = chooser, growth, False
         self.log_measure = log_sum_up(boxes.log_measure(local.noise, local.m)).item()
         self.leaves = self._search(boxes, None)
+
+    @property
+    def at_once(self) -> int:
+        """How many boxes are bounded together."""
+        return max(1, self.growth.batch // (2 * self.local.units**2 + 1))
+
+    def cut(self, slab: Boxes | None = None, height: float = 0.0) -> Cut:
+        """The leaves, of a slab with a network of its own made by half-spaces of a height."""
+        return Cut(self.leaves.boxes, self.leaves.reach, self.at_once, slab, height)
 
     @property
     def log_bound(self) -> float:
@@ -210,7 +222,8 @@ class Tree:
         n = levels.shape[1]
         many, level = boxes.repeated(n), levels.flatten()
         impact = None if impact is None else impact.repeat_interleave(n, 0)
-        return Leaves(many, self._evaluate(many, self._heights(level, impact)), level)
+        reach = self._heights(level, impact)
+        return Leaves(many, self._evaluate(many, reach), level, reach)
 
     def _heights(self, level: Tensor, impact: Tensor | None) -> Tensor:
         """(L, 2, N) heights: `level` deviations for the half-space of most impact, more for the others.
@@ -228,7 +241,7 @@ class Tree:
 
     def _evaluate(self, boxes: Boxes, heights: Tensor) -> Found:
         self.count += len(boxes)
-        rows = torch.split(torch.arange(len(boxes)), max(1, self.growth.batch // (2 * self.local.units**2 + 1)))
+        rows = torch.split(torch.arange(len(boxes)), self.at_once)
         return joined([self._bounded(boxes[part], heights[part]) for part in rows])
 
     def _bounded(self, boxes: Boxes, heights: Tensor) -> Found:
