@@ -1,7 +1,8 @@
 """Float32: how far the values of a network can be from the exact ones where float32 computes them.
 
 Whatever computes each map by float32 products and sums is covered: in any order, with fused operations or not, with
-subnormal numbers or with zeros in their place, inputs and weights rounded to float32. Let |v~ - v| <= e before a map
+subnormal numbers or with zeros in their place, inputs and weights rounded to float32 (these twice: a constant may
+have been computed of two). Let |v~ - v| <= e before a map
 y = A v + b. After it, with u = 2**-24, gamma = n u / (1 - n u) and n the roundings that a term can meet,
 
     |y~ - y| <= |A| e + gamma s,   s = |A| (|v| + e) + |b|,
@@ -182,7 +183,7 @@ def rounded(op: Affine, error: Bounds, met: Tensor, far: Tensor, operands: list[
     """
     share = gamma32(op.terms + 2)  # second-order terms are of this size, relative to the sums
     each = raised(0.5 * (met + far) + share * met, _FEW)  # no sum of some of the terms is larger
-    sums = _UNIT * op.terms * each + _UNIT * (2.0 + 4.0 * share) * met  # additions; weights, products: once a term
+    sums = _UNIT * op.terms * each + _UNIT * (3.0 + 4.0 * share) * met  # additions; weights, products
     flushed = magnitude_pass(op.support, VALUE_SLACK, *operands) + 2.0 * op.terms + 4.0  # weights; results, offset
     local = raised(sums + _TINY * flushed, _FEW)
     entries = raised(error.entries + local, _FEW)
