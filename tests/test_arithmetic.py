@@ -160,6 +160,30 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_interpolation_is_refused(tmp_path: Path) -> None:
+    """Its coefficients are what each program finds them to be; the nearest neighbour has none."""
+    for mode in ("linear", "nearest"):
+        nodes = [
+            helper.make_node("Resize", ["x", "", "scales"], ["big"], mode=mode),
+            helper.make_node("Flatten", ["big"], ["y"]),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "net",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 2, 2])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16])],
+            [helper.make_tensor("scales", TensorProto.FLOAT, [4], [1.0, 1.0, 2.0, 2.0])],
+        )
+        opset = [helper.make_opsetid("", 17)]
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "net.onnx")
+        network = calotte.load(tmp_path / "net.onnx")
+        if mode == "linear":
+            with pytest.raises(calotte.InvalidInput, match="coefficients of Resize"):
+                Assessor(network, calotte.Sphere(1.0), arithmetic="float32")
+        else:
+            Assessor(network, calotte.Sphere(1.0), arithmetic="float32")
+
+
 def test_the_command_line(tmp_path: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     np.savez(tmp_path / "in.npz", x=np.random.default_rng(0).standard_normal((2, 6)))

@@ -137,9 +137,9 @@ def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
 
 
 def size_text(assessments: Sequence[Assessment]) -> str:
-    """The size of their noise, or its range, with the unit where it is not the network's own."""
+    """The size of their noise, or its range, with the unit and the arithmetic where these are not the usual ones."""
     eps, sigma = span(one.eps for one in assessments), span(one.sigma for one in assessments)
-    return f"eps {eps}, sigma {sigma}{assessments[0].unit_said}"
+    return f"eps {eps}, sigma {sigma}{assessments[0].unit_said}{assessments[0].arithmetic_said}"
 
 
 def by_size(assessments: Iterable[Assessment]) -> list[list[Assessment]]:

@@ -100,7 +100,8 @@ class Plan(Result):
             rows.append([str(one.index), str(one.predicted), *sizes])
         more = f"{len(shown)} of {len(results)}, least first; " if len(results) > len(shown) else ""
         return html_table(
-            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved{first.unit_said}",
+            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved{first.unit_said}"
+            f"{first.arithmetic_said}",
             ["input", "answer", *rungs],
             rows,
             f"{more}rounded down; -: skipped",

@@ -60,6 +60,11 @@ class Result(ABC):
         """What reports add to a size or a distance: ", raw units", or nothing where it is in the network's own."""
         return ", raw units" if self.measured_in == "raw units" else ""
 
+    @property
+    def arithmetic_said(self) -> str:
+        """What claims add of the arithmetic: ", float32 arithmetic", or nothing where it is real."""
+        return "" if self.arithmetic == "real" else f", {self.arithmetic} arithmetic"
+
     @classmethod
     @abstractmethod
     def html(cls, results: Sequence[Self]) -> str:

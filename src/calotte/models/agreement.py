@@ -15,7 +15,7 @@ from torch import Tensor
 from calotte.errors import SourceMismatch
 from calotte.network.affine import Affine
 from calotte.network.decision import Decision
-from calotte.network.graph import Network, Original, Relu
+from calotte.network.graph import Network, Node, Original
 
 __all__ = ["DOUBLE", "SINGLE", "Source", "check", "check_rows", "differences", "evaluated", "probes"]
 
@@ -207,29 +207,29 @@ def evaluated(network: Network, x: Tensor, roundoff: float = 0.0) -> Evaluated:
 
     Nothing is left in the network that it does not need: not even its maps with |A| in place of A.
     """
-    kept: dict[int, tuple[Tensor, Tensor]] = {}
     largest = x.abs().amax(1)
-    for i, value in network.values(x):
-        op, inputs = network.nodes[i].op, network.nodes[i].inputs
-        error = value.new_zeros(())
-        if isinstance(op, Affine):
-            absolute = op.with_coefficients(torch.abs)
-            # twice the terms of ours: the source may round where we do not
-            nu = (2 * op.terms + 4) * roundoff if op.terms else 0.0
-            g = nu / (1.0 - nu) if nu < 1.0 else torch.inf
-            magnitude = absolute.linear(*(kept[j][0].abs() for j in inputs))
-            if op.offset is not None:
-                magnitude = magnitude + op.offset.abs()
-            if roundoff > 0.0:
-                error = absolute.linear(*(kept[j][1] for j in inputs))
-                error = error + g * (magnitude + error) if g > 0.0 else error
-            largest = torch.maximum(largest, magnitude.flatten(1).amax(1))
-        elif roundoff > 0.0:
-            error = kept[inputs[0]][1] if isinstance(op, Relu) else torch.zeros_like(value)
-        kept[i] = (value, error)
-        for j in inputs:
-            if network.last_reader[j] == i:
-                kept.pop(j, None)
+
+    def step(i: int, node: Node, below: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        nonlocal largest
+        op, values, errors = node.op, [value for value, _ in below], [error for _, error in below]
+        if not isinstance(op, Affine):
+            return values[0].clamp_min(0.0), errors[0]
+        value, error = op(*values), x.new_zeros(())
+        absolute = op.with_coefficients(torch.abs)
+        # twice the terms of ours: the source may round where we do not
+        nu = (2 * op.terms + 4) * roundoff if op.terms else 0.0
+        g = nu / (1.0 - nu) if nu < 1.0 else torch.inf
+        magnitude = absolute.linear(*(v.abs() for v in values))
+        if op.offset is not None:
+            magnitude = magnitude + op.offset.abs()
+        if roundoff > 0.0:
+            error = absolute.linear(*errors)
+            error = error + g * (magnitude + error) if g > 0.0 else error
+        largest = torch.maximum(largest, magnitude.flatten(1).amax(1))
+        return value, error
+
+    start = x.reshape(-1, *network.input_shape)
+    value, error = network.swept((start, torch.zeros_like(start)), step)
     outputs = value.reshape(len(x), -1)
     error = (error if roundoff > 0.0 else torch.zeros_like(value)).reshape(len(x), -1)
     return Evaluated(outputs, error.nan_to_num(nan=torch.inf), largest)

@@ -28,7 +28,7 @@ def check_arithmetic(arithmetic: str, network: Network) -> Arithmetic:
         )
     if arithmetic == "float32" and network.interpolation is not None:
         raise InvalidInput(
-            f"arithmetic float32: programs compute the coefficients of {network.interpolation} by arithmetic of their "
+            f"arithmetic float32: programs find the coefficients of {network.interpolation} by arithmetic of their "
             "own, whose errors are not bounded"
         )
     return "real" if arithmetic == "real" else "float32"

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from calotte.network.affine import Affine
-from calotte.network.graph import Network
+from calotte.network.graph import Network, Node
 
 __all__ = ["depends"]
 
 
 def depends(network: Network, features: Tensor) -> bool:
     """Whether a path of coefficients that are not zero leads from some `features` (d,), bool, to an output."""
-    kept: dict[int, Tensor] = {0: features.to(torch.float64).reshape(1, *network.input_shape)}
-    for i, node in enumerate(network.nodes[1:], start=1):
-        below = [kept[j] for j in node.inputs]
-        kept[i] = (node.op.support.linear(*below) > 0).double() if isinstance(node.op, Affine) else below[0]
-    return bool((kept[len(network.nodes) - 1] > 0).any())
+
+    def step(i: int, node: Node, below: list[Tensor]) -> Tensor:
+        return (node.op.support.linear(*below) > 0).double() if isinstance(node.op, Affine) else below[0]
+
+    return bool((network.swept(features.to(torch.float64).reshape(1, *network.input_shape), step) > 0).any())

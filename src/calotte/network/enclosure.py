@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from calotte.network.affine import Affine
-from calotte.network.graph import Network, Relu
+from calotte.network.graph import Network, Node
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
 
 __all__ = ["Enclosure", "evaluate", "normal_errors", "outputs"]
@@ -76,30 +76,21 @@ def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = N
     Returns:
         The node that feeds a ReLU -> its values there; -1 -> the outputs, (B, K).
     """
-    kept: dict[int, Enclosure] = {}
-    found: dict[int, Enclosure] = {}
-    feeders = set(network.feeders.values())
-    for i, node in enumerate(network.nodes):
-        if node.op is None:
-            start = x.reshape(-1, *network.input_shape)
-            here = Enclosure(start, torch.zeros_like(start))
-        elif isinstance(node.op, Relu):
-            below = kept[node.inputs[0]]
-            if masks is None:
-                error = torch.where(below.value + below.error <= 0, 0.0, below.error)  # not where either is NaN
-                here = Enclosure(below.value.clamp_min(0.0), error)
-            else:
-                here = Enclosure(*(torch.where(masks[i], t, 0.0) for t in (below.value, below.error)))
-        else:
-            here = apply(node.op, *(kept[j] for j in node.inputs))
-        kept[i] = here
+
+    def step(i: int, node: Node, below: list[Enclosure]) -> Enclosure:
+        if isinstance(node.op, Affine):
+            return apply(node.op, *below)
+        value, error = below[0].value, below[0].error
+        if masks is not None:
+            return Enclosure(*(torch.where(masks[i], t, 0.0) for t in (value, error)))
+        return Enclosure(value.clamp_min(0.0), torch.where(value + error <= 0, 0.0, error))  # not where either is NaN
+
+    start = x.reshape(-1, *network.input_shape)
+    feeders, found = set(network.feeders.values()), dict[int, Enclosure]()
+    for i, here in network.sweep(Enclosure(start, torch.zeros_like(start)), step):
         if i in feeders:
             found[i] = here
-        for j in node.inputs:
-            if network.last_reader[j] == i:
-                kept.pop(j, None)
-    last = kept[network.last]
-    found[-1] = Enclosure(last.value.flatten(1), last.error.flatten(1))
+    found[-1] = Enclosure(here.value.flatten(1), here.error.flatten(1))
     return found
 
 
@@ -139,42 +130,40 @@ def normal_errors(
         of one more difference included.
     """
     batch = len(next(iter(masks.values()))) if masks else 1  # without ReLUs all inputs share their normals
-    kept: dict[int, tuple[Tensor, Tensor]] = {}
-    found: dict[int, Tensor] = {}
-    skip_to = next(iter(start)) if start else 0
+    begin, found = next(iter(start)) if start else 0, dict[int, Tensor]()
     met = torch.zeros(batch, dtype=torch.float64)  # sum of the norms met so far
     readers = Counter(j for node in network.nodes for j in node.inputs)
-    for i, node in enumerate(network.nodes[skip_to:], start=skip_to):
-        if start and i == skip_to:
-            error = start[i].expand(batch, *start[i].shape)
-            norm = norms.get(i, error)
-        elif node.op is None:
-            norm, error = (
-                t.reshape(network.input_shape).expand(batch, *network.input_shape)
-                for t in (coordinates.value, coordinates.error)
-            )
-        elif isinstance(node.op, Relu):
-            below_error, below_norm = kept[node.inputs[0]]
-            error, norm = (torch.where(masks[i], t, 0.0) for t in (below_error, below_norm))
-        else:
-            op = node.op
-            terms = max(op.terms, op.adjoint_terms)
-            g = gamma(terms + extra_terms) if terms else 0.0
-            below = [kept[j] for j in node.inputs]
-            error = magnitude_pass(op, NORM_SLACK, *(rounded(n, e, g, NORM_SLACK) for e, n in below))
-            norm = norms[i] if i in norms else magnitude_pass(op, NORM_SLACK, *(n for _, n in below))
+
+    def settled(i: int, error: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal met
         met = met + norm.flatten(1).sum(1)
         if i in norms:
-            error = backward_underflow(error, met)
-            found[i] = error
+            error = found[i] = backward_underflow(error, met)
             norm = (norms[i] + error) * (1.0 + gamma(4))
         if readers[i] > 1:  # where branches meet, backward, their parts are added up
             error = rounded(norm, error, gamma(readers[i]), NORM_SLACK)
-        kept[i] = (error, norm)
-        for j in node.inputs:
-            if network.last_reader[j] == i:
-                kept.pop(j, None)
-    error, norm = kept[network.last]
+        return error, norm
+
+    def step(i: int, node: Node, below: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        op = node.op
+        if not isinstance(op, Affine):
+            error, norm = (torch.where(masks[i], t, 0.0) for t in below[0])
+            return settled(i, error, norm)
+        terms = max(op.terms, op.adjoint_terms)
+        g = gamma(terms + extra_terms) if terms else 0.0
+        error = magnitude_pass(op, NORM_SLACK, *(rounded(n, e, g, NORM_SLACK) for e, n in below))
+        norm = norms[i] if i in norms else magnitude_pass(op, NORM_SLACK, *(n for _, n in below))
+        return settled(i, error, norm)
+
+    if start:
+        error = start[begin].expand(batch, *start[begin].shape)
+        norm = norms.get(begin, error)
+    else:
+        norm, error = (
+            t.reshape(network.input_shape).expand(batch, *network.input_shape)
+            for t in (coordinates.value, coordinates.error)
+        )
+    error, norm = network.swept(settled(begin, error, norm), step, begin)
     error = backward_underflow(error, met)
     found[-1] = rounded(norm, error, gamma(2), NORM_SLACK).flatten(1)
     return found

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.network.affine import Affine, Dense
+from calotte.network.affine import Affine, Dense, Diagonal, Inexact
 from calotte.network.enclosure import Enclosure, apply, magnitude_pass
-from calotte.network.graph import Network
+from calotte.network.graph import Network, Node
 from calotte.network.norms import spectral_norm
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, norm_up, raised
 
@@ -82,45 +82,50 @@ class Float32Errors:
     """
 
     def __init__(self, network: Network, x: Tensor, moved: Bounds) -> None:
-        self.network = network
+        self._network, self._upper = network, dict[int, Tensor | None]()
         start = x.reshape(-1, *network.input_shape)
         size = raised(start.abs() + moved.entries, _FEW)
         length = raised(norm_up(x, 1) + moved.norm, _FEW)
         entries = raised(_UNIT * size + _TINY, _FEW)
         error = Bounds.of(entries, raised(_UNIT * length + _TINY * math.sqrt(network.d), _FEW))
         at_x = Enclosure(start, torch.zeros_like(start))
-        self.kept = {0: State(at_x, size, start.abs(), moved, error)}
-        self.fits = size.flatten(1).amax(1) < _LARGEST
-        self.done = 0
+        self._sweep = network.sweep(State(at_x, size, start.abs(), moved, error), self._step)
+        self._feeders = dict.fromkeys(network.feeders.values(), error)
+        self._fits = size.flatten(1).amax(1) < _LARGEST
+        self._done, self._last = -1, error
 
     def settle(self, relu: int, upper: Tensor | None = None) -> None:
-        """Go on through a ReLU node; upper: (B, *shape) bounds on its pre-activations, where these are known.
+        """Let a ReLU node be passed; upper: (B, *shape) bounds on its pre-activations, where these are known.
 
-        From here on the errors hold for noise at which these do.
+        From there on the errors hold for noise at which these do.
         """
-        self._reach(self.network.feeders[relu])
-        self.kept[relu] = through_relu(self.kept[self.network.feeders[relu]], upper)
-        self.done = relu
+        self._upper[relu] = upper
 
-    def at(self, node: int) -> Tensor:
-        """Bounds (B, *shape) on the errors of a node's values, the ReLUs before it being settled."""
-        self._reach(node)
-        return self.kept[node].error.entries
+    def at(self, feeder: int) -> Tensor:
+        """Bounds (B, *shape) on the errors of what feeds a ReLU node, those before it being settled."""
+        self._reach(feeder)
+        return self._feeders[feeder].entries
 
     def outputs(self) -> Bounds:
         """The errors of the outputs, (B, K), all ReLUs being settled; inf where float32 may overflow."""
-        self._reach(self.network.last)
-        found = self.kept[self.network.last].error
-        entries, norm = (torch.where(t.isnan(), torch.inf, t) for t in (found.entries.flatten(1), found.norm))
-        return Bounds(torch.where(self.fits[:, None], entries, torch.inf), torch.where(self.fits, norm, torch.inf))
+        self._reach(self._network.last)
+        entries, norm = self._last.entries.flatten(1), self._last.norm
+        entries, norm = (torch.where(t.isnan(), torch.inf, t) for t in (entries, norm))
+        return Bounds(torch.where(self._fits[:, None], entries, torch.inf), torch.where(self._fits, norm, torch.inf))
 
     def _reach(self, node: int) -> None:
-        for i in range(self.done + 1, node + 1):
-            step = self.network.nodes[i]
-            if isinstance(step.op, Affine):
-                self.kept[i], largest = through(step.op, [self.kept[j] for j in step.inputs])
-                self.fits &= largest < _LARGEST
-        self.done = max(self.done, node)
+        while self._done < node:
+            self._done, here = next(self._sweep)
+            self._last = here.error
+            if self._done in self._feeders:
+                self._feeders[self._done] = here.error
+
+    def _step(self, i: int, node: Node, below: list[State]) -> State:
+        if not isinstance(node.op, Affine):
+            return through_relu(below[0], self._upper[i])
+        found, largest = through(node.op, below)
+        self._fits &= largest < _LARGEST
+        return found
 
 
 def through_relu(below: State, upper: Tensor | None) -> State:
@@ -182,6 +187,8 @@ def rounded(op: Affine, error: Bounds, met: Tensor, far: Tensor, operands: list[
         operands: bounds on those of the operands.
     """
     share = gamma32(op.terms + 2)  # second-order terms are of this size, relative to the sums
+    if isinstance(op, Diagonal | Inexact):  # its roundings are of coefficients, too
+        far = met
     each = raised(0.5 * (met + far) + share * met, _FEW)  # no sum of some of the terms is larger
     sums = _UNIT * op.terms * each + _UNIT * (3.0 + 4.0 * share) * met  # additions; weights, products
     flushed = magnitude_pass(op.support, VALUE_SLACK, *operands) + 2.0 * op.terms + 4.0  # weights; results, offset

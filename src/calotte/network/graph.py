@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from calotte.network.axes import other_order, same_order
 from calotte.network.decision import Decision
 
 __all__ = ["Clipping", "Network", "Node", "Original", "Relu"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -235,27 +238,35 @@ class Network:
             raise InvalidInput(f"input {bad} holds NaN or infinite numbers: remove or repair it")
         return torch.from_numpy(np.array(found.reshape(rows, self.d)))
 
-    def values(self, x: Tensor, start: int = 0) -> Iterator[tuple[int, Tensor]]:
-        """Values of the nodes from `start` on, in order, given those of `start` for a batch (B, *shape).
+    def sweep(self, first: T, step: Callable[[int, Node, list[T]], T], start: int = 0) -> Iterator[tuple[int, T]]:
+        """What `step` makes of each node of what it made of those that this one reads, from `start` on, in order.
 
-        A value is dropped when nothing reads it again. A start other than the input must be a node that all
-        paths cross.
+        Dropped when nothing reads it again. A start other than the input must be a node that all paths cross.
+
+        Args:
+            first: what the node `start` has.
         """
-        kept: dict[int, Tensor] = {}
+        kept: dict[int, T] = {}
         for i, node in enumerate(self.nodes[start:], start=start):
-            if i == start:
-                value = x.reshape(-1, *self.shape(start))
-            elif node.op is None:
-                raise ValueError("the input is node 0")
-            elif isinstance(node.op, Relu):
-                value = kept[node.inputs[0]].clamp_min(0.0)
-            else:
-                value = node.op(*(kept[j] for j in node.inputs))
-            kept[i] = value
+            kept[i] = found = first if i == start else step(i, node, [kept[j] for j in node.inputs])
             for j in node.inputs:
                 if self.last_reader[j] == i:
                     kept.pop(j, None)
-            yield i, value
+            yield i, found
+
+    def swept(self, first: T, step: Callable[[int, Node, list[T]], T], start: int = 0) -> T:
+        """What a `sweep` makes of the output."""
+        for _, found in self.sweep(first, step, start):  # noqa: B007
+            pass
+        return found
+
+    def values(self, x: Tensor, start: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """A `sweep` for the values of nodes, given those of the node `start` for a batch (B, *shape)."""
+
+        def step(i: int, node: Node, below: list[Tensor]) -> Tensor:
+            return node.op(*below) if isinstance(node.op, Affine) else below[0].clamp_min(0.0)
+
+        return self.sweep(x.reshape(-1, *self.shape(start)), step, start)
 
     @cached_property
     def last_reader(self) -> Sequence[int]:

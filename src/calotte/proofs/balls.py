@@ -15,7 +15,7 @@ from calotte.proofs.backward import relaxed_lines
 from calotte.proofs.boxes import Boxes
 from calotte.proofs.local import LocalNetwork
 from calotte.proofs.rows import LocalRows, lowest
-from calotte.rounding import gamma
+from calotte.rounding import dot_error, raised
 
 __all__ = ["free_within"]
 
@@ -28,7 +28,7 @@ def free_within(local: LocalNetwork, points: Tensor, distance: Tensor) -> Tensor
         points: (B, n) coordinates in the system of `local.normal`; distance: (B,) in the units of the noise.
     """
     values = points @ local.normal.t()
-    far = points.norm(dim=1)[:, None] * (1.0 + gamma(points.shape[1] + 4))
+    far = raised(points.norm(dim=1)[:, None], points.shape[1] + 4)
     everywhere = Boxes.whole(local.directions.shape[1]).repeated(len(points))
 
     def least(rows: LocalRows) -> Tensor:
@@ -37,8 +37,8 @@ def free_within(local: LocalNetwork, points: Tensor, distance: Tensor) -> Tensor
         constant, _, norm, _ = local.over(everywhere, rows)
         moved = (rows.linear @ values[:, :n, None])[:, :, 0] + rows.sign * values[:, rows.own]
         spread = rows.linear.abs() @ local.length[:n] + local.length[rows.own]
-        moved = moved - gamma(n + points.shape[1] + 16) * spread * far * (1.0 + gamma(n + 8))
-        moved = moved - gamma(4) * (constant.abs() + moved.abs())
+        moved = moved - raised(dot_error(spread, n + points.shape[1] + 16) * far, n + 8)
+        moved = moved - dot_error(constant.abs() + moved.abs(), 4)
         return lowest(constant + moved, norm, distance[:, None])
 
     low, high = (t.expand(len(points), -1).clone() for t in (local.low, local.high))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from calotte.noise import Noise, quotient_down
-from calotte.rounding import gamma
+from calotte.rounding import dot_error, gamma, lowered, raised
 from calotte.sphere import Rounding
 
 __all__ = ["Boxes", "log_tail_down", "log_tail_up"]
@@ -104,10 +104,10 @@ class Boxes:
             b = torch.where(negative, -self.low[:, k], self.high[:, k])
             from_a = log_tail_up(noise, a, smallest, largest, left)
             from_b = log_tail_down(noise, b, smallest, left)
-            beyond = -torch.expm1((from_b - from_a).clamp_max(0.0)) + gamma(4) * (1.0 + from_a.abs() + from_b.abs())
+            beyond = -torch.expm1((from_b - from_a).clamp_max(0.0)) + dot_error(1.0 + from_a.abs() + from_b.abs(), 4)
             one_side = torch.where(from_a.isinf() | from_b.isinf(), from_a, from_a + beyond.clamp_max(1.0).log())
             below_a = log_tail_down(noise, -a, smallest, left)
-            middle = (1.0 - (below_a.exp() + from_b.exp()) * (1.0 - gamma(8)) + gamma(8)).clamp_max(1.0).log()
+            middle = (1.0 - lowered(below_a.exp() + from_b.exp(), 8) + gamma(8)).clamp_max(1.0).log()
             part = torch.where(a > 0, one_side, middle)
             total = total + torch.where(self.split[:, k], part, 0.0)
         return (total * (1.0 - gamma(self.low.shape[1] + 8))).clamp_max(0.0)
@@ -123,8 +123,8 @@ class Boxes:
             split & ((self.low > 0) | (self.high < 0)), torch.minimum(self.low.abs(), self.high.abs()), 0.0
         )
         slack = gamma(2 * self.low.shape[1] + 8)
-        smallest = ((1.0 - (far * far).sum(1)) - slack).clamp_min(0.0).sqrt() * (1.0 - gamma(4))
-        largest = ((1.0 - (near * near).sum(1)) + slack).clamp_min(0.0).sqrt() * (1.0 + gamma(4))
+        smallest = lowered(((1.0 - (far * far).sum(1)) - slack).clamp_min(0.0).sqrt(), 4)
+        largest = raised(((1.0 - (near * near).sum(1)) + slack).clamp_min(0.0).sqrt(), 4)
         return smallest, largest.clamp_max(1.0)
 
     def left(self, m: int) -> Tensor:

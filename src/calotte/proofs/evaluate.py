@@ -15,7 +15,7 @@ from calotte.proofs.price import Offer, known
 from calotte.proofs.rows import LocalRows, lowest
 from calotte.proofs.tilted import BoxTilt, ExponentialTails
 from calotte.proofs.union import log_sum_up
-from calotte.rounding import gamma
+from calotte.rounding import dot_error, raised
 
 __all__ = ["Evaluation", "Units", "evaluate", "relaxed", "restricted"]
 
@@ -68,7 +68,7 @@ class Units:
     def log_price(self, log_box: Tensor) -> Tensor:
         """(L,) log P(u in the box, a half-space used is violated), rounded up."""
         price = log_box[:, None] + self.log_each
-        price = torch.where(price.isfinite(), price + gamma(8) * (1.0 + price.abs()), -torch.inf)
+        price = torch.where(price.isfinite(), price + dot_error(1.0 + price.abs(), 8), -torch.inf)
         return log_sum_up(torch.cat([price, torch.full_like(log_box, -torch.inf)[:, None]], 1))
 
     def chosen(self, margins: dict[int, BoxTilt]) -> Recorded:
@@ -131,7 +131,7 @@ def relaxed(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) 
         least, shortest, norm, components = local.over(boxes, rows)
         forms.append((-rows.read.clamp_max(0.0), components[:, :n], norm[:, :n]))
         log_sign = local.log_tail(least, shortest, norm, smallest, largest, left).reshape(count, 2, n)
-        least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n) * size * (1.0 + gamma(4))
+        least, norm = least.reshape(count, 2, n), raised(norm.reshape(count, 2, n) * size, 4)
         free = torch.stack([low[:, group], -high[:, group]], 1)
         free = torch.maximum(free, lowest(least, norm, whole))
         paid = torch.maximum(free, lowest(least, norm, height[:, :, group]))
@@ -180,7 +180,7 @@ def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser)
         spread = linear.abs() @ local.length[:n] + local.length[own]
         weight = torch.zeros(len(own), len(low), dtype=torch.float64)
         weight[:, :n] = rows.read[0]
-        doubt = rows.doubt[0] + gamma(n + 8) * spread * local.radius * (1.0 + gamma(n + 8))
+        doubt = rows.doubt[0] + raised(dot_error(spread, n + 8) * local.radius, n + 8)
         forms.append((linear @ local.normal[:n] + local.normal[own], rows.middle[0], doubt, weight[:, kept]))
     counts = [len(part) for part in parts]
     groups = consecutive(counts)

@@ -23,7 +23,7 @@ from calotte.proofs.price import NEGATIVE, Offer, known
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
-from calotte.rounding import gamma
+from calotte.rounding import dot_error, raised
 
 __all__ = ["Budget", "GoodEvent", "OnGoodEvent", "margin_rows", "on_good_event", "relaxed_margins", "relaxed_units"]
 
@@ -124,7 +124,7 @@ def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -
         relaxation.settle(i, *ends)
         if errors is not None:
             errors.settle(i, relaxation.intervals[i][1])
-    total = log_each + halves.log() + gamma(8) * (1.0 + log_each.abs())
+    total = log_each + halves.log() + dot_error(1.0 + log_each.abs(), 8)
     signs[0] = torch.where(halves > 0, total, -torch.inf)
     return GoodEvent(relaxation, log_sum_up(torch.cat(signs, 1)), choices, errors)
 
@@ -169,7 +169,7 @@ def on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tensor, cho
     around = Support.of(query, sizes, tail)
     budget = None
     if chooser is not None:
-        reach = torch.minimum(heights * sizes * (1.0 + gamma(4)), around.radius)
+        reach = torch.minimum(raised(heights * sizes, 4), around.radius)
         budget = Budget(reach, sizes, chooser)
     margins, event = relaxed_margins(query, around, budget)
     missed = torch.full_like(event.log_price, around.log_missed)

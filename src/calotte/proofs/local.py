@@ -24,7 +24,7 @@ from calotte.noise import Noise
 from calotte.proofs.boxes import Boxes, log_tail_up
 from calotte.proofs.rows import LocalRows
 from calotte.proofs.union import log_sum_up
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
+from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, raised
 
 __all__ = ["LocalNetwork", "consecutive"]
 
@@ -79,7 +79,7 @@ class LocalNetwork:
     def length(self) -> Tensor:
         """(N + C,) upper bounds on ||a_i||."""
         norm: Tensor = self.normal.norm(dim=1)
-        return norm * (1.0 + gamma(self.normal.shape[1] + 4)) + NORM_SLACK
+        return raised(norm, self.normal.shape[1] + 4) + NORM_SLACK
 
     @cached_property
     def magnitude(self) -> Tensor:
@@ -102,7 +102,7 @@ class LocalNetwork:
         gram = self.directions.t() @ self.directions
         lack = float((gram - torch.eye(k, dtype=torch.float64)).norm())
         terms = 4 * (len(self.constant) + self.units + n + k) + 64
-        return (2.0 * lack + 4.0 * k * gamma(n + 4) + gamma(terms)) * (1.0 + gamma(k * k + 8))
+        return raised(2.0 * lack + dot_error(4.0 * k, n + 4) + gamma(terms), k * k + 8)
 
     @property
     def margins(self) -> Tensor:
@@ -138,7 +138,7 @@ class LocalNetwork:
         doubt = linear.abs() @ self.error[:n] + self.error[own]
         size = torch.maximum(constant.abs(), before.abs())
         underflow = VALUE_SLACK * (1.0 + self.magnitude[:n].sum() + self.high[:n].clamp_min(0.0).sum())
-        doubt = (doubt + terms * (met + size)) * (1.0 + gamma(n + 16)) + underflow
+        doubt = raised(doubt + terms * (met + size), n + 16) + underflow
         return LocalRows(constant, before, doubt, linear, read, own, sign)
 
     @cached_property
@@ -175,7 +175,7 @@ class LocalNetwork:
         """`over`, from constants (L, R) and `products`."""
         split = boxes.split.to(torch.float64)[:, None]
         squared = squared - (components * components * split).sum(2)
-        error = self.accuracy * spread * spread * (1.0 + gamma(len(self.constant) + 8))
+        error = raised(self.accuracy * spread * spread, len(self.constant) + 8)
         largest = (squared.clamp_min(0.0) + 4.0 * error).sqrt() * (1.0 + 4 * UNIT_ROUNDOFF) + NORM_SLACK
         largest = torch.where(squared.isfinite(), largest, torch.inf)
         smallest = (squared - 4.0 * error).clamp_min(0.0).sqrt() * (1.0 - 4 * UNIT_ROUNDOFF) - NORM_SLACK
@@ -183,10 +183,10 @@ class LocalNetwork:
         a, b = (t[:, None] * self.noise.size for t in self.ends(boxes))
         moved = torch.minimum(components * a, components * b)
         far = torch.maximum(a.abs(), b.abs())
-        slack = self.accuracy * spread * far.sum(2) + gamma(boxes.low.shape[1] + 8) * (components.abs() * far).sum(2)
-        slack = slack + VALUE_SLACK * far.sum(2)
+        added = dot_error((components.abs() * far).sum(2), boxes.low.shape[1] + 8)
+        slack = self.accuracy * spread * far.sum(2) + added + VALUE_SLACK * far.sum(2)
         least = constant + moved.sum(2)
-        least = least - 2.0 * slack - gamma(8) * (constant.abs() + least.abs()) - VALUE_SLACK
+        least = least - 2.0 * slack - dot_error(constant.abs() + least.abs(), 8) - VALUE_SLACK
         return torch.where(least.isnan(), -torch.inf, least), smallest, largest, components
 
     def ends(self, boxes: Boxes) -> tuple[Tensor, Tensor]:
@@ -197,7 +197,7 @@ class LocalNetwork:
     def half_widths(self, boxes: Boxes) -> Tensor:
         """(L, K) half of the boxes' widths, in real units; 0 where not split."""
         a, b = self.ends(boxes)
-        return (b - a) / 2 * self.noise.size * (1.0 + gamma(8))
+        return raised((b - a) / 2 * self.noise.size, 8)
 
     def over_middle(self, boxes: Boxes, rows: LocalRows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `over`, but the constant at the middle of the boxes, not rounded."""
@@ -226,7 +226,7 @@ class LocalNetwork:
         one = torch.ones(1, dtype=torch.float64)
         price = log_tail_up(self.noise, ends, one, one, torch.tensor([self.m]))
         missed = log_sum_up(torch.cat([price, torch.tensor([[self.log_missed]], dtype=torch.float64)], 1)).item()
-        return replace(self, directions=directions, span=height * (1.0 + gamma(4)), log_missed=missed)
+        return replace(self, directions=directions, span=raised(height, 4), log_missed=missed)
 
 
 def consecutive(counts: list[int]) -> tuple[slice, ...]:

@@ -14,7 +14,7 @@ from calotte.proofs.local import LocalNetwork, consecutive
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
-from calotte.rounding import gamma
+from calotte.rounding import raised
 
 __all__ = ["Localised", "localise"]
 
@@ -42,7 +42,7 @@ def localise(
     """
     noise, network = query.noise.resized(size.item()), query.network
     around = Support.of(query, size, t)
-    reach = torch.minimum(height * size * (1.0 + gamma(4)), around.radius)
+    reach = torch.minimum(raised(height * size, 4), around.radius)
     event = relaxed_units(query, around, Budget(reach, size, chooser))
     relaxation, price = event.relaxation, event.log_price
     missed = log_sum_up(torch.stack([price, torch.full_like(price, around.log_missed)], 1)).item()
@@ -71,7 +71,7 @@ def localise(
         torch.cat([getattr(form, name)[0] for form in forms]) for name in ("constant", "error", "normal_error")
     )
     accuracy = max(form.accuracy for form in forms)
-    length = normal.norm(dim=1) * (1.0 + gamma(normal.shape[1] + 4))
+    length = raised(normal.norm(dim=1), normal.shape[1] + 4)
     radius = around.radius.item()
     ends = [torch.zeros(0, dtype=torch.float64)] * 2
     if kept:
@@ -82,7 +82,7 @@ def localise(
         groups=groups,
         normal=normal,
         constant=constant,
-        error=(error + (normal_error + accuracy * length) * radius) * (1.0 + gamma(8)),
+        error=raised(error + (normal_error + accuracy * length) * radius, 8),
         weight=weight,
         low=ends[0],
         high=ends[1],

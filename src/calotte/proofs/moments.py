@@ -24,7 +24,7 @@ from torch import Tensor
 from calotte.assumptions import LOG_GAMMA_ERROR, NORMAL_ERROR
 from calotte.noise import Bounded, Gaussian, Noise
 from calotte.proofs.definite import positive
-from calotte.rounding import gamma
+from calotte.rounding import dot_error, gamma
 
 __all__ = ["correlations", "dominating_diagonals", "gaussian_comparison", "log_moment"]
 
@@ -48,7 +48,7 @@ def dominating_diagonals(gram: Tensor, shapes: Tensor, doubt: float) -> Tensor:
     n, correlation = len(gram), correlations(gram)
     diagonal = gram.diagonal().clamp_min(1e-300)
     found = torch.full_like(shapes, torch.inf)
-    slack = doubt + 8.0 * gamma(n + 4) * n * (diagonal.sum().item() + 1.0)
+    slack = doubt + dot_error(8.0, n + 4) * n * (diagonal.sum().item() + 1.0)
     usable = (shapes > 0).all(1) & shapes.isfinite().all(1) & correlation.isfinite().all() & (n > 0)
     for k in usable.nonzero()[:, 0].tolist():
         d = shapes[k]
@@ -115,5 +115,5 @@ def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) ->
     weights = [(log - value).exp() for log in logs]
     error = sum(w * torch.expm1((gamma(64) + NORMAL_ERROR) * s) for w, s in zip(weights, sizes, strict=True))
     derivative = (weights[0] * theta * (1.0 - alpha) - weights[1] * theta * alpha).abs()
-    derivative = derivative + theta.abs() * (4.0 * error + gamma(32) * (1.0 + value.abs()))
-    return value + error * (1.0 + gamma(8)) + gamma(16) * (1.0 + value.abs()), derivative
+    derivative = derivative + theta.abs() * (4.0 * error + dot_error(1.0 + value.abs(), 32))
+    return value + error * (1.0 + gamma(8)) + dot_error(1.0 + value.abs(), 16), derivative

@@ -1,9 +1,9 @@
 """Partition: the noise cut into boxes as a Proof, each box bounded by decisions of its own.
 
-    p <= P(not G) + sum over slabs of P(a half-space of the slab is violated, u in the slab)
-                  + sum over boxes of P(error, u in the box, G) + P(u in a box that is given up),
+    p <= P(not G) + sum over boxes of P(error, u in the box, G) + P(u in a box that is given up),
 
-where boxes and slabs fill the whole space (that is checked), and the boxes of a slab fill the slab.
+where the boxes fill the whole space (that is checked). A slab is a box that is cut into boxes itself, with a good
+event of its own: what that may fail with is added to its boxes, and they count no more than the slab.
 """
 
 from __future__ import annotations
@@ -110,8 +110,9 @@ class Partition(Proof, kind="partition"):
             )
             fit(slab.decisions, local, slab.box, 0)
             within, _ = restricted(local, slab.box, slab.height, slab.decisions)
-            logs += [part.log_bound(within) for part in slab.parts]
-            logs.append(torch.tensor([within.log_missed], dtype=torch.float64))
+            missed = torch.tensor([within.log_missed], dtype=torch.float64)
+            total = log_sum_up(torch.cat([*(part.log_bound(within) for part in slab.parts), missed]))
+            logs.append(torch.minimum(total, slab.box.log_measure(local.noise, local.m)))
         logs.append(self.given_up.log_measure(local.noise, local.m))
         logs.append(torch.tensor([local.log_missed], dtype=torch.float64))
         return log_sum_up(torch.cat(logs)).item()

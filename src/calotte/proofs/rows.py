@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.rounding import VALUE_SLACK, gamma
+from calotte.rounding import VALUE_SLACK, dot_error, raised
 
 __all__ = ["LocalRows", "lowest"]
 
@@ -39,6 +39,6 @@ class LocalRows:
 
 def lowest(least: Tensor, norm: Tensor, height: Tensor) -> Tensor:
     """least - height norm, rounded down; -inf where that is undefined."""
-    value = least - height * norm * (1.0 + gamma(8))
-    value = value - gamma(8) * (least.abs() + value.abs()) - VALUE_SLACK
+    value = least - raised(height * norm, 8)
+    value = value - dot_error(least.abs() + value.abs(), 8) - VALUE_SLACK
     return torch.where(value.isnan(), -torch.inf, value)

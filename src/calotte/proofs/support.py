@@ -9,7 +9,7 @@ from torch import Tensor
 
 from calotte.independent import Independent
 from calotte.query import Query
-from calotte.rounding import gamma
+from calotte.rounding import raised
 
 __all__ = ["Support"]
 
@@ -36,9 +36,9 @@ class Support:
         """
         noise = query.noise
         if isinstance(noise, Independent):
-            radius = sizes * noise.standard_radius(query.m) * (1.0 + gamma(4))
-            return Support(radius, -math.inf, sizes * noise.reach * (1.0 + gamma(4)))
+            radius = raised(sizes * noise.standard_radius(query.m), 4)
+            return Support(radius, -math.inf, raised(sizes * noise.reach, 4))
         if not noise.bounded:
             # never zero: where the logarithm overflows, a huge negative number is an upper bound
-            return Support(sizes * (math.sqrt(query.m) + t) * (1.0 + gamma(8)), max(-0.5 * t * t, -1e300))
+            return Support(raised(sizes * (math.sqrt(query.m) + t), 8), max(-0.5 * t * t, -1e300))
         return Support(sizes, -math.inf)

@@ -12,7 +12,7 @@ from calotte.proofs.boxes import Boxes
 from calotte.proofs.local import LocalNetwork
 from calotte.proofs.moments import correlations, dominating_diagonals, gaussian_comparison, log_moment
 from calotte.proofs.rows import LocalRows
-from calotte.rounding import VALUE_SLACK, gamma
+from calotte.rounding import VALUE_SLACK, dot_error, gamma, raised
 
 __all__ = ["BoxTilt", "ExponentialTails", "Pairs", "Shapes", "TiltedForms"]
 
@@ -66,7 +66,7 @@ class ExponentialTails:
         self.spread = self.spread + rounded + 2.0 * local.accuracy * local.length[:n0] * far.sum(2)
         self.deviation = self.longest * self.sigma[:, None]
         # the units with their exact norms differ from those with norms `longest` by this much on G
-        self.doubt = local.error[:n0] + (self.longest - self.shortest) * local.radius * (1.0 + gamma(8))
+        self.doubt = local.error[:n0] + raised((self.longest - self.shortest) * local.radius, 8)
         masks = [tuple(row) for row in split.tolist()]
         kinds = sorted(set(masks))
         self.kind = torch.tensor([kinds.index(mask) for mask in masks])
@@ -84,12 +84,12 @@ class ExponentialTails:
         sign = (rows.sign.expand(rows.middle.shape)[box, row])[:, None]
         before = rows.before[box, row]
         doubt = rows.doubt[box, row] + (g.abs() * self.doubt[box]).sum(1)
-        doubt = doubt + 2.0 * gamma(n0 + 8) * (g.abs() @ local.magnitude[:n0])
+        doubt = doubt + dot_error(2.0, n0 + 8) * (g.abs() @ local.magnitude[:n0])
         bare = LocalRows(before, before, doubt, linear, linear, own, sign)
         squared, components, spread = (t[:, 0] for t in local.products(bare))
         n = linear.shape[2]
         inner = linear[:, 0] @ local.gram[:n, :n0] + sign * local.gram[own[:, 0], :n0]
-        constant = before - doubt * (1.0 + gamma(n0 + 8))
+        constant = before - raised(doubt, n0 + 8)
         return Pairs(box, g, constant, squared, components, spread, inner)
 
     def power(self, box: Tensor, which: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class ExponentialTails:
         for k, known in enumerate(self.diagonals):
             here = self.kind[box] == k
             choice = which[here].clamp(0, len(known) - 1)
-            power[here] = known[choice] / self.longest[box[here]] ** 2 * (1.0 + gamma(8))
+            power[here] = raised(known[choice] / self.longest[box[here]] ** 2, 8)
         return power
 
     def form(self, pairs: Pairs, alpha: Tensor) -> TiltedForms:
@@ -127,20 +127,20 @@ class ExponentialTails:
         moved = rate[:, None] * variance
         mean = self.centre[box] - moved * form.inner
         half = self.spread[box] + moved * form.off
-        half = half * (1.0 + gamma(16)) + gamma(16) * (mean.abs() + moved * form.inner.abs())
+        half = raised(half, 16) + dot_error(mean.abs() + moved * form.inner.abs(), 16)
         theta = -power * rate[:, None] * g
         rising = g < 0
         value, slope = log_moment(theta, alpha, torch.where(rising, mean + half, mean), deviation)
         other = [t[rising] for t in (theta, alpha, mean - half, deviation)]
-        value = torch.where(rising, value, value + slope.abs() * half * (1.0 + gamma(16)))
+        value = torch.where(rising, value, value + raised(slope.abs() * half, 16))
         value[rising] = torch.maximum(value[rising], log_moment(*other)[0])
         value = value / power * torch.where(value > 0, 1.0 + gamma(8), 1.0 - gamma(8))
         most = torch.maximum((1.0 - alpha) * high[box, :n0], -alpha * low[box, :n0]).clamp_min(0.0)
-        most = torch.where(rising, rate[:, None] * g.abs() * most, 0.0) * (1.0 + gamma(8))
+        most = raised(torch.where(rising, rate[:, None] * g.abs() * most, 0.0), 8)
         value = torch.minimum(torch.where(value.isnan(), torch.inf, value), most)
         linear = -rate * form.least + 0.5 * (rate * form.norm) ** 2 * variance[:, 0]
         size = (rate * form.least).abs() + (rate * form.norm) ** 2 * variance[:, 0] + value.abs().sum(1)
-        total = linear + value.sum(1) + self.log_kappa[box] + gamma(n0 + 32) * (size + 1.0)
+        total = linear + value.sum(1) + self.log_kappa[box] + dot_error(size + 1.0, n0 + 32)
         return torch.where(total.isnan(), torch.inf, total)
 
     def levels(
@@ -150,7 +150,7 @@ class ExponentialTails:
         log P(form <= 0)."""
         moment = self._moment(pairs, tilt, low, high)
         level = (log_each - moment) / tilt.rate
-        level = level - gamma(8) * ((log_each.abs() + moment.abs()) / tilt.rate) - VALUE_SLACK
+        level = level - dot_error((log_each.abs() + moment.abs()) / tilt.rate, 8) - VALUE_SLACK
         level = torch.where(moment < torch.inf, level, -torch.inf)
         return torch.where(level.isnan(), -torch.inf, level), moment.clamp_max(0.0)
 

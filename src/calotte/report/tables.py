@@ -144,8 +144,9 @@ def plan_table(plans: Sequence[Plan], width: int | None = 80, rows: int = 30) ->
         entries = [Text("-" if one.distance_skipped else lower_text(one.distance)) for one in shown]
         columns.append(Column("distance", entries, needed=True))
     which = "sigma" if gaussian else "eps"
+    said = f"{first.unit_said}{first.arithmetic_said}"
     return fitting(
-        f"Largest {which} of {first.noise} noise with p <= {first.delta!r} proved{first.unit_said}",
+        f"Largest {which} of {first.noise} noise with p <= {first.delta!r} proved{said}",
         columns,
         _shown(len(plans), rows) + "rounded down",
         width,
