@@ -15,6 +15,7 @@ from calotte.cells.distances import Distances
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import Deadline, OutOfTime
 from calotte.network.arithmetic import Arithmetic
+from calotte.network.combination import with_combinations
 from calotte.network.event import CHANGE, OutputEvent
 from calotte.network.graph import Network
 from calotte.network.margins import Margins
@@ -129,8 +130,12 @@ class Query:
 
     @property
     def margins(self) -> Margins:
-        """The margins of the event at the inputs."""
-        return self.once("margins", lambda: self.event.margins(self.network, self.x, self.predicted))
+        """The margins of the event at the inputs, and combinations of those of conjunctions."""
+
+        def found() -> Margins:
+            return with_combinations(self.network, self.x, self.event.margins(self.network, self.x, self.predicted))
+
+        return self.once("margins", found)
 
     @property
     def units(self) -> int:

@@ -119,7 +119,7 @@ class Margins:
     @cached_property
     def differences(self) -> tuple[Tensor, Tensor] | None:
         """The outputs (C,) that the forms of a single input are the differences of; None where they are others."""
-        if len(self.rows) != 1 or bool(((self.rows != 0).sum(-1) != 2).any()):
+        if len(self.rows) != 1 or not bool(self.plain.all()):
             return None
         first, second = self.rows[0].max(1), self.rows[0].min(1)
         every = bool(((first.values == 1) & (second.values == -1)).all())
