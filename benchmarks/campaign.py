@@ -1,6 +1,7 @@
 """Campaigns: inputs a second here, by workers and on Ray, what storing costs, memory, and faults for real.
 
     python benchmarks/campaign.py [speed] [--count 10000]     MNIST images on mnist-net_256x4
+    python benchmarks/campaign.py memory [--count 10000]      cheap rungs: what the largest process takes
     python benchmarks/campaign.py kills [--count 300]         50 kill -9 at random moments in one campaign
     python benchmarks/campaign.py full                        a full disk, where a tmpfs can be mounted
 
@@ -36,10 +37,11 @@ from calotte.campaign.store import NAME, Store
 MODEL = DATA / "mnistfc" / "mnist-net_256x4.onnx"
 EPS, SAMPLES, RUNGS = 1.0, 1000, ["theorem", "cell", "relaxation", "concentration", "sampling"]
 OPTIONS = ["--eps", str(EPS), "--samples", str(SAMPLES), "--rungs", ",".join(RUNGS), "--no-search"]
+CHEAP = ["--samples", "100", "--rungs", "theorem,cell,sampling"]
 
 
 def command(inputs: Path, folder: Path, *options: str) -> list[str]:
-    """The command of a campaign."""
+    """The command of a campaign; the last of two options counts."""
     return [
         sys.executable,
         "-m",
@@ -126,6 +128,24 @@ def speed(count: int) -> None:
         large(size / count)
 
 
+def memory(count: int) -> None:
+    """What the process takes for a tenth of the images, and for all of them, read from a .npy file."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, found = Path(name), []
+        for some in (max(count // 10, 1), count):
+            np.save(folder / "in.npy", images(some).double().numpy())
+            found.append(ran(command(folder / "in.npy", folder / str(some), *CHEAP)))
+            if len(lines(folder / str(some))) != some:
+                sys.exit("inputs are missing")
+        small, large = found
+        more = count - max(count // 10, 1)
+        print(
+            f"theorem, cell, 100 samples: the largest process took {small.peak / 1e6:.0f} MB for {count - more} "
+            f"inputs and {large.peak / 1e6:.0f} MB for {count}, {(large.peak - small.peak) / more / 1e3:.2f} kB for "
+            f"each more; {(large.cpu - small.cpu) / more:.4f} CPU-s an input"
+        )
+
+
 def storing(count: int) -> None:
     """What `Store.put` takes of the time of an input, with the points of witnesses in it."""
     network = load(MODEL)
@@ -194,7 +214,7 @@ def kills(count: int, times: int = 50) -> None:
                 killed += 1
             if (folder / "torn" / "run.json").exists():
                 with Store.to_read(folder / "torn") as store:
-                    torn.add(len(store.finished()))
+                    torn.add(len(store))
         subprocess.run(command(inputs, folder / "torn"), check=True, capture_output=True)
         if lines(folder / "torn") != lines(folder / "whole"):
             sys.exit("the campaign that was killed says something else")
@@ -212,7 +232,7 @@ def full() -> None:
         try:
             first = subprocess.run(command(inputs, disk / "res"), check=False, capture_output=True, text=True)
             with Store.to_read(disk / "res") as store:
-                finished = len(store.finished())
+                finished = len(store)
             subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
             subprocess.run(command(inputs, disk / "res"), check=True, capture_output=True)
             subprocess.run(command(inputs, folder / "whole"), check=True, capture_output=True)
@@ -226,9 +246,9 @@ def full() -> None:
 
 
 def main() -> None:
-    """One of the three."""
+    """One of the four."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "kills", "full"])
+    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "memory", "kills", "full"])
     parser.add_argument("--count", type=int)
     given = parser.parse_args()
     images(1)  # leaves where the data is absent
@@ -236,6 +256,8 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     if given.what == "speed":
         speed(given.count or 10_000)
+    elif given.what == "memory":
+        memory(given.count or 10_000)
     elif given.what == "kills":
         kills(given.count or 300)
     else:

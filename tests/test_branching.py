@@ -87,7 +87,7 @@ def coordinates(case: Query, u: Tensor) -> Tensor:
 
 def values(local: LocalNetwork, q: Tensor) -> Tensor:
     """All units and margins of the local network, forward."""
-    z = q @ local.normal.t() + local.constant
+    z = q @ local.normal.t() / local.scale + local.constant
     for group in [*local.groups, slice(local.units, len(local.constant))]:
         before = min(group.start, local.units)
         z[:, group] += z[:, :before].clamp_min(0.0) @ local.weight[group, :before].t()
@@ -214,6 +214,7 @@ def test_a_unit_along_the_axis_spoils_no_form(along: float) -> None:
     local = LocalNetwork(
         noise=Gaussian(1.0),
         m=3,
+        scale=1.0,
         groups=(slice(0, 2),),
         normal=normal,
         constant=tensor([0.0, 0.0, 3.0]),

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,14 @@ from shell import run, same, stored
 from torch import Tensor
 
 from calotte.adversary import Witness
+from calotte.assessment import Assessment
 from calotte.campaign.cluster import on_ray
 from calotte.campaign.outcome import Job, Outcome, Task
 from calotte.campaign.store import Store
 from calotte.campaign.workers import here as in_this_process
 from calotte.campaign.workers import in_processes
 from calotte.errors import CalotteError, InvalidInput
+from calotte.inputs import read_inputs
 from calotte.report.files import write_whole
 
 ASSESS = "assess net.onnx in.npz --eps 0.2 --rungs theorem,cell,sampling --samples 300"
@@ -70,18 +74,20 @@ def ignored(index: int, step: str) -> None:
 
 def test_a_store_gives_back_what_it_took(tmp_path: Path) -> None:
     point = torch.tensor([0.1, -0.0, 1e-300], dtype=torch.float64)
-    for store in (Store.in_memory(), Store.in_folder(tmp_path / "a", {"command": "x", "eps": 0.1})):
+    for store in (Store.for_now(), Store.in_folder(tmp_path / "a", {"command": "x", "eps": 0.1})):
         with store:
             store.put(Outcome(7, {"index": 7, "adversarial_distance": 0.25}, Witness(point, 0.25, 2), size=1))
             store.put(Outcome(3, {"index": 3, "failed": "refused", "reason": "é"}, None, "refused"))
-            assert (store.finished(), store.failed()) == ({(3, 0), (7, 1)}, {(3, 0)})
+            assert (len(store), (7, 1) in store, (7, 0) in store) == (2, True, False)
+            assert [json.loads(line)["index"] for line in store.lines(failed=True)] == [3]
+            assert [key for key, _ in store.results()] == [(7, 1)]
             assert [json.loads(line)["index"] for line in store.lines([(7, 1), (7, 0), (5, 0), (3, 0)])] == [7, 3]
             found = store.witness((7, 1))
             assert found is not None
             assert (found.distance, found.answer, store.witness((3, 0))) == (0.25, 2, None)
             assert found.point.numpy().tobytes() == point.numpy().tobytes()
     with Store.to_read(tmp_path / "a") as store:
-        assert store.finished() == {(3, 0), (7, 1)}
+        assert [json.loads(line)["index"] for line in store.lines()] == [3, 7]
         assert store.description == {"command": "x", "eps": 0.1}
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         ".campaign.lock",
@@ -97,7 +103,7 @@ def test_inputs_that_were_lost_are_tried_again_and_no_others(tmp_path: Path) -> 
         store.put(job.failed((2, 0), "contradiction", "no"))
         store.put(job.failed((3, 0), "defect", "oops"))
     with Store.in_folder(tmp_path, {}) as store:
-        assert store.finished() == {(2, 0), (3, 0)}
+        assert [json.loads(line)["index"] for line in store.lines()] == [2, 3]
 
 
 def test_a_campaign_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
@@ -106,7 +112,7 @@ def test_a_campaign_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
         with Store.to_read(tmp_path) as reader:
             assert list(reader.lines([(0, 0)])) == ['{"index": 0}']
             store.put(Outcome(1, {"index": 1}))
-            assert reader.finished() == {(0, 0), (1, 0)}
+            assert len(reader) == 2
             with pytest.raises(CalotteError):
                 reader.put(Outcome(2, {"index": 2}))
         with pytest.raises(InvalidInput, match="another process is at work"):
@@ -231,6 +237,33 @@ def test_workers_say_what_one_process_says_and_stop_when_told(here: Path, capsys
     status, out, err = run(capsys, monkeypatch, f"{line} res")
     assert status == 0, err
     assert [same(text) for text in out.splitlines()] == [same(text) for text in whole.splitlines()]
+
+
+def test_memory_holds_no_more_than_is_shown(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Of 300 inputs at two sizes few tasks, outcomes and results are there at once; the inputs stay in their file."""
+    np.save(here / "many.npy", np.random.default_rng(6).standard_normal((300, 6)))
+    assert isinstance(read_inputs(here / "many.npy").x, np.memmap)
+    alive: dict[type, list[weakref.ref[Any]]] = {Assessment: [], Outcome: [], Task: []}
+    most: Counter[type] = Counter()
+
+    def counted(self: Any, *arguments: Any, **entries: Any) -> None:
+        kind = type(self)
+        made[kind](self, *arguments, **entries)
+        alive[kind] = [one for one in alive[kind] if one() is not None] + [weakref.ref(self)]
+        most[kind] = max(most[kind], len(alive[kind]))
+
+    made: dict[type, Any] = {kind: kind.__init__ for kind in alive}
+    for kind in alive:
+        monkeypatch.setattr(kind, "__init__", counted)
+    line = "assess net.onnx many.npy --eps 0.2,0.1 --rungs cell --no-search --out res --require p<=0.1"
+    status, out, err = run(capsys, monkeypatch, line)
+    assert status == 3, err
+    assert "30 of 300" in out
+    assert stored(here / "res") == 600
+    assert all(0 < most[kind] < 40 for kind in alive), most
+    for line in ("export res a.csv", "export res a.parquet", "export res a.tex"):
+        assert run(capsys, monkeypatch, line)[0] == 0
+    assert most[Assessment] < 40, "30 rows are shown"
 
 
 def test_workers_that_make_no_sense(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]

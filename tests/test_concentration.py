@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,44 @@ def test_no_misclassified_point_lies_within_the_radius(name: str) -> None:
             assert witness.distance >= radius[i]
             close += bool(radius[i] > 0.2 * witness.distance)
     assert close >= 3 or name == "scales", "the radii are far below every point found: the test has no teeth"
+
+
+def doubled_and_halved(case: Query, start: float, steps: int) -> float:
+    """The largest radius at which the margins of one input hold, by a pass at each."""
+
+    def holds(radius: float) -> bool:
+        margins, _ = relaxed_margins(case, Support(torch.tensor([radius], dtype=torch.float64), -math.inf))
+        return bool((case.margins.cases.kept(margins.distances()) >= radius).all())
+
+    low, high = 0.0, start
+    while holds(high):
+        low, high = high, 2 * high
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+@pytest.mark.parametrize("name", ["wide", "narrow", "deep", "sign", "smallest"])
+def test_the_radius_is_that_of_doubling_and_bisection_in_half_of_the_passes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+
+    def counted(*arguments: Any) -> Any:
+        passes.append(1)
+        return relaxed_margins(*arguments)
+
+    monkeypatch.setattr("calotte.searches.radius.relaxed_margins", counted)
+    network = NETWORKS[name]
+    x, starts = points(5, network.d, 15), (0.001, 0.01, 0.3, 3.0, 1.0)
+    together = relaxed_radius(query(network, x, Sphere(1.0)), torch.tensor(starts).double())
+    passes.clear()
+    for i, start in enumerate(torch.tensor(starts).double().tolist()):
+        case = query(network, x[i : i + 1], Sphere(1.0))
+        radius = relaxed_radius(case, torch.tensor([start]).double()).item()
+        assert radius == doubled_and_halved(case, start, 12) == together[i]
+    assert len(passes) <= 5 * 12
 
 
 @pytest.mark.parametrize("law", [Sphere(0.4), Ball(0.4), Gaussian(0.1)])

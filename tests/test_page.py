@@ -8,6 +8,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -26,17 +27,25 @@ from calotte import cli
 from calotte.adversary import Witness
 from calotte.assessment import Assessment, by_risk
 from calotte.bound import Bound
+from calotte.campaign.outcome import Job, Outcome
+from calotte.campaign.reading import read_campaign
+from calotte.campaign.store import Store
 from calotte.errors import InvalidInput
 from calotte.plot import by_class, probabilities, radii, scatter, sizes
 from calotte.plot.images import image_shape
+from calotte.report.kept import Kept
 from calotte.report.originals import find_inputs, originals
 from calotte.report.page import page
-from calotte.report.reading import Kept, read_folder
 from calotte.report.standing import claim, levels, standing
 from calotte.report.thumbnails import sheets
 
 HOSTILE = "a\"'><script>document.title='owned'<!--&amp;.npz"
 COUNT = 56
+
+
+def read(folder: Path) -> list[Kept]:
+    with Store.to_read(folder) as store:
+        return read_campaign(folder, store)
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +64,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
             with pytest.raises(SystemExit) as stop:
                 cli.main()
             assert stop.value.code == 0
-        yield read_folder(here / "r")[0]
+        yield read(here / "r")[0]
 
 
 @pytest.fixture(scope="module")
 def html(kept: Kept) -> str:
     path = find_inputs(kept)
     assert path is not None
-    return page([kept, *read_folder(kept.folder.parent / "s")], 0.01, originals(path, kept.assessments, None))
+    return page([kept, *read(kept.folder.parent / "s")], 0.01, originals(path, kept.assessments, None))
 
 
 def test_the_standing_and_the_claim(kept: Kept) -> None:
@@ -276,7 +285,7 @@ def test_a_table_of_features_names_those_that_move_most(
     assert "<b>" not in html.split("<body>")[1].split("</main>")[1]
     data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])  # type: ignore[index]
     assert data["sheets"] is None
-    (kept,) = read_folder(tmp_path / "o")
+    (kept,) = read(tmp_path / "o")
     for row in data["rows"]:
         one = next(one for one in kept.assessments if one.index == int(row[2][0]))
         assert isinstance(one.witness, Witness)
@@ -290,27 +299,36 @@ def test_a_table_of_features_names_those_that_move_most(
     assert err.startswith("notice: the file of inputs was not found")
 
 
-def test_inputs_without_a_result_are_named(kept: Kept) -> None:
-    failures = kept.folder / "failures.jsonl"
-    failed = {"index": 7, "failed": "contradiction", "reason": "<i>never</i>", "run": kept.run}
-    failures.write_text(json.dumps(failed) + "\n")
-    try:
-        html = page(read_folder(kept.folder), 0.01)
-    finally:
-        failures.unlink()
+def test_a_campaign_that_was_killed_is_reported_as_far_as_it_came(kept: Kept, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """The files beside the store are as they were before; an input that failed is named."""
+    home = kept.folder.parent
+    monkeypatch.chdir(home)
+    shutil.copytree(home / "r", home / "killed")
+    with Store.to_read(home / "r") as store:
+        description = store.description
+    with Store.in_folder(home / "killed", description) as store:
+        for number in range(4, COUNT):
+            store._database.execute("DELETE FROM outcomes WHERE number = ?", (number,))
+        store.put(Job([], store.run).failed((7, 0), "contradiction", "<i>never</i>"))
+    for line in ("report killed", "export killed a.csv", "compare r killed"):
+        status, _, err = run(capsys, monkeypatch, line)
+        assert (status, err.count("holds 5 of 56 results")) == (0, 1), err
+    html = (home / "killed" / "report.html").read_text(encoding="utf-8")
+    assert "holds 5 of 56 results" in html
     assert "input 7 has no result: contradiction: &lt;i&gt;never&lt;/i&gt;" in html
     assert "inputs without a result" in html
+    assert len(read(home / "killed")[0].assessments) == 4
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("report nowhere", "nowhere holds no run.json: name the folder of an assess --out DIR"),
+        ("report nowhere", "nowhere holds no campaign.sqlite: name the folder of an assess --out DIR"),
         ("report r --delta 2", "delta"),
         ("report r --shape 8by8", "--shape 8by8: expected HEIGHTxWIDTH"),
         ("report r --inputs m.onnx", "m.onnx"),
         ("report r --out nowhere/p.html", "there is no folder nowhere"),
-        ("report r broken", "line 2 is damaged"),
+        ("report r broken", "broken/campaign.sqlite is damaged"),
         ("report r other", "other is about another noise than r"),
     ],
 )
@@ -319,14 +337,13 @@ def test_what_is_no_report(  # type: ignore[no-untyped-def]
 ) -> None:
     home = kept.folder.parent
     monkeypatch.chdir(home)
-    text = (home / "r" / "assessments.jsonl").read_text()
-    for name, lines in (
-        ("broken", text.replace('"index": 1,', '"inde": 1,')),
-        ("other", text.replace('"sphere"', '"ball"')),
-    ):
-        (home / name).mkdir(exist_ok=True)
-        (home / name / "run.json").write_bytes((home / "r" / "run.json").read_bytes())
-        (home / name / "assessments.jsonl").write_text(lines)
+    database = (home / "r" / "campaign.sqlite").read_bytes()
+    place = database.index(b'"certified_radius": 0.') + 25
+    (home / "broken").mkdir(exist_ok=True)
+    (home / "broken" / "campaign.sqlite").write_bytes(database[:place] + b"x" + database[place + 1 :])
+    with Store.in_folder(home / "other", {}) as store:
+        if (0, 0) not in store:
+            store.put(Outcome(0, {**kept.assessments[0].to_dict(), "noise": "ball"}))
     status, out, err = run(capsys, monkeypatch, line)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert said in err

@@ -105,7 +105,7 @@ def test_recorded_decisions_give_the_same_bits(chooser: Chooser, law: Noise) -> 
     assert len(near.network.groups) > 1
     local = near.network.along(torch.eye(near.network.normal.shape[1], dtype=torch.float64)[:, :1], 1.0)
     boxes = Boxes(torch.tensor([[-0.1], [0.1]]).double(), torch.tensor([[0.1], [math.inf]]).double())
-    heights = torch.full((2, 2, local.units), 2.0 * local.sigma / law.size, dtype=torch.float64)
+    heights = torch.full((2, 2, local.units), 2.0 * local.sigma, dtype=torch.float64)
     found = evaluate(local, boxes, heights, chooser)
     same = evaluate(local, boxes, heights, found.chosen)
     assert torch.equal(found.log_bound, same.log_bound)

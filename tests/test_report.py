@@ -23,6 +23,7 @@ from calotte.assess import RUNGS, assess
 from calotte.assessment import Assessment, by_risk
 from calotte.bound import Bound
 from calotte.cells.cell import Cell
+from calotte.inputs import Inputs
 from calotte.network.graph import Network
 from calotte.network.random import random_network
 from calotte.noise import Sphere
@@ -231,11 +232,12 @@ def test_names_are_printed_as_they_are(network: Network, x: np.ndarray, found: l
 
 def test_pictures(network: Network, x: np.ndarray, found: list[Assessment], tmp_path: Path) -> None:
     risk_picture(found, tmp_path / "risk.png")
-    assert riskiest_picture(found, x, tmp_path / "riskiest.png")
+    data = Inputs(x, None, list(range(len(x))))
+    assert riskiest_picture(found, data, tmp_path / "riskiest.png")
     cell_picture(Cell(network, x[0]), tmp_path / "cell.png")
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("risk.png", "riskiest.png", "cell.png"))
-    odd = [[0.1, 0.2, 0.3]] * 14
-    assert not riskiest_picture(found, np.array(odd), tmp_path / "none.png")
+    odd = replace(data, x=np.array([[0.1, 0.2, 0.3]] * len(x)))
+    assert not riskiest_picture(found, odd, tmp_path / "none.png")
 
 
 def test_the_picture_of_the_risk_shows_every_rung_in_a_colour_of_its_own(found: list[Assessment]) -> None:

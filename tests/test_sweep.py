@@ -18,12 +18,13 @@ from shell import run, same, save_model
 import calotte
 from calotte.adversary import Adversary
 from calotte.assess import Assessor
-from calotte.campaign.outcome import Job, Key, Outcome, Task
+from calotte.campaign.keys import Key
+from calotte.campaign.outcome import Job, Outcome, Task
+from calotte.campaign.reading import read_campaign
 from calotte.campaign.store import Store
 from calotte.campaign.workers import in_processes
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.cli import running
-from calotte.report.reading import read_folder
 
 ASSESS = "assess net.onnx in.npz --index 4:7 --samples 200 --rungs theorem,cell,relaxation,concentration,sampling"
 
@@ -150,9 +151,12 @@ def test_a_folder_of_several_sizes_is_reported_and_passed_on(here: Path, capsys,
     assert "required p<=0.05 at eps 0.1: holds" in err
     assert "required p<=0.05 at eps 0.4: does not hold" in err.splitlines()[-1]
     kept = [json.loads(line) for line in out.splitlines()]
-    failed = {"index": 9, "eps": 0.1, "sigma": 1.0, "failed": "lost", "reason": "killed", "run": kept[0]["run"]}
-    (here / "res" / "failures.jsonl").write_text(json.dumps(failed) + "\n")
-    runs = read_folder(here / "res")
+    with Store.to_read(here / "res") as store:
+        description = store.description
+    with Store.in_folder(here / "res", description) as store:
+        job = Job([], store.run, [{"eps": 0.1, "sigma": 1.0}])
+        store.put(job.failed((9, 0), "lost", "killed"))
+        runs = read_campaign(here / "res", store)
     assert [(one.assessments[0].eps, len(one.assessments)) for one in runs] == [(0.4, 3), (0.2, 3), (0.1, 3)]
     assert all(one.witness is not None for one in runs[1].assessments)
     assert run(capsys, monkeypatch, "report res --delta 0.01")[0] == 0
@@ -165,6 +169,7 @@ def test_a_folder_of_several_sizes_is_reported_and_passed_on(here: Path, capsys,
     assert "The ladder against eps" in html
     assert "input 9 has no result at eps 0.1: lost: killed" in html
 
+    Store.in_folder(here / "res", description).close()  # which takes it out: it is to be tried again
     for name in ("a.csv", "a.parquet", "a.tex"):
         assert run(capsys, monkeypatch, f"export res {name}") == (0, f"wrote 9 rows to {name}\n", "")
     said, *text = (here / "a.csv").read_text().splitlines()

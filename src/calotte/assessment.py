@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from math import inf
 from typing import Any, Self
 
 from calotte.adversary import Witness
@@ -15,7 +17,7 @@ from calotte.printing import lower_text, number, probability_text, span
 from calotte.result import Result
 from calotte.sampling.estimate import Estimate
 
-__all__ = ["Assessment", "by_risk", "by_size", "size_text"]
+__all__ = ["Assessment", "Sizes", "by_risk", "by_size", "risk"]
 
 _SHOWN = 30  # rows in a notebook
 
@@ -99,7 +101,7 @@ class Assessment(Result):
         levels = "".join(f"; {b.rung}: at confidence {b.confidence:g} for each input" for b in statistical)
         more = f"{len(shown)} of {len(ranked)}, riskiest first; " if len(ranked) > len(shown) else ""
         return html_table(
-            f"p ≤ …, the probability that {what}: {first.noise} noise, {size_text(ranked)}",
+            f"p ≤ …, the probability that {what}: {first.noise} noise, {Sizes(ranked)}",
             ["input", "answer", *rungs, "certified radius", "wrong at"],
             rows,
             f"{more}bounds rounded up, radii down{levels}",
@@ -125,21 +127,40 @@ class Assessment(Result):
         return cls(**found | {"witness": witness if kept is None else Witness.from_dict(kept)})
 
 
-def by_risk(assessments: Iterable[Assessment]) -> list[Assessment]:
-    """Riskiest first: by the best proved bound, then what sampling says, then the certified radius."""
-
-    def key(one: Assessment) -> tuple[float, float, float]:
-        sampled = max((b.log_misclassification for b in one.bounds if b.guarantee == "confidence"), default=0.0)
-        proved = one.best.log_misclassification if one.best else 0.0
-        return -proved, -sampled, float("inf") if one.certified_radius is None else one.certified_radius
-
-    return sorted(assessments, key=key)
+def risk(one: Assessment) -> tuple[float, float, float]:
+    """What sorts the riskiest first: the best proved bound, then what sampling says, then the certified radius."""
+    sampled = max((b.log_misclassification for b in one.bounds if b.guarantee == "confidence"), default=0.0)
+    proved = one.best.log_misclassification if one.best else 0.0
+    return -proved, -sampled, float("inf") if one.certified_radius is None else one.certified_radius
 
 
-def size_text(assessments: Sequence[Assessment]) -> str:
-    """The size of their noise, or its range, with the unit and the arithmetic where these are not the usual ones."""
-    eps, sigma = span(one.eps for one in assessments), span(one.sigma for one in assessments)
-    return f"eps {eps}, sigma {sigma}{assessments[0].unit_said}{assessments[0].arithmetic_said}"
+def by_risk(assessments: Iterable[Assessment], most: int | None = None) -> list[Assessment]:
+    """Riskiest first, all or so many at `most`; no others are held then."""
+    return sorted(assessments, key=risk) if most is None else nsmallest(most, assessments, key=risk)
+
+
+class Sizes:
+    """The sizes of the noise of results that are added one by one.
+
+    Attributes:
+        eps, sigma: least and largest.
+    """
+
+    def __init__(self, assessments: Iterable[Assessment] = ()) -> None:
+        self.eps = self.sigma = inf, 0.0
+        self._said = ""
+        for one in assessments:
+            self.add(one)
+
+    def add(self, one: Assessment) -> None:
+        """One more."""
+        self.eps = min(self.eps[0], one.eps), max(self.eps[1], one.eps)
+        self.sigma = min(self.sigma[0], one.sigma), max(self.sigma[1], one.sigma)
+        self._said = f"{one.unit_said}{one.arithmetic_said}"
+
+    def __str__(self) -> str:
+        """Size or range, with the unit and the arithmetic where these are not the usual ones."""
+        return f"eps {span(self.eps)}, sigma {span(self.sigma)}{self._said}"
 
 
 def by_size(assessments: Iterable[Assessment]) -> list[list[Assessment]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -57,7 +57,7 @@ class Requirement:
     def _proved(one: Assessment, target: float) -> bool:
         return one.best is not None and one.best.log_misclassification <= target
 
-    def verdict(self, found: Sequence[Assessment], total: int, at: str = "") -> tuple[bool, str]:
+    def verdict(self, found: Iterable[Assessment], total: int, at: str = "") -> tuple[bool, str]:
         """Whether it holds over `total` inputs, those without a result not meeting it, and a line that says so.
 
         Args:

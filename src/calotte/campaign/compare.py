@@ -69,7 +69,7 @@ def pairs(first: Store, second: Store) -> list[Pair]:
     Raises:
         InvalidInput: there are none.
     """
-    several = any(size for store in (first, second) for _, size in store.finished())
+    several = any(size for store in (first, second) for (_, size), _ in store.results())
     known: dict[tuple[int, str | None], list[Summary]] = {}
     for one in assessments(first):
         known.setdefault((one.index, one.input_sha256), []).append(summary_of(one))
@@ -140,7 +140,7 @@ def comparison_table(found: Sequence[Pair], width: int | None = 80, rows: int = 
 def words(found: Sequence[Pair], first: Store, second: Store) -> list[str]:
     """What differs between the campaigns, and for how many inputs each bound fell or rose, and by how much."""
     said = differences(first.description, second.description)
-    here, there = (len(store.finished()) for store in (first, second))
+    here, there = (len(store) for store in (first, second))
     names = dict.fromkeys(name for pair in found for name in pair.rungs)
     lines = [
         f"{said or 'the same run'}",

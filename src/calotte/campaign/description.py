@@ -19,7 +19,12 @@ _OTHERWISE = ("command",)  # what may differ between two runs that give the same
 
 
 def describe(
-    command: str, network: Network, files: Mapping[str, Path | None], options: Mapping[str, Any], threads: int
+    command: str,
+    network: Network,
+    files: Mapping[str, Path | None],
+    options: Mapping[str, Any],
+    threads: int,
+    outcomes: int,
 ) -> dict[str, Any]:
     """What results depend on, for `run.json`.
 
@@ -29,6 +34,7 @@ def describe(
         files: the others by what they are for ("inputs", "map"); None for none.
         options: by name, of those that change results.
         threads: that PyTorch computes with.
+        outcomes: how many there will be.
     """
     return {
         "command": command,
@@ -38,6 +44,7 @@ def describe(
             for kind, path in files.items()
         },
         "options": dict(options),
+        "outcomes": outcomes,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         "threads": threads,
         "machine": {

@@ -6,12 +6,14 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from calotte.assessment import Assessment, by_risk
+from calotte.assessment import Assessment, risk
 from calotte.bound import Bound
 from calotte.campaign.store import Store
+from calotte.campaign.stored import Stored
 from calotte.errors import InvalidInput
 from calotte.frame import record
 from calotte.printing import lower_text, number, plain, probability_text, span
@@ -43,8 +45,7 @@ def export(store: Store, path: Path) -> int:
     firsts = first_of_each_size(store)
     if not firsts:
         raise InvalidInput(f"{store.path} holds no result of assess yet")
-    there, failed = store.finished(), store.failed()
-    said = claim(firsts, len({index for index, _ in there - failed}), len(failed))
+    said = claim(firsts, *counted(store))
     if path.suffix == ".csv":
         write_whole(path, lambda part: _csv(store, said, part))
     elif path.suffix == ".parquet":
@@ -54,16 +55,23 @@ def export(store: Store, path: Path) -> int:
             raise InvalidInput("a Parquet file needs pyarrow: pip install 'calotte[parquet]'") from None
         write_whole(path, lambda part: _parquet(store, said, part, pyarrow))
     else:
-        write_whole(path, lambda part: _tex(store, said, part, len(firsts) > 1))
-    return len(there)
+        names = [bound.rung for bound in firsts[0].bounds]
+        write_whole(path, lambda part: _tex(store, said, part, names, len(firsts) > 1))
+    return len(store)
 
 
 def first_of_each_size(store: Store) -> list[Assessment]:
     """The first result at each size of the noise that has one."""
-    failed, found = store.failed(), dict[int, str]()
-    for (_, size), line in zip(keys := sorted(store.finished() - failed), store.lines(keys), strict=True):
+    found: dict[int, dict[str, Any]] = {}
+    for (_, size), line in store.results():
         found.setdefault(size, line)
     return [assessment(store, found[size]) for size in sorted(found)]
+
+
+def counted(store: Store) -> tuple[int, int]:
+    """How many inputs have a result at some size of the noise, and how many failures there are."""
+    numbers = (number for (number, _), _ in store.results())
+    return sum(1 for _ in groupby(numbers)), sum(1 for _ in store.lines(failed=True))
 
 
 def claim(firsts: Sequence[Assessment], inputs: int, failed: int = 0) -> str:
@@ -100,19 +108,18 @@ def listed(sizes: Sequence[float]) -> str:
 
 def assessments(store: Store) -> Iterator[Assessment]:
     """The results, in the order of the inputs' numbers, then of the sizes of the noise."""
-    return (assessment(store, line) for line in store.lines(sorted(store.finished() - store.failed())))
+    return (assessment(store, line) for _, line in store.results())
 
 
-def assessment(store: Store, line: str) -> Assessment:
+def assessment(store: Store, line: dict[str, Any]) -> Assessment:
     """The Assessment of a line of the store.
 
     Raises:
         InvalidInput: it is a Plan.
     """
-    entries = json.loads(line)
-    if "bounds" not in entries:
+    if "bounds" not in line:
         raise InvalidInput(f"{store.path} holds results of plan: only those of assess are exported and compared")
-    return Assessment.from_dict(entries)
+    return Assessment.from_dict(line)
 
 
 def rows(store: Store) -> Iterator[dict[str, Any]]:
@@ -128,7 +135,7 @@ def rows(store: Store) -> Iterator[dict[str, Any]]:
                 if key == f"{bound.rung}.log_misclassification":
                     row[f"{bound.rung}.probability"] = bound.probability
         yield row
-    for line in store.lines(sorted(store.failed())):
+    for line in store.lines(failed=True):
         yield json.loads(line)
 
 
@@ -165,9 +172,9 @@ def _parquet(store: Store, said: str, path: Path, arrow: Any) -> None:
         writer.write_table(arrow.Table.from_pylist(held, schema=schema))
 
 
-def _tex(store: Store, said: str, path: Path, sizes: bool) -> None:
-    ranked = by_risk(assessments(store))
-    names = [bound.rung for bound in ranked[0].bounds]
+def _tex(store: Store, said: str, path: Path, names: list[str], sizes: bool) -> None:
+    found = ((key, Assessment.from_dict(line)) for key, line in store.results())
+    ranked = Stored(store, Assessment, [key for _, key in sorted((risk(one), key) for key, one in found)])
     heading = " & ".join(["input", *(["eps"] * sizes), "answer", *map(escaped, names), "radius", "wrong at"])
     aligned = "r" * (heading.count("&") + 1)
     with path.open("w", encoding="utf-8") as file:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from calotte.adversary import Witness
-from calotte.campaign.outcome import Key
+from calotte.campaign.keys import Keys
 from calotte.campaign.store import Store
 from calotte.report.files import write_whole
 from calotte.report.witnesses import save_witnesses
@@ -17,7 +16,7 @@ __all__ = ["FAILURES", "write_files"]
 FAILURES = "failures.jsonl"
 
 
-def write_files(store: Store, keys: Sequence[Key], folder: Path, name: str) -> None:
+def write_files(store: Store, keys: Keys, folder: Path, name: str) -> None:
     """What the store holds as files, each written whole or not at all.
 
     Args:
@@ -29,36 +28,33 @@ def write_files(store: Store, keys: Sequence[Key], folder: Path, name: str) -> N
     Raises:
         CannotWrite: the disk refuses.
     """
-    failed, there = store.failed(), store.finished()
-    results = [key for key in keys if key in there and key not in failed]
-    write_lines(store, results, folder / name)
-    if failed:
-        write_lines(store, [key for key in keys if key in failed], folder / FAILURES)
+    write_lines(store.lines(keys, failed=False), folder / name)
+    if any(True for _ in store.lines(keys, failed=True)):
+        write_lines(store.lines(keys, failed=True), folder / FAILURES)
     else:
         (folder / FAILURES).unlink(missing_ok=True)
-    nearest: dict[int, tuple[float, int, Key]] = {}
+    nearest: dict[int, tuple[float, int, int]] = {}  # number -> distance, answer at the input, size
     d = 0
-    for key, line in zip(results, map(json.loads, store.lines(results)), strict=True):
+    for (number, size), line in store.results(keys):
         if "adversarial_distance" not in line:  # a campaign that looks for none
             return
-        d = line["input_dimension"]
-        distance = line["adversarial_distance"]
-        if distance is not None and (key[0] not in nearest or distance < nearest[key[0]][0]):
-            nearest[key[0]] = distance, line["predicted"], key
+        d, distance = line["input_dimension"], line["adversarial_distance"]
+        if distance is not None and (number not in nearest or distance < nearest[number][0]):
+            nearest[number] = distance, line["predicted"], size
 
     def witness(number: int) -> Witness:
-        found = store.witness(nearest[number][2])
+        found = store.witness((number, nearest[number][2]))
         assert found is not None
         return found
 
-    save_witnesses(folder, list(nearest), [predicted for _, predicted, _ in nearest.values()], d, witness)
+    save_witnesses(folder, list(nearest), [answer for _, answer, _ in nearest.values()], d, witness)
 
 
-def write_lines(store: Store, keys: Iterable[Key], path: Path) -> None:
-    """The lines of these outcomes as a file."""
+def write_lines(lines: Iterable[str], path: Path) -> None:
+    """Lines as a file."""
 
     def write(part: Path) -> None:
         with part.open("w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in store.lines(keys))
+            file.writelines(line + "\n" for line in lines)
 
     write_whole(path, write)

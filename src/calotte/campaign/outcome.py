@@ -14,17 +14,14 @@ from torch import Tensor
 
 from calotte.adversary import Witness
 from calotte.assess import Watch
+from calotte.campaign.keys import Key
 from calotte.errors import CalotteError, Contradiction
 
-__all__ = ["Failure", "Job", "Key", "Outcome", "Record", "Task"]
+__all__ = ["Failure", "Job", "Outcome", "Record", "Task"]
 
 Failure = Literal["contradiction", "defect", "refused", "lost"]
 """Why an input has no result: two results contradict each other; calotte has a defect; the network has no answer
 there; every process that worked on it was lost."""
-
-
-Key = tuple[int, int]
-"""What an outcome is of: the number of the input, and the place of the size among those of the campaign."""
 
 
 class Record(Protocol):

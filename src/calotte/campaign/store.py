@@ -20,7 +20,8 @@ import torch
 
 from calotte.adversary import Witness
 from calotte.campaign.description import differences
-from calotte.campaign.outcome import Key, Outcome
+from calotte.campaign.keys import Key
+from calotte.campaign.outcome import Outcome
 from calotte.errors import CalotteError, CannotWrite, InvalidInput
 from calotte.report.files import make_folder, write_whole
 
@@ -47,9 +48,9 @@ class Store:
     """The outcomes of a campaign. Use one of the functions that make it, and close it.
 
     Attributes:
-        path: of the database, None in memory.
+        path: of the database, None where it has no name.
         text: the description of the campaign, as `run.json` has it.
-        run: SHA-256 of that, which stands in every line; None in memory.
+        run: SHA-256 of that, which stands in every line; None where there is none.
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class Store:
         self.run = None if path is None else hashlib.sha256(text.encode()).hexdigest()
 
     @staticmethod
-    def in_memory() -> Store:
-        """A store that is gone with the process."""
-        database = sqlite3.connect(":memory:", isolation_level=None)
+    def for_now() -> Store:
+        """A store that is gone with the process; what is too much for memory goes to a file without a name."""
+        database = sqlite3.connect("", isolation_level=None)
         for table in _TABLES:
             database.execute(table)
         return Store(database, None, "")
@@ -177,38 +178,56 @@ class Store:
         for _ in self._rows(f"{_ROW} ORDER BY number, size"):
             pass
 
-    def finished(self) -> set[Key]:
-        """What has an outcome."""
-        return self._keys("")
+    def __len__(self) -> int:
+        with _speaking_of(self.path):
+            (count,) = self._database.execute("SELECT count(*) FROM outcomes").fetchone()
+        return int(count)
 
-    def failed(self) -> set[Key]:
-        """What has a failure for its outcome."""
-        return self._keys("WHERE failure IS NOT NULL")
+    def __contains__(self, key: Key) -> bool:
+        """Whether there is an outcome."""
+        with _speaking_of(self.path):
+            question = "SELECT 1 FROM outcomes WHERE number = ? AND size = ?"
+            return self._database.execute(question, key).fetchone() is not None
 
-    def line(self, key: Key) -> str:
-        """The JSON line of one outcome that there is."""
-        return self._row(key)[2]
+    @property
+    def unfinished(self) -> str | None:
+        """What to say to those who read it before the campaign has ended; None where it has."""
+        wanted = self.description.get("outcomes")
+        if wanted is None or len(self) >= wanted:
+            return None
+        return (
+            f"{self.path} holds {len(self)} of {wanted} results: the same command goes on with it, and brings the "
+            "files beside it up to date"
+        )
 
-    def lines(self, keys: Iterable[Key]) -> Iterator[str]:
-        """The JSON lines of the outcomes that there are, in the order given."""
-        there = self.finished()
-        return (self.line(key) for key in keys if key in there)
+    def lines(self, keys: Iterable[Key] | None = None, *, failed: bool | None = None) -> Iterator[str]:
+        """The JSON lines of outcomes, each read when it is asked for.
+
+        Args:
+            keys: of outcomes, passed over where there are none; None for all, by number, then size.
+            failed: whether failures or results alone are meant; None for both.
+        """
+        return (line for _, _, line, *_ in self._some(keys, failed))
+
+    def results(self, keys: Iterable[Key] | None = None) -> Iterator[tuple[Key, dict[str, Any]]]:
+        """The results with their keys, as `lines` has them."""
+        return (((number, size), json.loads(line)) for number, size, line, *_ in self._some(keys, failed=False))
 
     def witness(self, key: Key) -> Witness | None:
         """The nearest point that was found to be answered differently from an input that has an outcome."""
-        _, _, line, _, answer, point, _ = self._row(key)
+        ((_, _, line, _, answer, point, _),) = self._some([key])
         if answer is None or point is None:
             return None
         x = torch.from_numpy(np.frombuffer(point, "<f8").astype(np.float64))
         return Witness(x, json.loads(line)["adversarial_distance"], answer)
 
-    def _keys(self, where: str) -> set[Key]:
-        with _speaking_of(self.path):
-            return set(self._database.execute(f"SELECT number, size FROM outcomes {where}"))
-
-    def _row(self, key: Key) -> Row:
-        (row,) = self._rows(f"{_ROW} WHERE number = ? AND size = ?", *key)
-        return row
+    def _some(self, keys: Iterable[Key] | None, failed: bool | None = None) -> Iterator[Row]:
+        """The rows that `lines` speaks of."""
+        if keys is None:
+            rows = self._rows(f"{_ROW} ORDER BY number, size")
+        else:
+            rows = (row for key in keys for row in self._rows(f"{_ROW} WHERE number = ? AND size = ?", *key))
+        return (row for row in rows if failed is None or (row[3] is not None) == failed)
 
     def _rows(self, question: str, *values: Any) -> Iterator[Row]:
         """Rows of outcomes, each as it was written."""
@@ -292,7 +311,7 @@ def _speaking_of(path: Path | None) -> Iterator[None]:
         raise
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
-            raise CannotWrite(f"the disk refuses {path}: {error}") from None
+            raise CannotWrite(f"the disk refuses {path or 'a temporary file'}: {error}") from None
         raise damaged(path, str(error)) from None
     except (AttributeError, TypeError, ValueError) as error:  # columns that cannot be what was written
         raise damaged(path, str(error)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +42,7 @@ from calotte.errors import InvalidInput, NotMet
 
 if TYPE_CHECKING:
     from calotte.assessment import Assessment
+    from calotte.campaign.stored import Stored
     from calotte.cli.running import Doing
     from calotte.inputs import Inputs
 
@@ -154,10 +156,12 @@ def assess(
     from calotte.assess import Assessor
     from calotte.assessment import Assessment
     from calotte.campaign.cluster import on_ray
+    from calotte.campaign.keys import Keys
     from calotte.campaign.outcome import Job
+    from calotte.campaign.stored import Stored
     from calotte.campaign.workers import here, in_processes
     from calotte.cli.opening import event_file, make_settings, notices, open_both, open_event, open_noise, split_names
-    from calotte.cli.running import finish, keys_of, open_store, results, run_through, tasks_of
+    from calotte.cli.running import finish, open_store, run_through, tasks_of
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
     from calotte.requirement import Requirement
@@ -183,13 +187,14 @@ def assess(
         settings=settings,
     )
     assessors = [assessor.at(one.size) for one in noises]
-    tasks, keys = tasks_of(data, network, places), keys_of(data, places)
+    keys = Keys(data.index, places)
+    tasks = tasks_of(data, network, keys)
     do: Doing = here
     if workers is not None:
         do = partial(in_processes, count=workers)
     elif ray is not None:
         do = partial(on_ray, address=ray)
-    with open_store(context, network, threads=None if do is here else 1) as store:
+    with open_store(context, network, keys, threads=None if do is here else 1) as store:
         notices(network, data, noises[0])
         if delta is not None and samples < least_samples(delta, confidence):
             least = least_samples(delta, confidence)
@@ -197,8 +202,8 @@ def assess(
             say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
         job = Job([one.assess for one in assessors], store.run, [one.said for one in assessors])
         run_through(job, tasks, keys, store, "assessments.jsonl", as_json, do)
-        apart = [keys] if data.sizes is not None else [[k for k in keys if k[1] == i] for i in range(len(noises))]
-        every = [[Assessment.from_dict(line) for line in results(store, some)] for some in apart]
+        apart = [keys] if data.sizes is not None else [keys.at(size) for size in range(len(noises))]
+        every = [Stored(store, Assessment, some) for some in apart]
         found = [group for group in every if group]
         console = console_for(as_json)
         for k, group in enumerate(found):
@@ -245,7 +250,7 @@ def sizes_of(
     return sizes, [(order[size],) for size in values.tolist()]
 
 
-def write_pictures(found: list[list[Assessment]], data: Inputs, folder: Path) -> list[str]:
+def write_pictures(found: list[Stored[Assessment]], data: Inputs, folder: Path) -> list[str]:
     """The pictures of the folder, each whole or not at all; the names of what is there beside the lines.
 
     Args:
@@ -256,12 +261,12 @@ def write_pictures(found: list[list[Assessment]], data: Inputs, folder: Path) ->
     there = ["campaign.sqlite", "run.json", "witnesses.npz"]
     if not found:
         return there
-    largest = max(found, key=lambda group: group[0].eps)
+    largest = max(found, key=lambda group: next(iter(group)).eps)
     risk_picture(largest, folder / "risk.png")
     there.append("risk.png")
-    if riskiest_picture(largest, data.x, folder / "riskiest.png"):
+    if riskiest_picture(largest, data, folder / "riskiest.png"):
         there.append("riskiest.png")
     if len(found) > 1:
-        sizes_picture([one for group in found for one in group], folder / "sizes.png")
+        sizes_picture(chain.from_iterable(found), folder / "sizes.png")
         there.append("sizes.png")
     return there

@@ -25,11 +25,13 @@ def export(
     from calotte.campaign.export import export as write
     from calotte.campaign.store import Store
     from calotte.report.files import check_place
-    from calotte.terminal import output, say
+    from calotte.terminal import output, say, stderr
 
     check_place(file)
     with Store.to_read(folder) as store:
-        count = write(store, file)
+        count, unfinished = write(store, file), store.unfinished
+    if unfinished:
+        say(stderr, f"notice: {unfinished}")
     say(output(False), f"wrote {count} row{'' if count == 1 else 's'} to {file}")
 
 
@@ -46,10 +48,13 @@ def compare(
     """Set two campaigns on the same inputs side by side: which bounds fell or rose, and by how much."""
     from calotte.campaign.compare import comparison_table, pairs, words
     from calotte.campaign.store import Store
-    from calotte.terminal import output, print_line, print_table, say
+    from calotte.terminal import output, print_line, print_table, say, stderr
 
     with Store.to_read(first) as before, Store.to_read(second) as after:
         found = pairs(before, after)
+        for unfinished in (before.unfinished, after.unfinished):
+            if unfinished:
+                say(stderr, f"notice: {unfinished}")
         if as_json:
             for pair in found:
                 print_line(json.dumps(pair.to_dict(), allow_nan=False))

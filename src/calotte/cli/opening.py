@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ __all__ = [
     "split_names",
 ]
 
-_AT_ONCE = 2**24  # numbers of one layer, over all inputs answered together
+_AT_ONCE = 2**20  # numbers of one layer, over all inputs answered together
 
 
 def open_both(
@@ -141,25 +142,26 @@ def notices(network: Network, data: Inputs, noise: Noise | None = None) -> None:
         f"N = {network.units}: {network.hidden_units} ReLUs in {layers} layers, {comparisons} comparisons of outputs",
         style="dim",
     )
-    x = network.inputs(data.x)
-    if data.labels is not None:
-        right = accuracy(network, x, torch.from_numpy(data.labels))
-        stderr.print(f"accuracy {right:.4f} on {len(x)} labelled inputs")
-    warning = range_warning(network, x, None if data.labels is None else torch.from_numpy(data.labels))
+    labels = None if data.labels is None else torch.from_numpy(data.labels)
+    if labels is not None:
+        stderr.print(f"accuracy {accuracy(network, data.x, labels):.4f} on {len(labels)} labelled inputs")
+    warning = range_warning(network, data.x, labels)
     if warning is not None:
         say(stderr, f"warning: {warning}")
     if network.clipping is not None:
         low, high = network.clipping.low, network.clipping.high
-        edge = int(((x == low) | (x == high)).any(1).sum())
+        edge = outside = 0
+        for _, x in blocks(network, data.x):
+            edge += int(((x == low) | (x == high)).any(1).sum())
+            outside += int(((x < low) | (x > high)).any(1).sum())
         if edge:
             say(
                 stderr,
-                f"notice: {edge} of {len(x)} inputs have entries at {low:g} or {high:g}, where the clipping bends: "
-                "rungs theorem and cell say nothing about them, the certified radius carries over",
+                f"notice: {edge} of {len(data.x)} inputs have entries at {low:g} or {high:g}, where the clipping "
+                "bends: rungs theorem and cell say nothing about them, the certified radius carries over",
             )
-        outside = int(((x < low) | (x > high)).any(1).sum())
         if outside:
-            say(stderr, f"warning: {outside} of {len(x)} inputs lie outside of the clipping range")
+            say(stderr, f"warning: {outside} of {len(data.x)} inputs lie outside of the clipping range")
 
 
 def shaken(network: Network, noise: Noise) -> Tensor:
@@ -169,25 +171,25 @@ def shaken(network: Network, noise: Noise) -> Tensor:
     return noise.map != 0 if noise.map.ndim == 1 else (noise.map != 0).any(1)
 
 
-def range_warning(network: Network, x: Tensor, labels: Tensor | None) -> str | None:
-    """What is wrong with the range of inputs (B, d), judged by the accuracy where labels are known.
+def range_warning(network: Network, x: NDArray[np.float64], labels: Tensor | None) -> str | None:
+    """What is wrong with the range of inputs (B, ...), judged by the accuracy where labels are known.
 
     Numbers from 0 to 255 that are whole, or that go beyond 127, are taken for bytes. Whatever they look like, inputs
     from 0 to 255 are doubted where the network answers x / 255 better, and inputs from 0 to 1 where it answers 255 x
     better.
     """
-    low, high = x.min().item(), x.max().item()
+    low, high = float(x.min()), float(x.max())
     if low < 0 or high > 255 or 1 < high <= 2:
         return None
-    bytes_like = high > 127 or (high > 2 and bool((x == x.round()).all()))
+    bytes_like = high > 127 or (high > 2 and all((some == some.round()).all() for _, some in blocks(network, x)))
     if labels is None:
         return "inputs look like bytes 0 to 255: divide by 255 if the network expects 0 to 1" if bytes_like else None
     right = accuracy(network, x, labels)
     if high <= 1:
-        if accuracy(network, x * 255, labels) > right:
+        if accuracy(network, x, labels, 255) > right:
             return "inputs lie in 0 to 1, and 255 x is answered better: multiply them by 255?"
     else:
-        divided = accuracy(network, x / 255, labels)
+        divided = accuracy(network, x, labels, 1 / 255)
         if divided > right:
             return f"inputs lie in {low:g} to {high:g}, and x / 255 is answered better: divide them by 255?"
         if divided == right and bytes_like:
@@ -195,9 +197,13 @@ def range_warning(network: Network, x: Tensor, labels: Tensor | None) -> str | N
     return None
 
 
-def accuracy(network: Network, x: Tensor, labels: Tensor) -> float:
-    """The share of inputs (B, d) answered by their labels (B,)."""
-    widest = network.widest
-    rows = max(_AT_ONCE // widest, 1)
-    answers = torch.cat([network.predict(x[begin : begin + rows]) for begin in range(0, len(x), rows)])
-    return (answers == labels).double().mean().item()
+def accuracy(network: Network, x: NDArray[np.float64], labels: Tensor, scale: float = 1.0) -> float:
+    """The share of inputs (B, ...), taken `scale` times, that are answered by their labels (B,)."""
+    right = (network.predict(scale * some) == labels[begin : begin + len(some)] for begin, some in blocks(network, x))
+    return sum(int(answers.sum()) for answers in right) / len(x)
+
+
+def blocks(network: Network, x: NDArray[np.float64]) -> Iterator[tuple[int, Tensor]]:
+    """Inputs (B, ...) as the network takes them, some at a time, with the place of the first of them."""
+    rows = max(_AT_ONCE // network.widest, 1)
+    return ((begin, network.inputs(x[begin : begin + rows])) for begin in range(0, len(x), rows))

@@ -70,10 +70,12 @@ def plan(
     ] = None,
 ) -> None:
     """Find the largest noise under which each proved rung keeps the misclassification probability below --delta."""
+    from calotte.campaign.keys import Keys
     from calotte.campaign.outcome import Job
+    from calotte.campaign.stored import Stored
     from calotte.campaign.workers import here
     from calotte.cli.opening import make_settings, notices, open_both, open_event, open_noise, split_names
-    from calotte.cli.running import finish, keys_of, open_store, results, run_through, tasks_of
+    from calotte.cli.running import finish, open_store, run_through, tasks_of
     from calotte.plan import Plan, Planner
     from calotte.report.tables import plan_table
     from calotte.report.words import plan_remarks
@@ -98,12 +100,12 @@ def plan(
         rungs=split_names(rungs),
         settings=settings,
     )
-    places = [(0,)] * len(data.index)
-    tasks, keys = tasks_of(data, network, places), keys_of(data, places)
-    with open_store(context, network) as store:
+    keys = Keys(data.index)
+    tasks = tasks_of(data, network, keys)
+    with open_store(context, network, keys) as store:
         notices(network, data, the_noise)
         run_through(Job([planner.plan], store.run), tasks, keys, store, "plans.jsonl", as_json, here)
-        found = [Plan.from_dict(line) for line in results(store, keys)]
+        found = Stored(store, Plan, keys)
         console = console_for(as_json)
         if found:
             print_table(console, lambda width: plan_table(found, width=width), wide)

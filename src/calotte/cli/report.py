@@ -13,8 +13,8 @@ from calotte.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from calotte.report.kept import Kept
     from calotte.report.originals import Originals
-    from calotte.report.reading import Kept
 
 __all__ = ["report"]
 
@@ -62,18 +62,24 @@ def report(
     """Write one HTML page about assessed inputs; it needs no network."""
     size = None if shape is None else parse_shape(shape)
 
+    from calotte.campaign.reading import read_campaign
+    from calotte.campaign.store import Store
     from calotte.report.files import check_place, write_whole
     from calotte.report.page import page
-    from calotte.report.reading import read_folder
     from calotte.terminal import say, stderr
 
-    runs = [run for folder in folders for run in read_folder(folder)]
+    runs, unfinished = [], []
+    for folder in folders:
+        with Store.to_read(folder) as store:
+            runs += read_campaign(folder, store)
+            unfinished += [store.unfinished] if store.unfinished else []
     check_alike(runs)
     path = folders[0] / "report.html" if out is None else out
     check_place(path)
     if delta is None:
         delta = runs[0].about["options"].get("delta") or 1e-3
     originals, notices = open_originals(runs[0], inputs, size)
+    notices += unfinished
     text = page(runs, delta, originals, notices)
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
     for notice in notices:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import typer
 from calotte.arguments import check_labels
 from calotte.campaign.description import describe
 from calotte.campaign.files import FAILURES, write_files
-from calotte.campaign.outcome import Job, Key, Outcome, Task
+from calotte.campaign.keys import Key, Keys
+from calotte.campaign.outcome import Job, Outcome, Task
 from calotte.campaign.store import Store
 from calotte.cli.opening import event_file
 from calotte.errors import CannotWrite, Failed, Interrupted
@@ -28,7 +29,7 @@ from calotte.network.graph import Network
 from calotte.report.files import save_evidence
 from calotte.terminal import Watch, print_line, say, stderr
 
-__all__ = ["Doing", "finish", "keys_of", "open_store", "results", "run_through", "tasks_of"]
+__all__ = ["Doing", "finish", "open_store", "run_through", "tasks_of"]
 
 Doing = Callable[[Job, Iterator[Task], Watch], Iterator[Outcome]]
 """Who does the work: this process, others, a cluster."""
@@ -36,56 +37,48 @@ _NO_OPTIONS = ("model", "inputs", "map", "out", "as_json", "wide", "workers", "r
 """Options that change no result; files have hashes."""
 
 
-def open_store(context: typer.Context, network: Network, threads: int | None = None) -> Store:
-    """The store in the folder that --out asks for; one in memory without --out.
+def open_store(context: typer.Context, network: Network, keys: Keys, threads: int | None = None) -> Store:
+    """The store in the folder that --out asks for; one that nothing is left of without --out.
 
     Args:
         context: of the command, whose options the results depend on.
-        network: that they are about.
+        network: that they are about; keys: of all outcomes.
         threads: that work on one input; those of this process by default.
     """
     given: dict[str, Any] = context.params
     if given["out"] is None:
-        return Store.in_memory()
+        return Store.for_now()
     options = {key: _value(given[key]) for key in sorted(given) if key not in _NO_OPTIONS}
     command = shlex.join(["calotte", *sys.argv[1:]])
     files = {"inputs": given["inputs"], "map": given.get("map"), "event": event_file(given["event"])}
     files |= {name: Path(given[name]) for name in ("mean", "std") if (given[name] or "").lower().endswith(".npy")}
     named = {"command": context.info_name} | options
-    return Store.in_folder(given["out"], describe(command, network, files, named, threads or torch.get_num_threads()))
+    described = describe(command, network, files, named, threads or torch.get_num_threads(), len(keys))
+    return Store.in_folder(given["out"], described)
 
 
-Places = Sequence[Sequence[int]]
-"""For each input, the sizes of the noise that it meets, by their places among those of the campaign."""
-
-
-def keys_of(data: Inputs, places: Places) -> list[Key]:
-    """What there will be outcomes of, in the order of the lines: each input at each of its sizes."""
-    return [(number, size) for number, own in zip(data.index, places, strict=True) for size in own]
-
-
-def tasks_of(data: Inputs, network: Network, places: Places) -> Callable[[set[Key]], Iterator[Task]]:
-    """The inputs at their sizes as tasks, without what has an outcome already; checked at once.
+def tasks_of(data: Inputs, network: Network, keys: Keys) -> Callable[[Store], Iterator[Task]]:
+    """The inputs as tasks, at those of their sizes at which a store has no outcome of them; checked at once.
 
     Raises:
         InvalidInput: labels that are no classes of the network.
     """
-    x = network.inputs(data.x)
-    labels = check_labels(data.labels, len(x), network.decision.classes)
+    labels = check_labels(data.labels, len(data.x), network.decision.classes)
 
-    def tasks(without: set[Key]) -> Iterator[Task]:
-        for i, number in enumerate(data.index):
-            left = tuple(size for size in places[i] if (number, size) not in without)
+    def tasks(store: Store) -> Iterator[Task]:
+        for i, (number, places) in enumerate(keys.each()):
+            left = tuple(size for size in places if (number, size) not in store)
             if left:
-                yield Task(number, x[i].clone(), None if labels is None else labels[i], left)
+                (x,) = network.inputs(data.x[i : i + 1])
+                yield Task(number, x, None if labels is None else labels[i], left)
 
     return tasks
 
 
 def run_through(
     job: Job,
-    tasks: Callable[[set[Key]], Iterator[Task]],
-    keys: list[Key],
+    tasks: Callable[[Store], Iterator[Task]],
+    keys: Keys,
     store: Store,
     name: str,
     as_json: bool,
@@ -94,54 +87,74 @@ def run_through(
     """Work on all inputs that the store has no outcome of; with --json, print all lines in the order of the inputs.
 
     Args:
-        job: the work; tasks: without what has an outcome; do: who does it.
+        job: the work; tasks: without what the store has; do: who does it.
         keys: of all outcomes; store: that outcomes go into; name: of the file of lines beside it.
 
     Raises:
         Interrupted: with what is finished, where it is and how to go on.
     """
-    done = store.finished()
+    done = len(store)
     if done:
-        say(stderr, f"{_count(len(done), keys)} are finished in {store.path}")
-    unprinted = deque(keys if as_json else [])
-    _print_first(store, unprinted, done)
-    watch = Watch(len(keys), len(done), bar=not (as_json and sys.stdout.isatty()), what=_what(keys))
+        say(stderr, f"{keys.counted(done)} are finished in {store.path}")
+    printer = Printer(store, keys if as_json else ())
+    printer.first()
+    watch = Watch(len(keys), done, bar=not (as_json and sys.stdout.isatty()), what=keys.what)
     try:
-        if len(done) < len(keys):
+        if done < len(keys):
             with watch:
-                for outcome in do(job, tasks(done), watch):
+                for outcome in do(job, tasks(store), watch):
                     store.put(_with_evidence(outcome, store))
-                    done.add(outcome.key)
-                    _print_first(store, unprinted, done)
+                    printer.first()
                     watch.finished()
     except KeyboardInterrupt:
-        done = store.finished()
-        _print_first(store, deque(key for key in unprinted if key in done), done)
+        printer.rest()
         if store.path is not None:
             with suppress(CannotWrite):  # the store has it all
                 write_files(store, keys, store.path.parent, name)
-        raise Interrupted(_interrupted(_count(len(done), keys), store, as_json)) from None
+        raise Interrupted(_interrupted(keys.counted(len(store)), store, as_json)) from None
     if store.path is not None:
         write_files(store, keys, store.path.parent, name)
 
 
-def results(store: Store, keys: list[Key]) -> Iterator[dict[str, Any]]:
-    """The lines of the outcomes that are results, in order."""
-    failed = store.failed()
-    return (json.loads(line) for line in store.lines(key for key in keys if key not in failed))
+class Printer:
+    """Prints the lines of a store in the order of the keys.
+
+    Args:
+        store: that they are in; keys: of the lines to print.
+    """
+
+    def __init__(self, store: Store, keys: Iterable[Key]) -> None:
+        self.store, self.keys = store, iter(keys)
+        self.next = next(self.keys, None)
+
+    def first(self) -> None:
+        """Print those that there are, up to the first that there is not."""
+        while self.next is not None and self.next in self.store:
+            for line in self.store.lines([self.next]):
+                print_line(line)
+            self.next = next(self.keys, None)
+
+    def rest(self) -> None:
+        """Print all that there are."""
+        if self.next is not None:
+            for line in self.store.lines(chain([self.next], self.keys)):
+                print_line(line)
 
 
-def finish(store: Store, keys: list[Key]) -> None:
+def finish(store: Store, keys: Keys) -> None:
     """End as the inputs without a result ask for.
 
     Raises:
         Failed: there are some.
     """
-    failed = store.failed()
-    lines = [json.loads(line) for line in store.lines(key for key in keys if key in failed)]
-    if not lines:
+    count, first = 0, None
+    worst = ("contradiction", "defect", "refused", "lost").index
+    for text in store.lines(keys, failed=True):
+        line, count = json.loads(text), count + 1
+        if first is None or worst(line["failed"]) < worst(first["failed"]):
+            first = line
+    if first is None:
         return
-    first = min(lines, key=lambda line: ("contradiction", "defect", "refused", "lost").index(line["failed"]))
     said = {
         "contradiction": f"contradiction, a defect of calotte: {first['reason']}; please report it with "
         f"{first.get('evidence')}",
@@ -149,25 +162,10 @@ def finish(store: Store, keys: list[Key]) -> None:
         "refused": first["reason"],
         "lost": f"input {first['index']}: {first['reason']}",
     }[first["failed"]]
-    if len(lines) > 1:
+    if count > 1:
         where = "" if store.path is None else f" (see {store.path.with_name(FAILURES)})"
-        said += f"; {_count(len(lines), keys)} have no result{where}"
+        said += f"; {keys.counted(count)} have no result{where}"
     raise Failed(said, 1 if first["failed"] in ("contradiction", "defect") else 2)
-
-
-def _what(keys: list[Key]) -> str:
-    """What there is one of for each key."""
-    return "inputs" if len({number for number, _ in keys}) == len(keys) else "inputs and sizes"
-
-
-def _count(some: int, keys: list[Key]) -> str:
-    return f"{some} of {len(keys)} {_what(keys)}"
-
-
-def _print_first(store: Store, unprinted: deque[Key], done: set[Key]) -> None:
-    """Print lines in order as far as there are outcomes."""
-    while unprinted and unprinted[0] in done:
-        print_line(store.line(unprinted.popleft()))
 
 
 def _with_evidence(outcome: Outcome, store: Store) -> Outcome:

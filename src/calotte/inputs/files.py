@@ -66,7 +66,7 @@ def check_file(path: Path, what: str) -> None:
 def _numbers(path: Path, array: NDArray[np.generic], what: str = "inputs") -> NDArray[np.float64]:
     if array.dtype.kind not in "biuf":
         raise InvalidInput(f"{path}: {what} must be real numbers, came {array.dtype}")
-    return array.astype(np.float64)
+    return array.astype(np.float64, copy=False)
 
 
 def _labels(path: Path, array: NDArray[np.generic]) -> NDArray[np.int64]:
@@ -86,7 +86,7 @@ def _labels(path: Path, array: NDArray[np.generic]) -> NDArray[np.int64]:
 
 def _read_npy(path: Path) -> Inputs:
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # float64 is read when it is needed
     except (ValueError, EOFError) as error:
         raise InvalidInput(f"{path}: not a readable .npy file ({_first_line(error)})") from None
     if not isinstance(array, np.ndarray):

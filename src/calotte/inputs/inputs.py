@@ -79,7 +79,7 @@ class Inputs:
         else:
             data = data.narrowed(network.d)
         try:
-            network.inputs(data.x)
+            network.rows(data.x)
         except InvalidInput as error:
             hint = _hint(data.x, network) if data.x.ndim == 2 and data.x.shape[1] != network.d else None
             raise InvalidInput(f"{error}{f'; {hint}' if hint else ''}") from None

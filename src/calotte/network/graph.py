@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from calotte.checks import array
@@ -220,6 +220,10 @@ class Network:
         Raises:
             InvalidInput: wrong size, axes in another order, no rows, NaN or infinite entries.
         """
+        return torch.from_numpy(np.array(self.rows(x)))
+
+    def rows(self, x: ArrayLike | Tensor) -> NDArray[np.float64]:
+        """As `inputs`, an array that may be the same memory."""
         found = array("inputs", x)
         if self.takes_one(found.shape):
             found = found[None]
@@ -233,10 +237,11 @@ class Network:
             )
         if not same_order(found.shape[1:], self.input_shape):
             raise InvalidInput(f"inputs of shape {found.shape}: {other_order(found.shape[1:], self.input_shape)}")
-        if not np.isfinite(found).all():
-            bad = int(np.argwhere(~np.isfinite(found.reshape(rows, -1)))[0, 0])
-            raise InvalidInput(f"input {bad} holds NaN or infinite numbers: remove or repair it")
-        return torch.from_numpy(np.array(found.reshape(rows, self.d)))
+        found = found.reshape(rows, self.d)
+        for bad, row in enumerate(found):
+            if not np.isfinite(row).all():
+                raise InvalidInput(f"input {bad} holds NaN or infinite numbers: remove or repair it")
+        return found
 
     def sweep(self, first: T, step: Callable[[int, Node, list[T]], T], start: int = 0) -> Iterator[tuple[int, T]]:
         """What `step` makes of each node of what it made of those that this one reads, from `start` on, in order.

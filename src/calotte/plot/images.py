@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from calotte.assessment import Assessment, by_risk
 from calotte.printing import probability_text
 
-__all__ = ["as_images", "image_shape", "riskiest"]
+__all__ = ["SHOWN", "as_images", "image_shape", "riskiest"]
+
+SHOWN = 12
+"""How many inputs a picture shows, where nothing else is asked for."""
 
 
 def riskiest(
-    assessments: Sequence[Assessment], x: NDArray[np.float64], count: int = 12, figure: Figure | None = None
+    assessments: Sequence[Assessment], x: NDArray[np.float64], count: int = SHOWN, figure: Figure | None = None
 ) -> list[Axes]:
     """The riskiest inputs as images with their answers and best bounds; nothing where inputs are no images.
 

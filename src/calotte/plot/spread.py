@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from calotte.assessment import Assessment
-from calotte.plot.style import COLOURS, FOUND, GRID, MUTED, Sample, logs_of, named, new_axes, probability_axis
+from calotte.plot.style import COLOURS, FOUND, GRID, MUTED, STYLES, Logs, Sample, new_axes, probability_axis
 
 __all__ = ["by_class", "probabilities", "radii"]
 
@@ -27,11 +27,10 @@ def probabilities(assessments: Sequence[Assessment], delta: float | None = None,
         assessments: at least one; delta: marked by a line, where given; axes: to draw on, None for new ones.
     """
     axes = new_axes(axes)
-    lines = {rung: logs_of(bounds) for rung, bounds in named(assessments).items()}
+    lines = {rung: logs / math.log(10) for rung, logs in Logs(assessments).by_rung().items()}
     floor = _floor(np.concatenate([*lines.values(), np.zeros(1)]), delta)
     for rung, logs in lines.items():
-        style = "--" if rung in ("isoperimetry", "sampling") else "-"
-        _curve(axes, logs[~np.isnan(logs)], len(assessments), (floor, 0.0), COLOURS[rung], style, rung)
+        _curve(axes, logs[~np.isnan(logs)], len(assessments), (floor, 0.0), COLOURS[rung], STYLES[rung], rung)
     if delta is not None:
         axes.axvline(math.log10(delta), color=MUTED, lw=0.8, ls=":", label=f"delta = {delta!r}")
     axes.set_xlim(floor, -0.02 * floor)

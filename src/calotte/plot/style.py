@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from calotte.assessment import Assessment
-from calotte.bound import Bound
 
-__all__ = ["COLOURS", "FOUND", "GRID", "MUTED", "Sample", "logs_of", "named", "new_axes", "odds", "probability_axis"]
+__all__ = ["COLOURS", "FOUND", "GRID", "MUTED", "STYLES", "Logs", "Sample", "new_axes", "odds", "probability_axis"]
 
 COLOURS = {
     "theorem": "#999999",
@@ -29,6 +30,8 @@ COLOURS = {
 """A colour for each rung, apart for the colour-blind too (Okabe and Ito, Color Universal Design, 2008).
 
 Their yellow is darker here, for white paper."""
+STYLES = dict.fromkeys(COLOURS, "-") | {"isoperimetry": "--", "sampling": "--"}
+"""A style of line for each rung: dashed where it holds at a confidence."""
 FOUND, MUTED, GRID = "#e69f00", "#666666", "#e6e6e6"
 """Colours of what a search found, of helping lines and words, and of the grid."""
 
@@ -58,17 +61,36 @@ def probability_axis(axis: Axis) -> None:
     axis.set_major_formatter(lambda log, _: odds(log))
 
 
-def named(assessments: Iterable[Assessment]) -> dict[str, list[Bound | None]]:
-    """Rung -> its bound for each input; None where it says nothing. Rungs that never do are left out."""
-    kept = [{b.rung: b for b in one.bounds if b.skipped is None} for one in assessments]
-    names = dict.fromkeys(name for bounds in kept for name in bounds)
-    return {name: [bounds.get(name) for bounds in kept] for name in sorted(names, key=_place)}
+class Logs:
+    """Bounds on log p by rung, of inputs that are added one by one: numbers only, as there may be many.
 
+    Attributes:
+        levels: of confidence, by rung, of those that hold at one.
+    """
 
-def logs_of(bounds: Sequence[Bound | None]) -> Sample:
-    """Logarithms to base 10: -inf where p = 0 is proved, NaN where there is no bound."""
-    return np.array([np.nan if b is None else b.log_misclassification / math.log(10) for b in bounds])
+    def __init__(self, assessments: Iterable[Assessment] = ()) -> None:
+        self.levels = defaultdict[str, set[float]](set)
+        self._columns: dict[str, array[float]] = {}
+        self._count = 0
+        for one in assessments:
+            self.add(one)
 
+    def add(self, one: Assessment) -> None:
+        """One more input."""
+        for bound in one.bounds:
+            if bound.skipped is None:
+                column = self._columns.setdefault(bound.rung, array("d"))
+                column.extend([math.nan] * (self._count - len(column)))
+                column.append(bound.log_misclassification)
+                if bound.confidence is not None:
+                    self.levels[bound.rung].add(bound.confidence)
+        self._count += 1
 
-def _place(rung: str) -> int:
-    return list(COLOURS).index(rung)
+    def by_rung(self) -> dict[str, Sample]:
+        """Rung -> a bound on log p for each input, -inf where p = 0 is proved, NaN where there is none.
+
+        In the order of the ladder; rungs that never say anything are left out.
+        """
+        missing = {name: [math.nan] * (self._count - len(column)) for name, column in self._columns.items()}
+        names = sorted(self._columns, key=list(COLOURS).index)
+        return {name: np.array([*self._columns[name], *missing[name]]) for name in names}

@@ -25,8 +25,9 @@ def free_within(local: LocalNetwork, points: Tensor, distance: Tensor) -> Tensor
 
     Args:
         local: the network on G.
-        points: (B, n) coordinates in the system of `local.normal`; distance: (B,) in the units of the noise.
+        points: (B, n) in the system of `local.normal`, in the units of the noise, not of its size; distance: (B,).
     """
+    points, distance = points / local.scale, raised(distance / local.scale, 4)
     values = points @ local.normal.t()
     far = raised(points.norm(dim=1)[:, None], points.shape[1] + 4)
     everywhere = Boxes.whole(local.directions.shape[1]).repeated(len(points))

@@ -109,7 +109,7 @@ def evaluate(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser)
 
 def relaxed(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Units:
     """Bounds on all units over boxes, on their good events, whatever is chosen."""
-    count, n_units, size = len(boxes), local.units, local.noise.size
+    count, n_units = len(boxes), local.units
     (smallest, largest), left = boxes.radii(local.noise), boxes.left(local.m)
     whole = largest if local.noise.bounded else torch.full_like(largest, torch.inf)
     whole = whole[:, None, None]
@@ -131,7 +131,7 @@ def relaxed(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) 
         least, shortest, norm, components = local.over(boxes, rows)
         forms.append((-rows.read.clamp_max(0.0), components[:, :n], norm[:, :n]))
         log_sign = local.log_tail(least, shortest, norm, smallest, largest, left).reshape(count, 2, n)
-        least, norm = least.reshape(count, 2, n), raised(norm.reshape(count, 2, n) * size, 4)
+        least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n)
         free = torch.stack([low[:, group], -high[:, group]], 1)
         free = torch.maximum(free, lowest(least, norm, whole))
         paid = torch.maximum(free, lowest(least, norm, height[:, :, group]))

@@ -34,19 +34,20 @@ class LocalNetwork:
     """The unstable units of a network near one input, N of them, followed by its C margins.
 
     Attributes:
-        noise, m: the law of u.
+        noise, m: the law of u, the noise in units of its size; scale: that size.
         groups: slices of the units of one ReLU node each, in order.
         normal: (N + C, n) a_i in an orthonormal system; constant, error: (N + C,) c_i and e_i.
         weight: (N + C, N) b_ik.
         low, high: (N,) bounds on the units on G; radius: bound on ||u|| there.
         log_missed: log P(not G), rounded up.
         directions: (n, K) orthonormal up to rounding: the axes of boxes; span: bound on the components of u along
-            them on G, in units of the noise's size.
+            them on G.
         cases: how many of the margins must fail for the event to occur.
     """
 
     noise: Noise
     m: int
+    scale: float
     groups: tuple[slice, ...]
     normal: Tensor
     constant: Tensor
@@ -180,7 +181,7 @@ class LocalNetwork:
         largest = torch.where(squared.isfinite(), largest, torch.inf)
         smallest = (squared - 4.0 * error).clamp_min(0.0).sqrt() * (1.0 - 4 * UNIT_ROUNDOFF) - NORM_SLACK
         smallest = torch.where(squared.isfinite(), smallest.clamp_min(0.0), 0.0)
-        a, b = (t[:, None] * self.noise.size for t in self.ends(boxes))
+        a, b = (t[:, None] for t in self.ends(boxes))
         moved = torch.minimum(components * a, components * b)
         far = torch.maximum(a.abs(), b.abs())
         added = dot_error((components.abs() * far).sum(2), boxes.low.shape[1] + 8)
@@ -190,20 +191,20 @@ class LocalNetwork:
         return torch.where(least.isnan(), -torch.inf, least), smallest, largest, components
 
     def ends(self, boxes: Boxes) -> tuple[Tensor, Tensor]:
-        """The lower and upper ends (L, K) of boxes on G, in units of the noise's size; 0 where not split."""
+        """The lower and upper ends (L, K) of boxes on G; 0 where not split."""
         low, high = (torch.where(boxes.split, t.clamp(-self.span, self.span), 0.0) for t in (boxes.low, boxes.high))
         return low, high
 
     def half_widths(self, boxes: Boxes) -> Tensor:
-        """(L, K) half of the boxes' widths, in real units; 0 where not split."""
+        """(L, K) half of the boxes' widths; 0 where not split."""
         a, b = self.ends(boxes)
-        return raised((b - a) / 2 * self.noise.size, 8)
+        return raised((b - a) / 2, 8)
 
     def over_middle(self, boxes: Boxes, rows: LocalRows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `over`, but the constant at the middle of the boxes, not rounded."""
         _, shortest, longest, components = self.over(boxes, rows)
         a, b = self.ends(boxes)
-        moved = (components * ((a + b) / 2 * self.noise.size)[:, None]).sum(2)
+        moved = (components * ((a + b) / 2)[:, None]).sum(2)
         return rows.constant + moved, shortest, longest, components
 
     @cached_property
@@ -215,7 +216,7 @@ class LocalNetwork:
         self, least: Tensor, shortest: Tensor, longest: Tensor, smallest: Tensor, largest: Tensor, left: Tensor
     ) -> Tensor:
         """Upper bounds on log P(a.v <= -least), ||a|| between two bounds, v the rest of the noise."""
-        norm = torch.where(least >= 0, longest, shortest) * self.noise.size
+        norm = torch.where(least >= 0, longest, shortest)
         heights = least / norm * torch.where(least >= 0, 1.0 - gamma(8), 1.0 + gamma(8))
         heights = torch.where(heights.isnan(), -torch.inf, heights)
         return log_tail_up(self.noise, heights, smallest, largest, left)

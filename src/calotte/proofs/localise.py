@@ -14,7 +14,7 @@ from calotte.proofs.local import LocalNetwork, consecutive
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
-from calotte.rounding import raised
+from calotte.rounding import VALUE_SLACK, gamma, raised
 
 __all__ = ["Localised", "localise"]
 
@@ -40,7 +40,7 @@ def localise(
     Returns:
         None where too many units are left, or the bounds overflow.
     """
-    noise, network = query.noise.resized(size.item()), query.network
+    network, scale = query.network, size.item()
     around = Support.of(query, size, t)
     reach = torch.minimum(raised(height * size, 4), around.radius)
     event = relaxed_units(query, around, Budget(reach, size, chooser))
@@ -70,19 +70,20 @@ def localise(
     constant, error, normal_error = (
         torch.cat([getattr(form, name)[0] for form in forms]) for name in ("constant", "error", "normal_error")
     )
-    accuracy = max(form.accuracy for form in forms)
+    accuracy = max(form.accuracy for form in forms) + gamma(4)  # normals are scaled too
     length = raised(normal.norm(dim=1), normal.shape[1] + 4)
-    radius = around.radius.item()
+    radius = raised(around.radius.item() / scale, 4)
     ends = [torch.zeros(0, dtype=torch.float64)] * 2
     if kept:
         ends = [torch.cat([relaxation.intervals[i][k][0][mask] for i, mask in kept.items()]) for k in (0, 1)]
     local = LocalNetwork(
-        noise=noise,
+        noise=query.noise.resized(1.0),
         m=query.m,
+        scale=scale,
         groups=groups,
-        normal=normal,
+        normal=normal * scale,
         constant=constant,
-        error=raised(error + (normal_error + accuracy * length) * radius, 8),
+        error=raised(error + (normal_error + accuracy * length) * scale * radius, 8) + VALUE_SLACK,
         weight=weight,
         low=ends[0],
         high=ends[1],

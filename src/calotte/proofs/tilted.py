@@ -49,10 +49,8 @@ class ExponentialTails:
         self.first = local.groups[0] if local.groups else slice(0, 0)
         n0 = self.first.stop
         smallest, largest = boxes.radii(local.noise)
-        sigma, self.log_kappa = gaussian_comparison(local.noise, n0 + 1, boxes.left(local.m), smallest, largest)
-        self.sigma = sigma * local.noise.size
-        ordinary = (self.sigma > 1e-140) & (self.sigma < 1e140)  # squares neither overflow nor underflow
-        self.log_kappa = torch.where(ordinary & (boxes.left(local.m) > 0), self.log_kappa, torch.inf)
+        self.sigma, self.log_kappa = gaussian_comparison(local.noise, n0 + 1, boxes.left(local.m), smallest, largest)
+        self.log_kappa = torch.where(boxes.left(local.m) > 0, self.log_kappa, torch.inf)
         split = boxes.split
         rows = bare_units(local, n0, len(boxes))
         self.centre, self.shortest, self.longest, self.components = local.over_middle(boxes, rows)
@@ -60,7 +58,7 @@ class ExponentialTails:
         self.spread = (self.components.abs() * self.half[:, None]).sum(2)
         # the centres are rounded, and may have cancelled
         far = torch.where(split, torch.maximum(boxes.low.abs(), boxes.high.abs()).clamp_max(local.span), 0.0)
-        far = far[:, None] * local.noise.size
+        far = far[:, None]
         terms = gamma(boxes.low.shape[1] + 16)
         rounded = terms * ((self.components.abs() * far).sum(2) + local.constant[:n0].abs())
         self.spread = self.spread + rounded + 2.0 * local.accuracy * local.length[:n0] * far.sum(2)

@@ -17,7 +17,7 @@ from calotte.assessment import Assessment
 from calotte.errors import CalotteError, InvalidInput
 from calotte.inputs import read_inputs
 from calotte.plot.images import image_shape
-from calotte.report.reading import Kept
+from calotte.report.kept import Kept
 
 __all__ = ["Originals", "find_inputs", "originals"]
 

@@ -119,10 +119,13 @@
   at("next").addEventListener("click", turn(1));
   for (const kind of ["input", "change"]) at("filters").addEventListener(kind, () => { state.page = 0; show(); });
   at("filters").addEventListener("submit", (event) => event.preventDefault());
-  at("filters").addEventListener("reset", () => {
+  at("filters").addEventListener("reset", (event) => {
+    event.preventDefault();  // it would empty the fields only after this
+    for (const name of ["status", "class"]) at(name).selectedIndex = 0;
+    at("search").value = "";
     state.column = null;
     state.page = 0;
-    setTimeout(show);
+    show();
   });
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
   show();

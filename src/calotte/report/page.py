@@ -19,8 +19,8 @@ from calotte.noise import EPS
 from calotte.plot import by_class, probabilities, radii, scatter, sizes
 from calotte.printing import number, probability_text, span
 from calotte.report.inventory import inventory
+from calotte.report.kept import Kept
 from calotte.report.originals import Originals
-from calotte.report.reading import Kept
 from calotte.report.standing import claim, levels, standing
 from calotte.report.svg import svg
 from calotte.report.words import remarks

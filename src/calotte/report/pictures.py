@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from calotte.assessment import Assessment
+from calotte.assessment import Assessment, by_risk
 from calotte.cells.cell import Cell
+from calotte.inputs import Inputs
 from calotte.plot import cell, risk, riskiest, sizes
+from calotte.plot.images import SHOWN
 from calotte.report.files import write_whole
 
 __all__ = ["cell_picture", "risk_picture", "riskiest_picture", "sizes_picture"]
 
 
-def risk_picture(assessments: Sequence[Assessment], path: Path) -> None:
+def risk_picture(assessments: Iterable[Assessment], path: Path) -> None:
     """Draw `plot.risk` to a file.
 
     Raises:
@@ -28,7 +28,7 @@ def risk_picture(assessments: Sequence[Assessment], path: Path) -> None:
     save(figure, path)
 
 
-def sizes_picture(assessments: Sequence[Assessment], path: Path) -> None:
+def sizes_picture(assessments: Iterable[Assessment], path: Path) -> None:
     """Draw `plot.sizes` of several sizes of the noise to a file.
 
     Raises:
@@ -39,10 +39,12 @@ def sizes_picture(assessments: Sequence[Assessment], path: Path) -> None:
     save(figure, path)
 
 
-def riskiest_picture(assessments: Sequence[Assessment], x: NDArray[np.float64], path: Path) -> bool:
+def riskiest_picture(assessments: Iterable[Assessment], data: Inputs, path: Path) -> bool:
     """Draw `plot.riskiest` to a file; False where inputs are no images."""
+    worst = by_risk(assessments, SHOWN)
     figure = Figure(layout="constrained")
-    shown = bool(riskiest(assessments, x, figure=figure))
+    x = data.taken([data.index.index(one.index) for one in worst]).x
+    shown = bool(riskiest(worst, x, figure=figure))
     if shown:
         save(figure, path)
     return shown

@@ -6,15 +6,17 @@ out, those first that say nothing. Numbers are never cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from heapq import nsmallest
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from calotte.assessment import Assessment, by_risk, size_text
+from calotte.assessment import Assessment, Sizes, by_risk
 from calotte.bound import Bound
 from calotte.cells.cell import Cell
 from calotte.plan import Plan
@@ -53,39 +55,53 @@ class Column:
         return max(len(heading), len(self.below), *(entry.cell_len for entry in self.entries))
 
 
-def assessment_table(assessments: Sequence[Assessment], width: int | None = 80, rows: int = 30) -> Table:
+def assessment_table(assessments: Iterable[Assessment], width: int | None = 80, rows: int = 30) -> Table:
     """The `rows` riskiest inputs: answer, bounds on p for every rung, certified radius, distance of the witness.
 
     Args:
-        assessments: at least one, with the same rungs.
+        assessments: at least one, with the same rungs; gone through once, and held no more than are shown.
         width: of the terminal in characters; None for all columns under their full names.
         rows: at most so many inputs.
     """
-    ranked = by_risk(assessments)
-    first, shown = ranked[0], ranked[:rows]
+    total, witnesses, sizes = 0, False, Sizes()
+    levels, telling = defaultdict[int, set[float]](set), Counter[int]()  # by the place of the rung
+
+    def seen() -> Iterator[Assessment]:
+        nonlocal total, witnesses
+        for one in assessments:
+            total += 1
+            sizes.add(one)
+            witnesses |= one.adversarial_distance is not None
+            for k, bound in enumerate(one.bounds):
+                if bound.confidence is not None:
+                    levels[k].add(bound.confidence)
+                telling[k] += bound.log_misclassification < 0
+            yield one
+
+    shown = by_risk(seen(), rows)
+    first = shown[0]
     columns = [
         Column("input", [Text(str(one.index)) for one in shown], needed=True),
         Column("answer", [_answer(one) for one in shown], needed=True),
     ]
-    if len({one.eps for one in ranked}) > 1:
+    if sizes.eps[0] < sizes.eps[1]:
         columns.append(Column("eps", [Text(f"{one.eps:.4g}") for one in shown], needed=True))
     for k, bound in enumerate(first.bounds):
-        levels = {one.bounds[k].confidence for one in ranked} - {None}
-        below = f"at {levels.pop():g}" if levels else "" if bound.guarantee == "confidence" else "proved"
-        telling = any(one.bounds[k].log_misclassification < 0 for one in ranked)
-        columns.append(Column(bound.rung, [_bound(one, one.bounds[k]) for one in shown], below, telling=telling))
+        below = f"at {min(levels[k]):g}" if levels[k] else "" if bound.guarantee == "confidence" else "proved"
+        entries = [_bound(one, one.bounds[k]) for one in shown]
+        columns.append(Column(bound.rung, entries, below, telling=telling[k] > 0))
     for event in dict.fromkeys(estimate.event for estimate in first.estimates):
         columns.append(Column(_ESTIMATES[event], [Text(_sharpest(one, event)) for one in shown], "estimate"))
     columns.append(Column("radius", [Text(lower_text(one.certified_radius)) for one in shown], "proved", needed=True))
-    distances = [one.adversarial_distance for one in ranked]
-    if any(distance is not None for distance in distances):
-        entries = [Text("-" if distance is None else number(distance, "up")) for distance in distances[:rows]]
+    if witnesses:
+        distances = [one.adversarial_distance for one in shown]
+        entries = [Text("-" if distance is None else number(distance, "up")) for distance in distances]
         columns.append(Column("wrong at", entries, "found"))
     what = "Misclassification probability" if first.event == "change" else f"Probability of {plain(first.event)}"
     return fitting(
-        f"{what}, {first.noise} noise: {size_text(ranked)}",
+        f"{what}, {first.noise} noise: {sizes}",
         columns,
-        _shown(len(ranked), rows)
+        _shown(total, rows)
         + "upper bounds, rounded up; no input within the radius is answered differently, rounded down",
         width,
     )
@@ -112,17 +128,15 @@ def _sharpest(one: Assessment, event: Event) -> str:
     return "-" if best is None or best.log_probability is None else f"≈{probability_text(best.log_probability)}"
 
 
-def plan_table(plans: Sequence[Plan], width: int | None = 80, rows: int = 30) -> Table:
+def plan_table(plans: Iterable[Plan], width: int | None = 80, rows: int = 30) -> Table:
     """The `rows` inputs that bear the least noise: the largest eps, or sigma of a Gaussian, that each rung allows.
 
     Args:
-        plans: at least one, with the same rungs; width, rows: as of `assessment_table`.
+        plans: at least one, with the same rungs; gone through once; width, rows: as of `assessment_table`.
     """
-    first, names = plans[0], rungs_of(plans)
-    gaussian = first.noise == "gaussian"
 
     def largest(one: Plan) -> dict[str, float | None]:
-        return one.largest_sigma if gaussian else one.largest_eps
+        return one.largest_sigma if one.noise == "gaussian" else one.largest_eps
 
     def most(one: Plan) -> float:
         return max((float("inf") if eps is None else eps) for eps in (*one.largest_eps.values(), 0.0))
@@ -132,23 +146,34 @@ def plan_table(plans: Sequence[Plan], width: int | None = 80, rows: int = 30) ->
             return Text("-")
         return Text(lower_text(largest(one)[name]) + ("*" if name in one.cut_short else ""))
 
-    shown = sorted(plans, key=most)[:rows]
+    total, distances, telling = 0, False, dict[str, bool]()  # rungs by name
+
+    def seen() -> Iterator[Plan]:
+        nonlocal total, distances
+        for one in plans:
+            total += 1
+            distances |= one.distance_skipped is None
+            for name in rungs_of(one):
+                telling[name] = telling.get(name, False) or largest(one).get(name, 0.0) != 0.0
+            yield one
+
+    shown = nsmallest(rows, seen(), key=most)
+    first = shown[0]
     columns = [
         Column("input", [Text(str(one.index)) for one in shown], needed=True),
         Column("answer", [Text(str(one.predicted)) for one in shown], needed=True),
     ]
-    for name in names:
-        telling = any(largest(one).get(name, 0.0) != 0.0 for one in plans)
-        columns.append(Column(name, [entry(one, name) for one in shown], telling=telling))
-    if any(one.distance_skipped is None for one in plans):
+    for name, tells in telling.items():
+        columns.append(Column(name, [entry(one, name) for one in shown], telling=tells))
+    if distances:
         entries = [Text("-" if one.distance_skipped else lower_text(one.distance)) for one in shown]
         columns.append(Column("distance", entries, needed=True))
-    which = "sigma" if gaussian else "eps"
+    which = "sigma" if first.noise == "gaussian" else "eps"
     said = f"{first.unit_said}{first.arithmetic_said}"
     return fitting(
         f"Largest {which} of {first.noise} noise with p <= {first.delta!r} proved{said}",
         columns,
-        _shown(len(plans), rows) + "rounded down",
+        _shown(total, rows) + "rounded down",
         width,
     )
 

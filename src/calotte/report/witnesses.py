@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from calotte.adversary import Witness
 from calotte.report.files import write_whole
 
-__all__ = ["WITNESSES", "load_witnesses", "save_witnesses"]
+__all__ = ["WITNESSES", "save_witnesses"]
 
 WITNESSES = "witnesses.npz"
 
@@ -50,13 +49,3 @@ def save_witnesses(
                     np.lib.format.write_array(file, array)
 
     write_whole(folder / WITNESSES, write)
-
-
-def load_witnesses(folder: Path) -> dict[int, Witness]:
-    """The points kept in a folder, by the number of the input."""
-    with np.load(folder / WITNESSES, allow_pickle=False) as saved:
-        rows = zip(saved["index"], saved["points"], saved["distances"], saved["answers"], strict=True)
-        return {
-            int(index): Witness(torch.from_numpy(np.array(point)), float(distance), int(answer))
-            for index, point, distance, answer in rows
-        }

@@ -179,7 +179,7 @@ class Branching(ProvedRung):
         """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up."""
         n, k = local.directions.shape
         log_target = torch.tensor([target], dtype=torch.float64)
-        unit = local.noise.standard_quantile(log_target, local.m).item() * local.noise.size / local.sigma
+        unit = local.noise.standard_quantile(log_target, local.m).item() / local.sigma
         unit = max(unit, 3.1)  # in few dimensions so high that nothing is paid
         levels = tuple(level * unit for level in self.levels)
         whole = Tree(local, Boxes.whole(k), levels, self.chooser, self.growth, query.deadline)

@@ -157,7 +157,7 @@ class Tree:
         chosen = worth.topk(min(self.growth.at_once, len(leaves))).indices
         chosen = chosen[worth[chosen] > worth.max() - self.growth.close]
         axis = leaves.found.gain[chosen].argmax(1).tolist()
-        reach = self.growth.spread * self.local.sigma / self.local.noise.size
+        reach = self.growth.spread * self.local.sigma
         pieces = [cut(leaves.boxes[chosen[[i]]], k, self.local, 4, reach) for i, k in enumerate(axis)]
         counts = torch.tensor([len(part) for part in pieces])
         boxes = Boxes.joined([box for part in pieces for box in part])
@@ -190,7 +190,7 @@ class Tree:
         else:
             n, cut_along = self.local.directions.shape
             if cut_along == n:  # boxes get small, and where they are nothing has to be paid
-                free = torch.full_like(parents.level, self.local.span * self.local.noise.size / self.local.sigma)
+                free = torch.full_like(parents.level, self.local.span / self.local.sigma)
                 return self._tried(boxes, free[:, None], None)
             best = self._between(boxes, parents, (-0.8, 0.6), None, 2)
         return self._between(boxes, best, (-0.2, 0.2), best, 1)
@@ -237,7 +237,7 @@ class Tree:
             less = impact.flatten(1).amax(1)[:, None, None].clamp_min(1e-300) / impact.clamp_min(1e-300)
             heights = (heights**2 + 2.0 * self.growth.uneven * less.log()).sqrt()
             heights[:, :, local.groups[0]] += self.growth.first
-        return (heights * local.sigma / local.noise.size).clamp_max(local.span)
+        return (heights * local.sigma).clamp_max(local.span)
 
     def _evaluate(self, boxes: Boxes, heights: Tensor) -> Found:
         self.count += len(boxes)
