@@ -86,14 +86,14 @@ def test_bounds_are_above_what_programs_do(name: str) -> None:
         network, x = rounding_matters(seed)
         answer = int(network.predict(x[None]))
         u = noise.sample(800, 6, torch.Generator().manual_seed(1))
-        wrong = np.zeros(len(u), bool)
-        for k, program in enumerate(PROGRAMS):
-            wrong |= executed(network, x + u, *program, seed=k).argmax(1) != answer
-        p = wrong.mean()
-        low = p - 4 * np.sqrt(p * (1 - p) / len(u))
-        for rung, log_p in bounds(network, x, noise, arithmetic="float32").items():
-            assert np.exp(log_p) >= low, (rung, seed)
-            told += log_p < 0
+        each = [executed(network, x + u, *program, seed=k).argmax(1) != answer for k, program in enumerate(PROGRAMS)]
+        some, every = (found.mean() for found in (np.any(each, 0), np.all(each, 0)))
+        (one,) = calotte.assess(network, x[None], noise, arithmetic="float32", settings=QUIET)
+        for bound in one.bounds:
+            assert bound.probability >= some - 4 * np.sqrt(some * (1 - some) / len(u)), (bound.rung, seed)
+            told += bound.log_misclassification < 0
+        for below in one.lower:
+            assert np.exp(below.log_misclassification) <= every + 4 * np.sqrt(every * (1 - every) / len(u)) + 1e-3
     assert told
 
 

@@ -26,6 +26,7 @@ from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
 from calotte.known import Known
 from calotte.ladder import PROVED_RUNGS
+from calotte.lower import LowerBound
 from calotte.models.opened import as_network, split_batch
 from calotte.network.arithmetic import check_arithmetic
 from calotte.network.event import OutputEvent, as_event
@@ -34,8 +35,8 @@ from calotte.noise import Noise
 from calotte.query import Query
 from calotte.result import Results
 from calotte.sampling.alore import ALORE
-from calotte.sampling.contradiction import check_radius, check_samples
-from calotte.sampling.estimate import Estimate, Estimator
+from calotte.sampling.contradiction import check_radius, check_samples, check_sides
+from calotte.sampling.estimate import Estimate, Estimator, select_estimators
 from calotte.sampling.importance import IMPORTANCE
 from calotte.sampling.isoperimetry import ISOPERIMETRY
 from calotte.sampling.monte_carlo import SAMPLING
@@ -52,7 +53,6 @@ __all__ = [
     "Watch",
     "assess",
     "assess_each",
-    "select_estimators",
     "select_rungs",
 ]
 
@@ -84,23 +84,6 @@ def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]
     if not names:
         raise InvalidInput(f"no rungs asked for; choose from {', '.join(known)}, or all")
     return [rung for name, rung in known.items() if name in names]
-
-
-def select_estimators(names: Sequence[str]) -> list[Estimator]:
-    """Rare-event methods by name; "all" for all of them, nothing or "none" for none.
-
-    Raises:
-        InvalidInput: a name that is none of them.
-    """
-    names = names_of("estimates", names)
-    if names in ([], ["none"]):
-        return []
-    if names == ["all"]:
-        return list(ESTIMATORS.values())
-    for name in names:
-        if name not in ESTIMATORS:
-            raise InvalidInput(f"estimate '{name}': choose from {', '.join(ESTIMATORS)}, all or none")
-    return [estimator for name, estimator in ESTIMATORS.items() if name in names]
 
 
 def sha256(numbers: Tensor) -> str:
@@ -142,7 +125,7 @@ class Assessor:
         check_kinds(network, noise, self.settings)
         self.event, self.arithmetic = as_event(event, network), check_arithmetic(arithmetic, network)
         self.network, self.noise, self.run = network, noise, run
-        self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
+        self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates, ESTIMATORS)
         if self.estimators and self.arithmetic != "real":
             raise InvalidInput("estimates speak of real arithmetic: leave them out, or arithmetic float32")
         self.m = noise.dimension(network.d)
@@ -199,6 +182,7 @@ class _Work:
         self.assessor, self.index, self.label, self.watch = assessor, index, label, watch
         self.known = assessor.known
         self.known.turn_to(x, index)
+        self.lower: list[LowerBound] = []
         self.deadline = Deadline.after(assessor.settings.time_limit)
         self.query = Query(
             assessor.mapped,
@@ -241,6 +225,7 @@ class _Work:
         self.known.keep(query)
         ordered = tuple(bounds[rung.name] for rung in own.rungs)
         check_radius(query, 0, witness, radius, certifier)
+        check_sides(query, 0, ordered, self.lower)
         check_samples(query, 0, ordered)
         known = distance is not None and math.isfinite(distance)
         clipping = own.network.clipping
@@ -262,6 +247,7 @@ class _Work:
             adversarial_distance=None if witness is None else witness.distance,
             witness=witness,
             estimates=estimates,
+            lower=tuple(self.lower),
             event=own.event.name,
             arithmetic=own.arithmetic,
             decision=own.network.decision.rule,
@@ -275,7 +261,9 @@ class _Work:
 
     def _bound(self, name: str, rungs: Mapping[str, Rung], bounds: dict[str, Bound], share: float = 0.5) -> None:
         if name in rungs:
-            (bounds[name],) = rungs[name].bound(self._next(f"rung {name}", share))
+            query = self._next(f"rung {name}", share)
+            (bounds[name],) = rungs[name].bound(query)
+            self.lower += rungs[name].lower(query, [bounds[name]])
 
     def _estimate(self, estimator: Estimator) -> Estimate:
         return estimator.estimate(self._next(f"estimate {estimator.method}"), 0)

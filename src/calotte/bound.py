@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 
 from calotte.assumptions import ELEMENTARY_ERROR
 from calotte.deadline import OutOfTime
 from calotte.lines import Line, check_line, entries, log_of
+from calotte.lower import LowerBound
 from calotte.printing import probability_text
 from calotte.proofs.proof import Proof
 from calotte.query import Query
@@ -124,6 +128,10 @@ class Rung(ABC):
     def bound(self, query: Query) -> list[Bound]:
         """A Bound for each input of the query."""
 
+    def lower(self, query: Query, upper: Sequence[Bound]) -> list[LowerBound]:
+        """A LowerBound for each input of the query, whose bounds from above are known; none of most rungs."""
+        return []
+
 
 @dataclass(frozen=True)
 class ProvedRung(Rung):
@@ -135,6 +143,7 @@ class ProvedRung(Rung):
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
         one_by_one: whether it takes the inputs of a batch one after the other.
         searches: whether it tries for smaller bounds until the time is up.
+        from_below: whether it bounds p from below too.
     """
 
     any_noise: ClassVar[bool] = False
@@ -142,6 +151,7 @@ class ProvedRung(Rung):
     needs_plane: ClassVar[bool] = False
     one_by_one: ClassVar[bool] = False
     searches: ClassVar[bool] = False
+    from_below: ClassVar[bool] = False
 
     @abstractmethod
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
@@ -152,6 +162,10 @@ class ProvedRung(Rung):
         Raises:
             OutOfTime: the query's deadline passed before anything was found.
         """
+
+    def log_lower(self, query: Query, sizes: Tensor) -> Tensor:
+        """Lower bounds (B,) on log p, as `log_bound`, rounded down; -inf where nothing is proved."""
+        return torch.full_like(sizes, -torch.inf)
 
     def propose(self, query: Query) -> Proof | None:
         """The Proof of the bound for a query of one input: `prove` makes the same bits of it.
@@ -188,3 +202,12 @@ class ProvedRung(Rung):
             return [Bound(self.name, "proved", 0.0, skipped=reason)] * len(query.x)
         each = (time.perf_counter() - start) / len(logs)
         return [Bound(self.name, "proved", log, each, cut_short=self.cut_short(query)) for log in logs]
+
+    def lower(self, query: Query, upper: Sequence[Bound]) -> list[LowerBound]:
+        if not self.from_below or any(bound.skipped is not None for bound in upper):
+            return []
+        logs = [-math.inf] * len(query.x)
+        if not all(bound.certain for bound in upper):
+            with contextlib.suppress(OutOfTime):
+                logs = self.log_lower(query, query.sizes).tolist()
+        return [LowerBound(self.name, log) for log in logs]

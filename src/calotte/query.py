@@ -95,7 +95,7 @@ class Query:
         """The same margins among hyperplanes without the map, or behind a clipping; another deadline."""
         other = copy.copy(self)
         other.hyperplanes, other.deadline = hyperplanes, deadline
-        other.known = {"predicted": self.predicted, "margins": self.margins}
+        other.known = {"predicted": self.predicted, "event margins": self.event_margins, "margins": self.margins}
         return other
 
     def by_margins(self, margins: Margins) -> Query:
@@ -129,13 +129,16 @@ class Query:
         return self.once("predicted", lambda: self.network.predict(self.x))
 
     @property
+    def event_margins(self) -> Margins:
+        """The margins of the event at the inputs."""
+        found = self.once("event margins", lambda: self.event.margins(self.network, self.x, self.predicted))
+        return found
+
+    @property
     def margins(self) -> Margins:
         """The margins of the event at the inputs, and combinations of those of conjunctions."""
 
-        def found() -> Margins:
-            return with_combinations(self.network, self.x, self.event.margins(self.network, self.x, self.predicted))
-
-        return self.once("margins", found)
+        return self.once("margins", lambda: with_combinations(self.network, self.x, self.event_margins))
 
     @property
     def units(self) -> int:

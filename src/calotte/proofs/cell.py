@@ -54,7 +54,7 @@ def over_cell(query: Query, sizes: Tensor, exact: bool) -> Tensor:
     if not plane and not exact:
         raise InvalidInput(f"Theorem 4.2 needs dimension d >= 2, the noise has {query.m}")
     logs = torch.zeros(len(query.x), dtype=torch.float64)
-    margins, log_missed = executed(query, sizes)
+    margins, log_missed = executed(query, sizes, query.margins)
     query = query.by_margins(margins)
     if plane:
         heights = quotient_down(query.distances.rho, sizes)

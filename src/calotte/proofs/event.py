@@ -14,6 +14,7 @@ from torch import Tensor
 
 from calotte.independent import Independent
 from calotte.network.float32 import Float32Errors
+from calotte.network.margins import Margins
 from calotte.noise import quotient_down
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.chooser import Chooser
@@ -147,12 +148,14 @@ def relaxed_margins(query: Query, around: Support, budget: Budget | None = None)
     return replace(event.relaxation.forms(last, rows, {}, constants), ties=kept), event
 
 
-def margin_rows(query: Query, errors: Float32Errors | None) -> tuple[int, Tensor, Tensor]:
+def margin_rows(
+    query: Query, errors: Float32Errors | None, margins: Margins | None = None
+) -> tuple[int, Tensor, Tensor]:
     """The output node, rows (B, C, *shape) and constants (B, C): products with its values, and these, are margins.
 
-    Or below them, by `errors` of float32.
+    Or below them, by `errors` of float32. margins: those of the query, or others.
     """
-    network, margins = query.network, query.margins
+    network, margins = query.network, query.margins if margins is None else margins
     last = network.last
     rows = margins.rows.reshape(len(query.x), -1, *network.shape(last))
     return last, rows, lowered_constants(margins, errors)

@@ -43,19 +43,19 @@ def lowered_constants(margins: Margins, errors: Float32Errors | None) -> Tensor:
     return torch.where(lowered.isnan(), -torch.inf, torch.where(error == 0, margins.constants, lowered))
 
 
-def executed(query: Query, sizes: Tensor) -> tuple[Margins, float]:
-    """Margins that hold in the query's arithmetic where they do as real numbers, under noise of sizes (B,).
+def executed(query: Query, sizes: Tensor, margins: Margins) -> tuple[Margins, float]:
+    """Margins that hold in the query's arithmetic where these do as real numbers, under noise of sizes (B,).
 
     And the logarithm of the probability of noise of which nothing is said.
     """
     around = Support.of(query, sizes, WHOLE)
     errors = float32_errors(query, around)
     if errors is None:
-        return query.margins, -torch.inf
+        return margins, -torch.inf
 
     def found() -> Margins:
         for relu in query.network.relus:
             errors.settle(relu)
-        return query.margins.lowered(lowered_constants(query.margins, errors))
+        return margins.lowered(lowered_constants(margins, errors))
 
-    return query.once(("executed", *sizes.tolist()), found), around.log_missed
+    return query.once(("executed", margins, *sizes.tolist()), found), around.log_missed

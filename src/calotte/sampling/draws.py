@@ -90,7 +90,7 @@ class Draws:
         self.noisy = Noisy(query, i).on(query.settings.device)
         # of float32 a draw counts as wrong where it may be, and so would one outside of the ball that bounds speak
         # of: such draws are not met in e^800
-        self.margins = executed(query, query.sizes)[0][i : i + 1]
+        self.margins = executed(query, query.sizes, query.event_margins)[0][i : i + 1]
         self.chunk = chunk_size(self.noisy.seen)
 
     def noise(self, count: int) -> Iterator[Tensor]:

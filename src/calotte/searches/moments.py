@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from calotte.bound import ProvedRung
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import OutOfTime
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.first import FirstLayer, first_layer
@@ -33,8 +34,8 @@ class ExponentialMoments(ProvedRung):
     """Rung `moments`.
 
     Attributes:
-        most_units: hidden units behind the first layer up to which it is tried on graphs that are no chain of dense
-            layers: each of them is pulled back as a whole row, which takes seconds on `resnet_2b`, with 4,196.
+        most_read: numbers of first-layer units that units behind it read, in all, up to which it is tried on graphs
+            without a time limit: the 4 million of `resnet_2b` take some 10 s.
         chooser: says what units behind the first layer pay for.
         goals: bounds on log p aimed at, in turn, where the query names none.
         room: the price of a good event lies e^-room below the bound aimed at.
@@ -48,7 +49,7 @@ class ExponentialMoments(ProvedRung):
         "deeper units bounded by such moments on a good event whose failure is paid for"
     )
     source: str = "[docs/ladder.md](docs/ladder.md)"
-    most_units: int = 6000
+    most_read: float = 1e7
     chooser: Chooser = field(default_factory=Thrift)
     goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
     room: float = 0.7
@@ -63,10 +64,11 @@ class ExponentialMoments(ProvedRung):
                 f"the first layer's {units:,} units read {hyperplanes.m:,} inputs: a matrix between them takes "
                 f"{needed / 1e9:.3g} GB; allow that with --memory-limit"
             )
-        if hyperplanes.chain is None and hyperplanes.deep_units > self.most_units:
+        read = 0.0 if hyperplanes.chain is not None else units_read(hyperplanes, units)
+        if read > self.most_read and math.isinf(query.deadline.limit):
             return (
-                f"too slow so far on a graph of {hyperplanes.deep_units:,} hidden units behind the first layer "
-                f"(at most {self.most_units:,})"
+                f"the {hyperplanes.deep_units:,} hidden units behind the first layer read {read:.1e} units of it, "
+                "which takes minutes; set a time limit (--time-limit) to have it tried"
             )
         return super().refuses(query)
 
@@ -108,8 +110,17 @@ class ExponentialMoments(ProvedRung):
         law = GaussianLaw.of(query.noise, size.item(), query.m)
         propose, deep = Tilts(query, goal - self.room), query.hyperplanes.deep_units
         log_each = goal - self.room - math.log(2 * max(deep, 1))
-        found, price = log_bound(query, first, around, law, propose, self.chooser, log_each)
-        yield found.item()
-        if deep and price.isfinite():
-            log_each = min(log_each + goal - self.room - price.item(), -1.0)
-            yield log_bound(query, first, around, law, propose, self.chooser, log_each)[0].item()
+        found = log_bound(query, first, around, law, propose, self.chooser, log_each)
+        yield found.log_bound.item()
+        if deep and found.log_price.isfinite() and found.log_bound < 0:
+            log_each = min(log_each + goal - self.room - found.log_price.item(), -1.0)
+            yield log_bound(query, first, around, law, propose, self.chooser, log_each).log_bound.item()
+
+
+def units_read(hyperplanes: Hyperplanes, units: int) -> float:
+    """About how many of the units of the first layer the hidden units behind it read in all, by their fields."""
+    network, total = hyperplanes.network, 0.0
+    for node in set(network.feeders.values()).difference(hyperplanes.first_nodes):
+        share = math.prod(hyperplanes.widths[node]) / hyperplanes.m
+        total += network.size(node) * units * min(1.0, share)
+    return total
