@@ -168,7 +168,7 @@ class Sizes:
         """One more."""
         self.eps = min(self.eps[0], one.eps), max(self.eps[1], one.eps)
         self.sigma = min(self.sigma[0], one.sigma), max(self.sigma[1], one.sigma)
-        self._said = f"{one.unit_said}{one.arithmetic_said}"
+        self._said = one.said
 
     def __str__(self) -> str:
         """Size or range, with the unit and the arithmetic where these are not the usual ones."""

@@ -98,13 +98,11 @@ class Plan(Result):
         for one in shown:
             sizes = [lower_text(largest(one)[rung]) if rung in largest(one) else "-" for rung in rungs]
             rows.append([str(one.index), str(one.predicted), *sizes])
-        more = f"{len(shown)} of {len(results)}, least first; " if len(results) > len(shown) else ""
         return html_table(
-            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved{first.unit_said}"
-            f"{first.arithmetic_said}",
+            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved{first.said}",
             ["input", "answer", *rungs],
             rows,
-            f"{more}rounded down; -: skipped",
+            f"{len(shown)} of {len(results)}, least first; rounded down; -: skipped",
         )
 
     @classmethod
@@ -135,8 +133,8 @@ def plan_each(
     """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
-    asked: dict[str, Any] = {"event": event, "arithmetic": arithmetic, "rungs": rungs}
-    planner = Planner(network, noise, delta, **asked, settings=settings, run=run)
+    about: dict[str, Any] = {"event": event, "arithmetic": arithmetic, "rungs": rungs, "settings": settings}
+    planner = Planner(network, noise, delta, **about, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -190,12 +188,11 @@ class Planner:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
         network, noise = self.network, self.noise
         deadline = Deadline.after(self.settings.time_limit)
-        about: dict[str, Any] = {"event": self.event, "arithmetic": self.arithmetic}
-        query = Query(self.mapped, x[None], [index], noise, self.settings, deadline=deadline, **about)
+        kind = self.settings, -math.inf, deadline, self.event, self.arithmetic
+        query = Query(self.mapped, x[None], [index], noise, *kind)
         check_answer(query.predicted, index)
         found: dict[str, Reported] = {}
-        skipped: dict[str, str] = {}
-        cut_short: dict[str, str] = {}
+        skipped, cut_short = dict[str, str](), dict[str, str]()
         for rung in self.rungs:
             if watch is not None:
                 watch(index, f"rung {rung.name}")
@@ -212,8 +209,8 @@ class Planner:
             if reason is not None:
                 skipped[rung.name] = reason
         clipping, (distance, why) = network.clipping, self._distance(query, deadline)
-        lower = query.known.get("distances")
-        certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all()) and self.arithmetic == "real"
+        lower = query.known.get("distances") if self.arithmetic == "real" else None
+        certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all())
         return Plan(
             index=index,
             predicted=int(query.predicted[0]),
@@ -300,10 +297,9 @@ def plan(
     """Find, for every input, the largest noise under which each proved rung keeps p <= delta.
 
     Args:
-        network, inputs, labels, index, settings: as for `assess`.
+        network, inputs, event, arithmetic, labels, index, settings: as for `assess`.
         noise: its kind and map; its size is ignored.
         delta: probability of the event allowed, 0 < delta < 1.
-        event, arithmetic: as for `assess`.
         rungs: names of proved rungs; None for all.
 
     Returns:
@@ -340,8 +336,7 @@ def largest_noise(
 
     Args:
         network, noise, delta, event, arithmetic, settings: as for `plan`.
-        x: one input, or a batch of one.
-        rungs: name or names of proved rungs; None for all.
+        x: one input, or a batch of one; rungs: name or names of proved rungs; None for all.
 
     Returns:
         eps, or sigma for a Gaussian, rounded down; 0.0 where none was found, inf where none makes the event happen.

@@ -65,6 +65,11 @@ class Result(ABC):
         """What claims add of the arithmetic: ", float32 arithmetic", or nothing where it is real."""
         return "" if self.arithmetic == "real" else f", {self.arithmetic} arithmetic"
 
+    @property
+    def said(self) -> str:
+        """What claims add of both."""
+        return self.unit_said + self.arithmetic_said
+
     @classmethod
     @abstractmethod
     def html(cls, results: Sequence[Self]) -> str:

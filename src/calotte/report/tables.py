@@ -178,9 +178,8 @@ def plan_table(plans: Iterable[Plan], width: int | None = 80, rows: int = 30) ->
         entries = [Text("-" if one.distance_skipped else lower_text(one.distance)) for one in shown]
         columns.append(Column("distance", entries, needed=True))
     which = "sigma" if first.noise == "gaussian" else "eps"
-    said = f"{first.unit_said}{first.arithmetic_said}"
     return fitting(
-        f"Largest {which} of {first.noise} noise with p <= {first.delta!r} proved{said}",
+        f"Largest {which} of {first.noise} noise with p <= {first.delta!r} proved{first.said}",
         columns,
         _shown(total, rows) + "rounded down",
         width,
