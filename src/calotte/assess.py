@@ -287,20 +287,19 @@ class _Work:
     def _radius(self, distance: float | None, bounds: Mapping[str, Bound]) -> tuple[float, str]:
         """The largest certified radius that was found, and what certifies it."""
         own, network = self.assessor, self.assessor.network
-        real = own.arithmetic == "real"
-        radius, certifier = (distance or 0.0) if real else 0.0, "the distance to the cell's boundary"
+        of_cell = distance if own.arithmetic == "real" else None
+        radius, certifier = of_cell or 0.0, "the distance to the cell's boundary"
         if distance is None and network.clipping is None and "relaxation" not in bounds:
             return 0.0, certifier
         behind = self.query.seen_by(own.behind, self._next("certified radius").deadline)
-        start = torch.tensor([distance or own.noise.eps(own.m)], dtype=torch.float64)
-        found = torch.zeros(1, dtype=torch.float64)
+        start, found = torch.tensor([[distance or own.noise.eps(own.m)], [0.0]], dtype=torch.float64)
         if network.clipping is not None:
             # clipping moves nothing away from an x within the range: the unclipped radius carries over there
             x, clipping = self.query.x, network.clipping
             if not bool(((x >= clipping.low) & (x <= clipping.high)).all()):
                 return radius, certifier
             with contextlib.suppress(OutOfTime):
-                if distance is not None and real:
+                if of_cell is not None:
                     start = found = self.known.once("distances behind", lambda: behind.distances.rho)
         small = own.behind.chain is not None or own.behind.deep_units <= _MOST_SEARCHED
         if "relaxation" in bounds and bounds["relaxation"].skipped is None and small:
