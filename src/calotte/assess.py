@@ -333,12 +333,13 @@ def assess_each(
 ) -> Iterator[Assessment]:
     """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> for one in calotte.assess_each(network, torch.ones(2, 20), calotte.Gaussian(0.001), rungs="cell"):
-    ...     print(one.index, one.best.log_probability < -100)
-    0 True
-    1 True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> for one in calotte.assess_each(network, torch.ones(2, 20), calotte.Gaussian(0.001), rungs="cell"):
+        ...     print(one.index, one.best.log_probability < -100)
+        0 True
+        1 True
     """
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
@@ -387,13 +388,14 @@ def assess(
         InvalidInput: anything that does not make sense, before anything is computed.
         Contradiction: two results cannot both be true: a defect of calotte.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), rungs=["relaxation", "sampling"])
-    >>> [(bound.rung, bound.guarantee) for bound in one.bounds]
-    [('relaxation', 'proved'), ('sampling', 'confidence')]
-    >>> one.distance <= one.certified_radius <= one.adversarial_distance
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), rungs=["relaxation", "sampling"])
+        >>> [(bound.rung, bound.guarantee) for bound in one.bounds]
+        [('relaxation', 'proved'), ('sampling', 'confidence')]
+        >>> one.distance <= one.certified_radius <= one.adversarial_distance
+        True
     """
     options: dict[str, Any] = {"labels": labels, "index": index, "rungs": rungs, "estimates": estimates}
     options |= {"event": event, "arithmetic": arithmetic, "settings": settings}
