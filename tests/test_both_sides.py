@@ -191,8 +191,8 @@ def lower_for_upper(patch: pytest.MonkeyPatch) -> None:
     """Linear lower bounds on margins taken for upper ones."""
     original = below.margin_rows
 
-    def turned(query: Query) -> tuple[int, Tensor, Tensor]:
-        last, rows, constants = original(query)
+    def turned(query: Query, *more: Any) -> tuple[int, Tensor, Tensor]:
+        last, rows, constants = original(query, *more)
         return last, -rows, -constants
 
     patch.setattr(below, "margin_rows", turned)
