@@ -6,8 +6,9 @@ import pytest
 import torch
 from exact import assert_enclosed, exact_matrix, exact_values, matrix, randn
 
+from calotte.network import convolution as module
 from calotte.network.affine import Dense, Diagonal, Inexact, Reshape, Sum
-from calotte.network.convolution import Convolution, TransposedConvolution
+from calotte.network.convolution import TRANSPOSE, Convolution, TransposedConvolution, transposed
 from calotte.network.decision import Decision
 from calotte.network.enclosure import evaluate
 from calotte.network.graph import Network, Node, Relu
@@ -49,6 +50,9 @@ MAPS = {
     "convolution, bias": convolution(randn(4, 3, 2, 3), (3, 4, 5), randn(4)),
     "convolution, uneven": convolution(
         randn(4, 1, 2, 3, wild=True), (2, 4, 7), randn(4), (2, 3), ((0, 1), (2, 0)), (2, 1), 2
+    ),
+    "convolution, many channels": convolution(
+        randn(9, 8, 2, 3, wild=True), (8, 4, 3), randn(9), padding=((1, 1), (2, 2))
     ),
     "convolution, 1-D": convolution(randn(4, 3, 2), (3, 6), None, (2,), ((1, 1),), (3,)),
     "transposed": TransposedConvolution(
@@ -104,6 +108,23 @@ def test_rounding_contract(name):
                 parts = [a[j][k] * mpmath.mpf(u) for j, u in enumerate(y.reshape(-1).tolist())]
                 magnitude = mpmath.fsum(abs(p) for p in parts)
                 assert abs(v - mpmath.fsum(parts)) <= gamma(op.adjoint_terms) * magnitude
+
+
+@pytest.mark.parametrize("size", [(1, 2), (3, 3), (4, 2), (5, 5)])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (2, 1), (3, 4), (5, 0)])
+def test_transposes_by_shifts_are_those_by_scattering(size, padding, monkeypatch):
+    """Whatever the padding, beyond the kernel's size too, and however many images are a block."""
+    monkeypatch.setattr(module, "_MIXED", 1)
+    scattered = TRANSPOSE[2]
+    monkeypatch.setitem(TRANSPOSE, 2, None)
+    op = convolution(randn(4, 3, *size), (3, 7, 6), padding=[(n, n) for n in padding])
+    y, window = randn(5, *op.output_shape, seed=1), randn(5, 4, 3, 2, seed=2)
+    for block in (1, 700, 2**17):
+        monkeypatch.setattr(module, "_BLOCK", block)
+        right = scattered(y, op.kernel, None, 1, padding)
+        torch.testing.assert_close(op.adjoint(y)[0], right, rtol=1e-13, atol=1e-13)
+        right = scattered(window, op.kernel)
+        torch.testing.assert_close(transposed(op, window, [0, 0], [0, 0]), right, rtol=1e-13, atol=1e-13)
 
 
 def normalised(network, mean, scale):

@@ -25,10 +25,9 @@ from calotte.network.graph import Relu
 from calotte.proofs.dense import Layer, Lines, lines_of, through
 from calotte.proofs.forms import Forms
 from calotte.proofs.reach import Reach
-from calotte.proofs.windows import Pulled, Rows, Whole, Windows, most_entries, offsets, unit_rows, unit_work
+from calotte.proofs.windows import Fields, Pulled, Rows, Whole, Windows, batches, offsets, unit_rows, unit_work
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
 
-_ENTRIES, _FEWEST = 2**18, 16  # entries at the input, or rows, that are pulled back together: they stay in a cache
 _MOST_WORK = 2e10  # multiplications that the units of a graph are worth in a pass: some 5 to 10 seconds
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
 
@@ -51,6 +50,7 @@ class Relaxation:
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
         self.work, self._loose = torch.full((len(x),), _MOST_WORK, dtype=torch.float64), dict[int, Tensor]()
+        self._met: tuple[int, dict[int, Fields]] = (0, {})
         sizes = hyperplanes.coordinates.value
         moved = (radius[:, None] * sizes * (1.0 + gamma(4))).clamp_min(VALUE_SLACK)  # the product may underflow
         shape = (-1, *self.network.input_shape)
@@ -81,6 +81,7 @@ class Relaxation:
         lower, upper = self.reach.settle(relu, lower, upper, largest)
         self.lines[relu] = relaxed_lines(lower, upper)
         self.intervals[relu] = (lower, upper)
+        self._met[1].pop(relu, None)
         feeder, n = self.network.feeders[relu], self.network.size(relu)
         self.reach.doubts[relu] = self.lines[relu][2] * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
 
@@ -121,14 +122,14 @@ class Relaxation:
         low, high = (t.flatten(1)[:, block] for t in self.reach.between[node])
         constant = torch.stack([low, -high], 1)
         norm, doubt, accuracy = torch.zeros_like(constant), torch.zeros_like(constant), 0.0
-        together = max(_FEWEST, _ENTRIES // most_entries(self.network, self.hyperplanes.widths[node][-2:]))
         for b, loose in enumerate(self.loose(node)[:, block]):
-            units = loose.nonzero()[:, 0]
-            for some in units.split(together) if len(units) else ():
-                pulled = self.pull_back(b, *unit_rows(self.network, node, some + block.start), {}, mirrored=True)
+            for some in batches(
+                self.network, node, loose.nonzero()[:, 0] + block.start, self.hyperplanes.widths[node]
+            ):
+                pulled = self.pull_back(b, *unit_rows(self.network, node, some), {}, mirrored=True)
                 found = self.at_noise(b, pulled, whole=False)
                 for whole, part in ((constant, found.lower), (norm, found.norm), (doubt, found.normal_error)):
-                    whole[b][:, some] = part
+                    whole[b][:, some - block.start] = part
                 accuracy = found.accuracy
         constant, norm, doubt = (t.flatten(1) for t in (constant, norm, doubt))
         return Forms(constant, torch.zeros_like(constant), doubt, accuracy, length=norm)
@@ -265,7 +266,6 @@ class Relaxation:
         Args:
             b: the input; mirrored: whether to add a second side; kept: as for `forms`, None where nothing passes.
         """
-        magnitude, doubts = self.reach.magnitude, self.reach.doubts
         cotangents, activations, ends = {node: rows}, dict[int, Tensor](), dict[int, Rows]()
         error = torch.full_like(constant, VALUE_SLACK)
         for i in range(node, self.stop - 1, -1):
@@ -275,7 +275,7 @@ class Relaxation:
                 constant, error, mirrored = both(constant), torch.cat([error, error]), False
             if i == self.stop or i not in cotangents:
                 continue
-            here = cotangents.pop(i)
+            here, fields = cotangents.pop(i), self._fields(i, b)
             if isinstance(step.op, Relu):
                 if (some := kept.get(i)) is not None:
                     entries = here.whole().entries
@@ -284,49 +284,65 @@ class Relaxation:
                 elif i in kept:
                     ends[i] = here.inside()
                     continue
-                below, above, intercept, doubt = here.at(torch.stack([*(t[b] for t in self.lines[i]), doubts[i][b]]))
+                below, above, intercept = here.at(fields)
                 negative = here.entries.clamp_max(0.0)
                 constant = constant + here.sums(negative, intercept)
-                error = error + here.sums(here.entries.abs(), doubt)
-                bent = torch.addcmul(negative * above, here.entries.clamp_min(0.0), below)
+                bent = here.entries.clamp_min(0.0).mul_(below).addcmul_(negative, above)
                 parts: tuple[Rows, ...] = (here.times(bent),)
             else:
                 op = step.op
                 assert isinstance(op, Affine)
                 here = here.inside()
-                doubt, *offset = here.at(torch.stack([doubts[i][b], *offsets(op)]))
-                error = error + here.sums(here.entries.abs(), doubt)
-                if offset:
-                    constant = constant + here.sums(here.entries, offset[0])
+                if op.offset is not None:
+                    constant = constant + here.offset(fields)
                 parts = here.through(op)
+            error = error + here.cost(fields.prices)
             for j, part in zip(step.inputs, parts, strict=True):
                 if j in cotangents:
                     part = cotangents[j].plus(part)
-                    error = error + gamma(2) * part.sums(part.entries.abs(), part.at(magnitude[j][b][None])[0])
+                    error = error + gamma(2) * part.cost(self.reach.magnitude[j][b])
                 cotangents[j] = part
-            error = error + VALUE_SLACK * sum(magnitude[j][b].sum() for j in step.inputs)
-            error = (error + gamma(4) * constant.abs()) * self.inflation
+            error = (error + fields.lost + gamma(4) * constant.abs()) * self.inflation
         if self.stop not in cotangents:
             cotangents[self.stop] = Whole(constant.new_zeros(*constant.shape, *self.network.shape(self.stop)))
         return Pulled(cotangents[self.stop].inside(), constant, error, activations, ends)
 
+    def _fields(self, i: int, b: int) -> Fields:
+        """What rows meet at a node, for one input; of another input nothing is kept.
+
+        At the node `stop` its values at x, and the noise's scales where they are numbers of their own.
+        """
+        if self._met[0] != b:
+            self._met = b, {}
+        if i not in self._met[1]:
+            shape, step = self.network.shape(i), self.network.nodes[i]
+            values: tuple[Tensor, ...]
+            if i == self.stop:
+                value, scales = self.start.value[b].reshape(shape), self.hyperplanes.noise_map
+                values = (value,) if scales is None or scales.ndim == 2 or i else (value, scales.reshape(shape))
+                cost = self.start.error[b].reshape(shape) + gamma(value.numel() + 4) * value.abs()
+            else:
+                op, cost = step.op, self.reach.doubts[i][b]
+                assert op is not None
+                values = tuple(t[b] for t in self.lines[i]) if isinstance(op, Relu) else offsets(op)
+            self._met[1][i] = Fields(values, cost, [self.reach.magnitude[j][b] for j in step.inputs])
+        return self._met[1][i]
+
     def at_noise(self, b: int, pulled: Pulled, whole: bool) -> Forms:
         """From coefficients of the node `stop` to functions of the noise."""
-        shape, n = self.network.shape(self.stop), self.start.value.shape[1]
-        value, doubt = (t[b].reshape(shape) for t in (self.start.value, self.start.error))
+        n, fields = self.start.value.shape[1], self._fields(self.stop, b)
         rows, before, noise_map = pulled.rows, pulled.constant, self.hyperplanes.noise_map
         if whole or self.stop or (noise_map is not None and noise_map.ndim == 2):
             rows = rows.whole()
-        each = self.row_errors if self.stop else self.hyperplanes.coordinates.error
-        met, off, norms = rows.at(torch.stack([value, doubt + gamma(n + 4) * value.abs(), each.reshape(shape)]))
-        sizes = rows.entries.abs()
-        constant = before + rows.sums(rows.entries, met)
-        error = pulled.error + rows.sums(sizes, off)
+        met = rows.at(fields)
+        constant = before + rows.sums(rows.entries, met[0])
+        error = pulled.error + rows.cost(fields.prices)
         error = (error + gamma(4) * (before.abs() + constant.abs())) * self.inflation
-        normal_error = rows.sums(sizes, norms) * self.inflation + NORM_SLACK
+        each = self.row_errors if self.stop else self.hyperplanes.coordinates.error
+        normal_error = rows.cost(each.reshape(self.network.shape(self.stop))) * self.inflation + NORM_SLACK
         accuracy = self.accuracy if self.stop else gamma(n + self.hyperplanes.m + 4)
         if isinstance(rows, Windows):  # not in the order of the noise's coordinates: the norm is the same
-            normals = rows.entries if noise_map is None else rows.entries * rows.at(noise_map.reshape(1, *shape))[0]
+            normals = rows.entries if noise_map is None else rows.entries * met[1]
             length = row_norms(normals.flatten(2).flatten(0, 1)).reshape(constant.shape)
             return Forms(constant, error, normal_error, accuracy, None, length, pulled.activations)
         flat = rows.entries.flatten(2).flatten(0, 1)

@@ -11,18 +11,57 @@ Both kinds hold entries (S, N, ...): the N rows of S sides.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Shape, Sum
-from calotte.network.convolution import TRANSPOSE, Convolution
+from calotte.network.convolution import Convolution, transposed
 from calotte.network.graph import Network
 from calotte.network.rearrange import Select
+from calotte.rounding import VALUE_SLACK
 
-__all__ = ["Pulled", "Rows", "Whole", "Windows", "most_entries", "offsets", "unit_rows", "unit_work"]
+__all__ = ["Fields", "Pulled", "Rows", "Whole", "Windows", "batches", "offsets", "unit_rows", "unit_work"]
+
+_ENTRIES, _FEWEST = 2**18, 16  # on windows at the input, or rows, that are pulled back together: they stay in a cache
+
+
+class Fields:
+    """What rows meet at a node, again and again: the lines of ReLUs or the offset of a map, and what errors cost.
+
+    Args:
+        values: F fields (*shape).
+        doubts: (*shape) 0 or more, what a coefficient of 1 adds to the bound on errors.
+        read: magnitudes of what the node reads, which underflow may take from.
+
+    Attributes:
+        prices: the doubts, of images the largest of each channel: rows need no windows of them.
+        lost: what is added to it whatever the coefficients are.
+        levels: (C,) of an image, where the only field is the same in each channel.
+    """
+
+    def __init__(self, values: Sequence[Tensor], doubts: Tensor, read: list[Tensor]) -> None:
+        self.values = torch.stack(list(values)) if values else doubts.new_zeros(0, *doubts.shape)
+        self._framed, self._frame = self.values, [0, 0, 0, 0]
+        self.prices, self.lost, self.levels = by_channel(doubts), VALUE_SLACK * sum(t.sum() for t in read), None
+        if len(values) == 1 and doubts.ndim == 3 and bool((values[0] == values[0][:, :1, :1]).all()):
+            self.levels = values[0][:, 0, 0]
+
+    def framed(self, frame: list[int]) -> tuple[Tensor, list[int]]:
+        """The fields of an image with at least so many zeros on the left, on the right, above and below; how many."""
+        if any(here < n for here, n in zip(self._frame, frame, strict=True)):
+            self._frame = [max(pair) for pair in zip(self._frame, frame, strict=True)]
+            self._framed = functional.pad(self.values, self._frame)
+        return self._framed, self._frame
+
+
+def by_channel(t: Tensor) -> Tensor:
+    """The largest number of each channel of an image; a vector as it is."""
+    return t.flatten(1).amax(1) if t.ndim > 1 else t
 
 
 @dataclass(frozen=True)
@@ -31,13 +70,22 @@ class Whole:
 
     entries: Tensor
 
-    def at(self, fields: Tensor) -> Tensor:
-        """Fields (F, *shape) of the node where the rows have their entries: (F, 1, *shape)."""
-        return fields[:, None]
+    def at(self, fields: Fields) -> Tensor:
+        """Fields of the node where the rows have their entries: (F, 1, *shape)."""
+        return fields.values[:, None]
 
     def sums(self, entries: Tensor, met: Tensor) -> Tensor:
         """Sums (S, N) of the products of entries like these rows' with one of the fields that `at` gives."""
         return entries.flatten(2) @ met.flatten()
+
+    def cost(self, prices: Tensor) -> Tensor:
+        """At least the sums (S, N) of |entries| times prices (*shape), or (C,): the same in each channel."""
+        sizes = self.entries.abs()
+        return (sizes if sizes.ndim == 3 else sizes.flatten(3).sum(3)) @ by_channel(prices)
+
+    def offset(self, fields: Fields) -> Tensor:
+        """Sums (S, N) of the products with the only field."""
+        return self.sums(self.entries, self.at(fields)[0])
 
     def whole(self) -> Whole:
         """The same."""
@@ -82,26 +130,36 @@ class Windows:
     shape: Shape
     clean: bool = False
 
-    def at(self, fields: Tensor) -> Tensor:
-        """Fields (F, C, H, W) of the node on the windows, zero outside of the image: (F, N, C, h, w)."""
-        (top, left), (bottom, right) = self.sticking_out
-        padded = functional.pad(fields, (left, right, top, bottom))
+    def at(self, fields: Fields) -> Tensor:
+        """Fields of the node on the windows, zero outside of the image: (F, N, C, h, w), or N = 1 for all of them."""
+        framed, (left, _, top, _) = fields.framed(self.sticking_out)
         h, w = self.entries.shape[3:]
-        seen = padded.unfold(2, h, 1).unfold(3, w, 1).permute(2, 3, 0, 1, 4, 5)
-        there = seen[self.places[:, 0] + top, self.places[:, 1] + left]  # (U, F, C, h, w)
-        return there.transpose(0, 1).index_select(1, self.which)
+        seen = framed.unfold(2, h, 1).unfold(3, w, 1).permute(2, 3, 0, 1, 4, 5)
+        there = seen[self.places[:, 0] + top, self.places[:, 1] + left].transpose(0, 1)  # (F, U, C, h, w)
+        return there if len(self.places) == 1 else there.index_select(1, self.which)
 
-    @property
-    def sticking_out(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """How far windows stick out of the image: at the top and on the left, at the bottom and on the right."""
-        size = torch.tensor(self.entries.shape[3:])
-        before = (-self.places.amin(0)).clamp_min(0).tolist()
-        after = (self.places.amax(0) + size - torch.tensor(self.shape[1:])).clamp_min(0).tolist()
-        return (before[0], before[1]), (after[0], after[1])
+    @cached_property
+    def sticking_out(self) -> list[int]:
+        """How far windows stick out of the image on the left, on the right, above and below."""
+        (height, width), (h, w) = self.shape[1:], self.entries.shape[3:]
+        (top, left), (bottom, right) = self.places.amin(0).tolist(), self.places.amax(0).tolist()
+        return [max(n, 0) for n in (-left, right + w - width, -top, bottom + h - height)]
 
     def sums(self, entries: Tensor, met: Tensor) -> Tensor:
         """As of `Whole`."""
+        if len(met) == 1:
+            return entries.flatten(2) @ met.flatten()
         return torch.bmm(entries.flatten(2).transpose(0, 1), met.flatten(1)[:, :, None])[:, :, 0].t()
+
+    def cost(self, prices: Tensor) -> Tensor:
+        """As of `Whole`."""
+        return self.entries.abs().flatten(3).sum(3) @ by_channel(prices)
+
+    def offset(self, fields: Fields) -> Tensor:
+        """As of `Whole`; these have zeros outside of the image."""
+        if fields.levels is not None:
+            return self.entries.flatten(3).sum(3) @ fields.levels
+        return self.sums(self.entries, self.at(fields)[0])
 
     def whole(self) -> Whole:
         """The same as whole rows."""
@@ -117,7 +175,7 @@ class Windows:
 
     def inside(self) -> Windows:
         """The same with zeros outside of the image."""
-        if self.clean or not any(map(any, self.sticking_out)):
+        if self.clean or not any(self.sticking_out):
             return self
         size = self.entries.shape[3:]
         kept = []
@@ -173,7 +231,7 @@ class Windows:
 
     def _through_convolution(self, op: Convolution) -> Rows:
         rows = self.inside()
-        entries = TRANSPOSE[2](rows.entries.flatten(0, 1), op.kernel, None, op.stride, 0, 0, op.groups, op.dilation)
+        entries = transposed(op, rows.entries.flatten(0, 1), [0, 0], [0, 0])
         entries = entries.reshape(*rows.entries.shape[:2], *entries.shape[1:])
         return Windows(entries, moved(op, rows.places), rows.which, op.input_shapes[0]).fitting()
 
@@ -253,11 +311,17 @@ def unit_work(network: Network, node: int) -> float:
     return work
 
 
-def most_entries(network: Network, widths: tuple[int, ...]) -> int:
-    """About how many entries a row of a unit whose field has these widths has at most on the way back."""
-    shapes = [network.shape(i) for i in range(len(network.nodes))]
+def batches(network: Network, node: int, units: Tensor, widths: tuple[int, ...]) -> Iterator[Tensor]:
+    """Units (N,) of a node in parts that are best pulled back together; widths: of their fields at the input.
+
+    Units of one place of an image, which meet the same, stand together.
+    """
+    shapes = [network.shape(i) for i in range(node + 1)]
     channels = max([shape[0] for shape in shapes if len(shape) == 3], default=1)
-    return min(channels * math.prod(widths), max(map(math.prod, shapes)))
+    entries = min(channels * math.prod(widths[-2:]), max(map(math.prod, shapes)))
+    if len(units):
+        order = (units % math.prod(shapes[node][1:])).argsort(stable=True)
+        yield from torch.split(units[order], max(_FEWEST, _ENTRIES // entries))
 
 
 def offsets(op: Affine) -> tuple[Tensor, ...]:
