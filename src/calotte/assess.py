@@ -394,8 +394,6 @@ def assess(
         >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), rungs=["relaxation", "sampling"])
         >>> [(bound.rung, bound.guarantee) for bound in one.bounds]
         [('relaxation', 'proved'), ('sampling', 'confidence')]
-        >>> one.distance <= one.certified_radius <= one.adversarial_distance
-        True
     """
     options: dict[str, Any] = {"labels": labels, "index": index, "rungs": rungs, "estimates": estimates}
     options |= {"event": event, "arithmetic": arithmetic, "settings": settings}

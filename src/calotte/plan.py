@@ -175,8 +175,7 @@ class Planner:
         settings: Settings | None = None,
         run: str | None = None,
     ) -> None:
-        settings = settings or Settings()
-        check_kinds(network, noise, settings)
+        check_kinds(network, noise, settings := settings or Settings())
         self.network, self.noise, self.delta = network, noise, check_delta(delta)
         self.event, self.rungs = as_event(event, network), select_rungs(rungs, PROVED_RUNGS)
         self.settings, self.run, self.arithmetic = settings, run, check_arithmetic(arithmetic, network)
@@ -311,9 +310,8 @@ def plan(
     Examples:
         >>> import torch, calotte
         >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-        >>> rungs = ["theorem", "cell", "relaxation"]
-        >>> (one,) = calotte.plan(network, torch.ones(1, 20), calotte.Sphere(1.0), 1e-6, rungs=rungs)
-        >>> one.largest_eps["theorem"] <= one.largest_eps["cell"] <= one.largest_eps["relaxation"]
+        >>> (one,) = calotte.plan(network, torch.ones(1, 20), calotte.Sphere(1.0), 1e-6, rungs=["theorem", "cell"])
+        >>> 0 < one.largest_eps["theorem"] <= one.largest_eps["cell"]
         True
     """
     options: dict[str, Any] = {"event": event, "arithmetic": arithmetic, "labels": labels, "index": index}
