@@ -91,11 +91,11 @@ def test_exponents_are_verified_in_either_dimension_and_not_below(shape: tuple[i
     with mpmath.workdps(60):
         a = mpmath.matrix(rows.tolist())
         least = min(mpmath.eigsy(mpmath.diag(found.power.tolist()) - a * a.T, eigvals_only=True))
-    assert 0 < least < 1e-2
-    assert not dominates(first, 0.99 * found.power)
+    assert 0 < least < 2e-2
+    assert not dominates(first, 0.97 * found.power)
     group = group_of(first, torch.arange(shape[0])[None])
     assert dominates_each(first, group.gram, found.power[None, None]).all()
-    assert not dominates_each(first, group.gram, 0.99 * found.power[None, None]).any()
+    assert not dominates_each(first, group.gram, 0.97 * found.power[None, None]).any()
     each = exponents_each(first, group, torch.ones(1, shape[0]).double())
     assert torch.allclose(each.power[0], found.power, rtol=1e-2)
 

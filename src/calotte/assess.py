@@ -257,7 +257,8 @@ class _Work:
         if name in rungs:
             query = self._next(f"rung {name}", share)
             (bounds[name],) = rungs[name].bound(query)
-            self.lower += rungs[name].lower(query, [bounds[name]])
+            drawn = bounds["sampling"].misclassified if "sampling" in bounds else None
+            self.lower += rungs[name].lower(query, [bounds[name]], unseen=drawn == 0)
 
     def _estimate(self, estimator: Estimator) -> Estimate:
         return estimator.estimate(self._next(f"estimate {estimator.method}"), 0)

@@ -84,7 +84,7 @@ def propose(
         noise: the noise; rung: its name; settings: budgets; event: what p is the probability of.
 
     Raises:
-        InvalidInput: no such rung, it does not apply or its proofs cannot be written down yet, or several inputs.
+        InvalidInput: no such rung, it does not apply or says nothing, or several inputs.
         OutOfTime: the time limit passed before anything was found.
 
     Examples:
@@ -103,7 +103,7 @@ def propose(
         raise InvalidInput(f"rung '{rung}': {reason}")
     proof = PROVED_RUNGS[rung].propose(query)
     if proof is None:
-        raise InvalidInput(f"rung '{rung}': its proofs cannot be written down yet")
+        raise InvalidInput(f"rung '{rung}': has no proof here: nothing but p <= 1 was found")
     return proof
 
 

@@ -20,7 +20,7 @@ from calotte.proofs.event import margin_rows
 from calotte.proofs.exponents import Group, group_of
 from calotte.proofs.first import FirstLayer
 from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.price import Offer, known
+from calotte.proofs.price import Offer, halves, known, signs
 from calotte.proofs.sums import Sums, Tilt, levels, log_moments
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
@@ -55,11 +55,13 @@ class Summed:
     Attributes:
         log_bound: upper bound on log p, rounded up; log_price: what its good event costs.
         choices: ReLU node behind the first layer -> (units,) what was paid for.
+        used: which forms of units -> (R,) whether something was paid for that these say.
     """
 
     log_bound: Tensor
     log_price: Tensor
     choices: dict[int, Tensor]
+    used: dict[Place, Tensor]
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Layers:
     Attributes:
         query: of one input; first: its network's first layer; around: the noise considered; law: of the noise.
         relaxation: with the bounds found so far; value, error: (n,) of the first layer's units at x.
-        choices: ReLU node -> (units,) what was paid for so far.
+        choices, used: what was paid for so far, as of `Summed`.
     """
 
     query: Query
@@ -80,6 +82,7 @@ class Layers:
     value: Tensor
     error: Tensor
     choices: dict[int, Tensor] = field(default_factory=dict)
+    used: dict[Place, Tensor] = field(default_factory=dict)
 
     def sums(self, pulled: Pulled, channels: Tensor | None = None) -> list[Sums]:
         """Sums of first-layer activations below rows that were pulled back, for each side of them.
@@ -190,8 +193,9 @@ class Layers:
         if feeder in between:
             low, high = between[feeder]
             free = torch.stack([low.flatten(1), -high.flatten(1)], 1)
-        paid, log_sign = free.clone(), torch.zeros_like(free)
+        paid, log_sign, met = free.clone(), torch.zeros_like(free), list[Tensor]()
         for number, (units, pulled) in enumerate(self.blocks(feeder)):
+            met.append(units)
             channels = units // math.prod(shape[1:]) if len(shape) == 3 else None
             for side, sums in enumerate(self.sums(pulled, channels)):
                 tilts = propose(Place(relu, number, side), sums, self.law, log_each)
@@ -200,7 +204,8 @@ class Layers:
                 paid[0, side, units], log_sign[0, side, units] = level, log_p
         offer = Offer(free, torch.maximum(free, paid), log_sign, torch.full_like(free, log_each))
         choice = known(chooser.choose(relu, offer))
-        self.choices[relu] = choice[0]
+        self.choices[relu], used = choice[0], (signs(choice) | halves(choice))[0]
+        self.used.update({Place(relu, i, side): used[side, units] for i, units in enumerate(met) for side in (0, 1)})
         ends = [t.reshape(1, *shape) for t in (*offer.ends(choice), free[:, 0], -free[:, 1])]
         self.relaxation.settle(relu, *ends)
         return torch.cat([offer.log_signs(choice).amax(1)[0], offer.log_halves(choice).flatten()])
@@ -268,4 +273,4 @@ def log_bound(
     terms = torch.where(certain, -torch.inf, layers.best(sums, tilts, None)[1])
     price = log_sum_up(torch.cat(prices))
     total = log_sum_up(torch.cat([query.margins.cases.kept_logs(terms), price[None]]))
-    return Summed(total, price, layers.choices)
+    return Summed(total, price, layers.choices, layers.used)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from calotte.proofs.exponents import Exponents, Group, verified, verified_each
 from calotte.proofs.first import FirstLayer
+from calotte.proofs.first_layer_moments import short
 
 __all__ = ["exponents", "exponents_each", "least"]
 
@@ -41,7 +42,7 @@ def exponents(first: FirstLayer, importance: Tensor) -> Exponents | None:
         except linalg.ArpackError:
             return None
     for room in (_ROOM, 30 * _ROOM, 1.0):
-        found = verified(first, power * (largest * (1.0 + room)))
+        found = verified(first, short(power * (largest * (1.0 + room))))
         if found is not None:
             return found
     return None
@@ -68,7 +69,7 @@ def least_each(gram: Tensor, share: Tensor) -> Tensor:
     root = power.rsqrt()
     largest = torch.linalg.eigvalsh(grams * root[:, :, None] * root[:, None, :])[:, -1:]
     none = grams.diagonal(dim1=1, dim2=2) == 0.0  # no unit
-    return torch.where(none, 1.0, power * largest * (1.0 + _ROOM))
+    return short(torch.where(none, 1.0, power * largest * (1.0 + _ROOM)))
 
 
 def least(product: Callable[[Tensor], Tensor], importance: Tensor) -> Tensor:

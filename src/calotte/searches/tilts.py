@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from calotte.proofs.exponents import Exponents
+from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths
 from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.layers import Place
+from calotte.proofs.layers import Place, Summed
 from calotte.proofs.sums import FAR, Sums, Tilt
 from calotte.query import Query
 from calotte.searches.exponents import exponents, exponents_each
@@ -31,6 +32,7 @@ class Tilts:
         rarely: of the variance that forms would have were all units active, the least that is taken for theirs: units
             that hardly ever switch have none, which tells nothing of what they do when they do.
         share: of the rate that a Gaussian form would want; cap: times the rate at which the bound wanted is reached.
+        said: slopes in 255ths, rates and exponents that were proposed.
         seen: sums of squares of the weights by which layers read the first one, unit by unit, as far as they are met.
     """
 
@@ -43,6 +45,7 @@ class Tilts:
     cap: float = 2.0
     buckets: float = 2.0
     seen: list[Tensor] = field(default_factory=list)
+    said: dict[Place, tuple[Tensor, Tensor, Exponents]] = field(default_factory=dict)
 
     def __call__(self, place: Place, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
         self.query.deadline.check("in the search for slopes")
@@ -81,7 +84,26 @@ class Tilts:
             within = (proposed > low) & (proposed < high)
             slope, rate = following, torch.where(within, proposed, (low * high).sqrt())
         rates = self.rates if log_each is None else (1.0,)
-        return [Tilt(best, factor * at, found) for factor in rates]
+        slopes = in_255ths(best)
+        self.said[place] = slopes, torch.stack([factor * at for factor in rates]), found
+        return [Tilt(slopes.to(torch.float64) / 255.0, rate, found) for rate in self.said[place][1]]
+
+    def proof(self, tail: float, log_each: float, found: Summed) -> FirstLayerMoments:
+        """What was proposed in an evaluation, as far as it was used."""
+        different, rows, tilts = list[Exponents](), list[Tensor](), {}
+        for place, (slopes, rates, powers) in self.said.items():
+            used = torch.ones(len(slopes), dtype=torch.bool) if place.node < 0 else found.used[place]
+            if not used.any():
+                continue
+            if powers not in different:
+                different.append(powers)
+                rows.append(torch.zeros(1 if powers.group is None else len(powers.asked), dtype=torch.bool))
+            which = different.index(powers)
+            rows[which] |= used.reshape(len(rows[which]), -1).any(1)
+            tilts[place] = Tilted(torch.where(used[:, None], slopes, 0), torch.where(used, rates, 0.0), which)
+        pairs = zip(different, rows, strict=True)
+        asked = (torch.where(some if one.group is None else some[:, None], one.asked, 0.0) for one, some in pairs)
+        return FirstLayerMoments(tail, log_each, found.choices, tuple(asked), tilts)
 
     def _exponents(self, place: Place, sums: Sums, law: GaussianLaw) -> Exponents | None:
         """Exponents that suit the forms; of groups they are found once for a network, else for about this noise."""
