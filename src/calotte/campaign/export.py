@@ -46,6 +46,8 @@ def export(store: Store, path: Path) -> int:
     if not firsts:
         raise InvalidInput(f"{store.path} holds no result of assess yet")
     said = claim(firsts, *counted(store))
+    if store.missing:
+        said += f" Not complete: {store.missing} results are still to come."
     if path.suffix == ".csv":
         write_whole(path, lambda part: _csv(store, said, part))
     elif path.suffix == ".parquet":
