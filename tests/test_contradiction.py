@@ -157,3 +157,20 @@ def test_the_command_goes_on_and_ends_with_status_1(here: Path, capsys, monkeypa
             assert saved["x"] == pytest.approx(np.load(here / "in.npz")["x"][2])
     for name, numbers in (("assessments.jsonl", [0, 1, 3, 4, 5, 6]), ("failures.jsonl", [2])):
         assert [json.loads(t)["index"] for t in (here / "res" / name).read_text().splitlines()] == numbers
+
+
+def test_a_lower_bound_above_an_upper_one_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """p = P(g > 0.1) = 0.46, which `relaxation` says from below; a rung that claims p <= 0.45 cannot be right."""
+    net, x = dense(([[1.0, 0.0]], [0.1])), torch.zeros(1, 2).double()
+    for log_p in (math.log(0.45), math.log(0.47)):
+        rungs = {"relaxation": PROVED_RUNGS["relaxation"], "concentration": mutant(log_p)}
+        monkeypatch.setattr(MODULE, "RUNGS", rungs)
+        if log_p > math.log(0.46):
+            assert assess(net, x, Gaussian(1.0), settings=Settings(search=False))[0].best_lower is not None
+            continue
+        with pytest.raises(
+            Contradiction, match=r"'relaxation' proves p >= 0\.46.*'concentration' p <= 0\.45"
+        ) as found:
+            assess(net, x, Gaussian(1.0), settings=Settings(search=False))
+        assert found.value.evidence["lower_rung"] == "relaxation"
+        assert found.value.evidence["rung"] == "concentration"

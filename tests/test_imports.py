@@ -11,9 +11,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "calotte"
 ORDER = [
     "errors", "assumptions", "checks", "lines", "rounding", "printing", "notebook", "deadline", "settings", "streams",
-    "sphere",
+    "sphere", "normal",
     "network", "models", "noise", "independent", "laws", "cells", "theorems", "shallow", "adversary",
-    "query", "proofs", "bound", "searches", "ladder", "sampling", "result", "assessment", "requirement",
+    "query", "proofs", "lower", "bound", "searches", "ladder", "sampling", "result", "assessment", "requirement",
     "arguments", "known", "assess", "plan", "frame", "paper", "inputs", "plot", "report", "campaign", "terminal",
     "cli", "__main__",
 ]  # fmt: skip

@@ -224,7 +224,7 @@ def test_plan_finds_what_assess_proves() -> None:
 
 
 def test_rungs_for_isotropic_noise_say_so() -> None:
-    (one,) = assess(random_dense((3, 4, 3), 1), points(1, 3, 1), Box(0.1), rungs=["all"], settings=QUICK)
+    (one,) = assess(random_dense((7, 4, 3), 1), points(1, 7, 1), Box(0.1), rungs=["all"], settings=QUICK)
     skipped = {bound.rung for bound in one.bounds if bound.skipped}
     assert {"branching", "isoperimetry"} <= skipped
     assert not skipped & {*PROVED, "sampling"}

@@ -365,7 +365,7 @@ def test_bounds_lie_below_exact_values(name: str) -> None:
 
 def no_doubt(patch: pytest.MonkeyPatch, which: type) -> None:
     """The errors of one kind of node are forgotten."""
-    right = Relaxation._pull_back
+    right = Relaxation.pull_back
 
     def wrong(self: Relaxation, *given: Any, **named: Any) -> Any:
         nodes = self.network.nodes
@@ -374,7 +374,7 @@ def no_doubt(patch: pytest.MonkeyPatch, which: type) -> None:
         }
         return right(self, *given, **named)
 
-    patch.setattr(Relaxation, "_pull_back", wrong)
+    patch.setattr(Relaxation, "pull_back", wrong)
 
 
 def moved(by: int) -> Callable[[Convolution, Tensor], Tensor]:

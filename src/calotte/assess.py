@@ -26,6 +26,7 @@ from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import InvalidInput
 from calotte.known import Known
 from calotte.ladder import PROVED_RUNGS
+from calotte.lower import LowerBound
 from calotte.models.opened import as_network, split_batch
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
@@ -33,8 +34,8 @@ from calotte.noise import Noise
 from calotte.query import Query
 from calotte.result import Results
 from calotte.sampling.alore import ALORE
-from calotte.sampling.contradiction import check_radius, check_samples
-from calotte.sampling.estimate import Estimate, Estimator
+from calotte.sampling.contradiction import check_radius, check_samples, check_sides
+from calotte.sampling.estimate import Estimate, Estimator, select_estimators
 from calotte.sampling.importance import IMPORTANCE
 from calotte.sampling.isoperimetry import ISOPERIMETRY
 from calotte.sampling.monte_carlo import SAMPLING
@@ -51,7 +52,6 @@ __all__ = [
     "Watch",
     "assess",
     "assess_each",
-    "select_estimators",
     "select_rungs",
 ]
 
@@ -83,23 +83,6 @@ def select_rungs(names: Sequence[str] | None, known: Mapping[str, R]) -> list[R]
     if not names:
         raise InvalidInput(f"no rungs asked for; choose from {', '.join(known)}, or all")
     return [rung for name, rung in known.items() if name in names]
-
-
-def select_estimators(names: Sequence[str]) -> list[Estimator]:
-    """Rare-event methods by name; "all" for all of them, nothing or "none" for none.
-
-    Raises:
-        InvalidInput: a name that is none of them.
-    """
-    names = names_of("estimates", names)
-    if names in ([], ["none"]):
-        return []
-    if names == ["all"]:
-        return list(ESTIMATORS.values())
-    for name in names:
-        if name not in ESTIMATORS:
-            raise InvalidInput(f"estimate '{name}': choose from {', '.join(ESTIMATORS)}, all or none")
-    return [estimator for name, estimator in ESTIMATORS.items() if name in names]
 
 
 def sha256(numbers: Tensor) -> str:
@@ -140,7 +123,7 @@ class Assessor:
         check_kinds(network, noise, self.settings)
         self.event = as_event(event, network)
         self.network, self.noise, self.run = network, noise, run
-        self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates)
+        self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates, ESTIMATORS)
         self.m = noise.dimension(network.d)
         limit = self.settings.memory_limit
         self.plain = Hyperplanes(network, None, limit)
@@ -195,6 +178,7 @@ class _Work:
         self.assessor, self.index, self.label, self.watch = assessor, index, label, watch
         self.known = assessor.known
         self.known.turn_to(x, index)
+        self.lower: list[LowerBound] = []
         self.deadline = Deadline.after(assessor.settings.time_limit)
         self.query = Query(
             assessor.mapped,
@@ -236,6 +220,7 @@ class _Work:
         self.known.keep(query)
         ordered = tuple(bounds[rung.name] for rung in own.rungs)
         check_radius(query, 0, witness, radius, certifier)
+        check_sides(query, 0, ordered, self.lower)
         check_samples(query, 0, ordered)
         known = distance is not None and math.isfinite(distance)
         clipping = own.network.clipping
@@ -257,6 +242,7 @@ class _Work:
             adversarial_distance=None if witness is None else witness.distance,
             witness=witness,
             estimates=estimates,
+            lower=tuple(self.lower),
             event=own.event.name,
             decision=own.network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
@@ -269,7 +255,10 @@ class _Work:
 
     def _bound(self, name: str, rungs: Mapping[str, Rung], bounds: dict[str, Bound], share: float = 0.5) -> None:
         if name in rungs:
-            (bounds[name],) = rungs[name].bound(self._next(f"rung {name}", share))
+            query = self._next(f"rung {name}", share)
+            (bounds[name],) = rungs[name].bound(query)
+            drawn = bounds["sampling"].misclassified if "sampling" in bounds else None
+            self.lower += rungs[name].lower(query, [bounds[name]], unseen=drawn == 0)
 
     def _estimate(self, estimator: Estimator) -> Estimate:
         return estimator.estimate(self._next(f"estimate {estimator.method}"), 0)
@@ -337,12 +326,13 @@ def assess_each(
 ) -> Iterator[Assessment]:
     """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> for one in calotte.assess_each(network, torch.ones(2, 20), calotte.Gaussian(0.001), rungs="cell"):
-    ...     print(one.index, one.best.log_probability < -100)
-    0 True
-    1 True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> for one in calotte.assess_each(network, torch.ones(2, 20), calotte.Gaussian(0.001), rungs="cell"):
+        ...     print(one.index, one.best.log_probability < -100)
+        0 True
+        1 True
     """
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
@@ -388,13 +378,14 @@ def assess(
         InvalidInput: anything that does not make sense, before anything is computed.
         Contradiction: two results cannot both be true: a defect of calotte.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), rungs=["relaxation", "sampling"])
-    >>> [(bound.rung, bound.guarantee) for bound in one.bounds]
-    [('relaxation', 'proved'), ('sampling', 'confidence')]
-    >>> one.distance <= one.certified_radius <= one.adversarial_distance
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), rungs=["relaxation", "sampling"])
+        >>> [(bound.rung, bound.guarantee) for bound in one.bounds]
+        [('relaxation', 'proved'), ('sampling', 'confidence')]
+        >>> one.distance <= one.certified_radius <= one.adversarial_distance
+        True
     """
     options: dict[str, Any] = {
         "labels": labels,

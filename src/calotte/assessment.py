@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -12,6 +13,7 @@ from calotte.adversary import Witness
 from calotte.bound import Bound
 from calotte.errors import InvalidInput
 from calotte.lines import Line, entries
+from calotte.lower import LowerBound
 from calotte.notebook import html_table
 from calotte.printing import lower_text, number, probability_text, span
 from calotte.result import Result
@@ -34,6 +36,7 @@ class Assessment(Result):
         adversarial_distance: of the nearest point found that certainly is answered differently, rounded up; None
             where none was found. witness: that point, None too where it was not kept.
         bounds: what each rung says about the misclassification probability.
+        lower: what the rungs that bound it from below say.
         estimates: what rare-event methods say about it, or about the probability of leaving the cell; no bounds.
         seed: of all draws.
     """
@@ -47,6 +50,7 @@ class Assessment(Result):
     adversarial_distance: float | None = None
     witness: Witness | None = None
     estimates: tuple[Estimate, ...] = ()
+    lower: tuple[LowerBound, ...] = ()
     distance_skipped: str | None = None
 
     @property
@@ -55,11 +59,18 @@ class Assessment(Result):
         proved = [bound for bound in self.bounds if bound.guarantee == "proved" and bound.skipped is None]
         return min(proved, key=lambda bound: bound.log_misclassification, default=None)
 
+    @property
+    def best_lower(self) -> LowerBound | None:
+        """The largest proved lower bound (the first of equals), or None where nothing is proved from below."""
+        proved = [bound for bound in self.lower if bound.log_misclassification > -math.inf]
+        return max(proved, key=lambda bound: bound.log_misclassification, default=None)
+
     def __repr__(self) -> str:
         return f"<Assessment: {self}>"
 
     def __str__(self) -> str:
         best = "nothing proved" if self.best is None else str(self.best)
+        best += "" if self.best_lower is None else f", {self.best_lower}"
         radius = "no limit" if self.certified_radius is None else lower_text(self.certified_radius)
         what = f"{self.noise} noise of eps {self.eps:.4g}"
         return f"input {self.index}, answer {self.predicted}, {what}: {best}; certified radius {radius}"
@@ -75,6 +86,7 @@ class Assessment(Result):
             "nearest_unit": self.nearest_unit,
             "certified_radius": self.certified_radius,
             "bounds": [bound.to_dict() for bound in self.bounds],
+            "lower": [bound.to_dict() for bound in self.lower],
             "best": self.best.rung if self.best else None,
             "estimates": [estimate.to_dict() for estimate in self.estimates],
             "adversarial_distance": self.adversarial_distance,
@@ -119,7 +131,7 @@ class Assessment(Result):
             InvalidInput: it is no such line.
         """
         found = entries(cls, line)
-        for name, kind in (("bounds", Bound), ("estimates", Estimate)):
+        for name, kind in (("bounds", Bound), ("lower", LowerBound), ("estimates", Estimate)):
             if not isinstance(found.get(name, []), list | tuple):
                 raise InvalidInput(f"{name}: expected a list, came {type(found[name]).__name__}")
             found[name] = tuple(kind.from_dict(entry) for entry in found.get(name, []))

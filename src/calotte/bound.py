@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 
 from calotte.assumptions import ELEMENTARY_ERROR
 from calotte.deadline import OutOfTime
 from calotte.lines import Line, check_line, entries, log_of
+from calotte.lower import LowerBound
 from calotte.printing import probability_text
 from calotte.proofs.proof import Proof
 from calotte.query import Query
@@ -124,6 +128,14 @@ class Rung(ABC):
     def bound(self, query: Query) -> list[Bound]:
         """A Bound for each input of the query."""
 
+    def lower(self, query: Query, upper: Sequence[Bound], unseen: bool = False) -> list[LowerBound]:
+        """A LowerBound for each input of the query, whose bounds from above are known; none of most rungs.
+
+        Args:
+            unseen: whether samples have not seen the event: passes for its sake are left out then.
+        """
+        return []
+
 
 @dataclass(frozen=True)
 class ProvedRung(Rung):
@@ -135,6 +147,7 @@ class ProvedRung(Rung):
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
         one_by_one: whether it takes the inputs of a batch one after the other.
         searches: whether it tries for smaller bounds until the time is up.
+        from_below: whether it bounds p from below too; passes_below: whether that takes passes of its own.
     """
 
     any_noise: ClassVar[bool] = False
@@ -142,6 +155,8 @@ class ProvedRung(Rung):
     needs_plane: ClassVar[bool] = False
     one_by_one: ClassVar[bool] = False
     searches: ClassVar[bool] = False
+    from_below: ClassVar[bool] = False
+    passes_below: ClassVar[bool] = True
 
     @abstractmethod
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
@@ -153,10 +168,14 @@ class ProvedRung(Rung):
             OutOfTime: the query's deadline passed before anything was found.
         """
 
+    def log_lower(self, query: Query, sizes: Tensor) -> Tensor:
+        """Lower bounds (B,) on log p, as `log_bound`, rounded down; -inf where nothing is proved."""
+        return torch.full_like(sizes, -torch.inf)
+
     def propose(self, query: Query) -> Proof | None:
         """The Proof of the bound for a query of one input: `prove` makes the same bits of it.
 
-        None where the rung cannot write down yet what it does.
+        None where nothing was found that could be proved.
 
         Raises:
             OutOfTime: as `log_bound`.
@@ -188,3 +207,12 @@ class ProvedRung(Rung):
             return [Bound(self.name, "proved", 0.0, skipped=reason)] * len(query.x)
         each = (time.perf_counter() - start) / len(logs)
         return [Bound(self.name, "proved", log, each, cut_short=self.cut_short(query)) for log in logs]
+
+    def lower(self, query: Query, upper: Sequence[Bound], unseen: bool = False) -> list[LowerBound]:
+        if not self.from_below or any(bound.skipped is not None for bound in upper):
+            return []
+        logs = [-math.inf] * len(query.x)
+        if not all(bound.certain for bound in upper) and not (unseen and self.passes_below):
+            with contextlib.suppress(OutOfTime):
+                logs = self.log_lower(query, query.sizes).tolist()
+        return [LowerBound(self.name, log) for log in logs]

@@ -25,7 +25,7 @@ def record(one: Assessment | Plan) -> dict[str, Any]:
     line = one.to_dict()
     row: dict[str, Any] = {}
     for key, value in line.items():
-        if key in ("bounds", "estimates"):
+        if key in ("bounds", "lower", "estimates"):
             continue
         if isinstance(value, dict):
             row |= {f"{rung}.{key}": math.inf if said is None else said for rung, said in value.items()}
@@ -36,6 +36,7 @@ def record(one: Assessment | Plan) -> dict[str, Any]:
         for entry in (*line["bounds"], *line["estimates"]):
             name = entry.pop("rung", None) or entry.pop("method")
             row |= {f"{name}.{key}": -math.inf if said is None else said for key, said in entry.items()}
+        row |= {f"{bound.rung}.log_lower": bound.log_misclassification for bound in one.lower}
     return row
 
 

@@ -23,10 +23,11 @@ from numpy.typing import ArrayLike
 from scipy import special
 from torch import Tensor
 
-from calotte.assumptions import NORMAL_ERROR
+from calotte.assumptions import ELEMENTARY_ERROR, NORMAL_ERROR
 from calotte.checks import number
 from calotte.errors import InvalidInput
 from calotte.noise import Kind, Noise
+from calotte.normal import log_normal_between
 from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, gamma
 from calotte.sphere import Rounding
 
@@ -57,6 +58,10 @@ class Independent(Noise):
     @abstractmethod
     def log_moment(self, x: Tensor) -> Tensor:
         """Upper bounds on psi(x), any shape."""
+
+    @abstractmethod
+    def log_between(self, low: Tensor, high: Tensor, *, rounding: Rounding) -> Tensor:
+        """log P(low <= w_i <= high) of a coordinate, low <= high of any shape, rounded "up" or "down"."""
 
     @abstractmethod
     def from_normals(self, g: Tensor) -> Tensor:
@@ -141,9 +146,10 @@ class Independent(Noise):
 class Box(Independent):
     """Uniform in the cube of half-width `size`: every coordinate is uniform between -size and size.
 
-    >>> import calotte
-    >>> round(calotte.Box(0.3).sigma(784) ** 2, 9)  # the variance of each coordinate, a third of the square
-    0.03
+    Examples:
+        >>> import calotte
+        >>> round(calotte.Box(0.3).sigma(784) ** 2, 9)  # the variance of each coordinate, a third of the square
+        0.03
     """
 
     variance: ClassVar[float] = 1.0 / 3.0 * (1.0 + 2 * UNIT_ROUNDOFF)
@@ -169,6 +175,13 @@ class Box(Independent):
         closed = far - (2.0 * far).log() + torch.log1p(-(-2.0 * far).exp())
         return torch.where(x < _SERIES, series, closed) * (1.0 + _MOMENT_ERROR) + VALUE_SLACK  # squares underflow
 
+    def log_between(self, low: Tensor, high: Tensor, *, rounding: Rounding) -> Tensor:
+        outwards = 1.0 if rounding == "up" else -1.0
+        share = (high.clamp(-1.0, 1.0) - low.clamp(-1.0, 1.0)) / 2.0
+        log_p = share.log()
+        moved = log_p + outwards * (gamma(3) + 2 * ELEMENTARY_ERROR * log_p.abs())
+        return torch.where(log_p.isinf(), log_p, moved.clamp_max(0.0))
+
     def from_normals(self, g: Tensor) -> Tensor:
         return torch.erf(g / math.sqrt(2.0))
 
@@ -183,9 +196,10 @@ class Truncated(Independent):
     Attributes:
         cut: c, in standard deviations of the normal law that is cut off.
 
-    >>> import calotte
-    >>> calotte.Truncated(0.1, cut=3.0).sigma(784)
-    0.1
+    Examples:
+        >>> import calotte
+        >>> calotte.Truncated(0.1, cut=3.0).sigma(784)
+        0.1
     """
 
     cut: float = 3.0
@@ -229,6 +243,15 @@ class Truncated(Independent):
         closed = torch.where(closed.isnan(), torch.inf, closed)
         # never more than over the whole line, nor than at the end of the cube
         return torch.minimum(torch.minimum(half, c * x), closed.clamp_min(0.0)) * (1.0 + _MOMENT_ERROR) + VALUE_SLACK
+
+    def log_between(self, low: Tensor, high: Tensor, *, rounding: Rounding) -> Tensor:
+        c = torch.tensor(self.reach, dtype=torch.float64)
+        a, b = low.clamp(-self.reach, self.reach), high.clamp(-self.reach, self.reach)
+        log_p = log_normal_between(a, b, rounding=rounding)
+        whole = log_normal_between(-c, c, rounding="down" if rounding == "up" else "up")
+        outwards = 1.0 if rounding == "up" else -1.0
+        ratio = log_p - whole
+        return (ratio + outwards * gamma(4) * (log_p.abs() + whole.abs())).clamp_max(0.0)
 
     def from_normals(self, g: Tensor) -> Tensor:
         return self._inverse(torch.special.ndtr(g))

@@ -84,15 +84,16 @@ def propose(
         noise: the noise; rung: its name; settings: budgets; event: what p is the probability of.
 
     Raises:
-        InvalidInput: no such rung, it does not apply or its proofs cannot be written down yet, or several inputs.
+        InvalidInput: no such rung, it does not apply or says nothing, or several inputs.
         OutOfTime: the time limit passed before anything was found.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> proof = calotte.propose(network, torch.ones(20), calotte.Sphere(0.5), rung="concentration")
-    >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.5), rungs="concentration")
-    >>> calotte.prove(network, torch.ones(20), calotte.Sphere(0.5), proof) == one.best.log_probability
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> proof = calotte.propose(network, torch.ones(20), calotte.Sphere(0.5), rung="concentration")
+        >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.5), rungs="concentration")
+        >>> calotte.prove(network, torch.ones(20), calotte.Sphere(0.5), proof) == one.best.log_probability
+        True
     """
     if rung not in PROVED_RUNGS:
         raise InvalidInput(f"rung '{rung}': choose from {', '.join(PROVED_RUNGS)}")
@@ -102,7 +103,7 @@ def propose(
         raise InvalidInput(f"rung '{rung}': {reason}")
     proof = PROVED_RUNGS[rung].propose(query)
     if proof is None:
-        raise InvalidInput(f"rung '{rung}': its proofs cannot be written down yet")
+        raise InvalidInput(f"rung '{rung}': has no proof here: nothing but p <= 1 was found")
     return proof
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from decimal import MIN_EMIN, ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Literal
 
-__all__ = ["lower_text", "number", "plain", "probability_text", "span"]
+__all__ = ["lower_text", "number", "plain", "probability_down_text", "probability_text", "span"]
 
 _ROUNDINGS = {"up": ROUND_CEILING, "down": ROUND_FLOOR, "nearest": ROUND_HALF_EVEN}
 
@@ -36,6 +36,16 @@ def probability_text(log_p: float, digits: int = 2) -> str:
     context = Context(prec=17, Emin=MIN_EMIN)
     p = context.next_plus(context.exp(Decimal(log_p)))
     p = min(Context(prec=digits, rounding=ROUND_CEILING, Emin=MIN_EMIN).plus(p), Decimal(1))
+    return f"{p:f}" if p.adjusted() >= -3 else f"{p:.{digits - 1}e}"
+
+
+def probability_down_text(log_p: float, digits: int = 2) -> str:
+    """A lower bound on a probability, given by its logarithm, rounded down; 0 where nothing is proved."""
+    if log_p == -math.inf:
+        return "0"
+    context = Context(prec=17, Emin=MIN_EMIN)
+    p = context.next_minus(context.exp(Decimal(log_p)))
+    p = Context(prec=digits, rounding=ROUND_FLOOR, Emin=MIN_EMIN).plus(p)
     return f"{p:f}" if p.adjusted() >= -3 else f"{p:.{digits - 1}e}"
 
 

@@ -126,8 +126,8 @@ class Relaxation:
             for some in batches(
                 self.network, node, loose.nonzero()[:, 0] + block.start, self.hyperplanes.widths[node]
             ):
-                pulled = self._pull_back(b, *unit_rows(self.network, node, some), {}, mirrored=True)
-                found = self._at_noise(b, pulled, whole=False)
+                pulled = self.pull_back(b, *unit_rows(self.network, node, some), {}, mirrored=True)
+                found = self.at_noise(b, pulled, whole=False)
                 for whole, part in ((constant, found.lower), (norm, found.norm), (doubt, found.normal_error)):
                     whole[b][:, some - block.start] = part
                 accuracy = found.accuracy
@@ -186,8 +186,8 @@ class Relaxation:
             return self._dense_form(node, rows, kept, constants, mirrored=False)
         each = []
         for b, own in enumerate(rows):
-            pulled = self._pull_back(b, node, Whole(own[None]), constants[b : b + 1], kept, mirrored=False)
-            each.append(self._at_noise(b, pulled, whole=True))
+            pulled = self.pull_back(b, node, Whole(own[None]), constants[b : b + 1], kept, mirrored=False)
+            each.append(self.at_noise(b, pulled, whole=True))
         return Forms.joined(each)
 
     @cached_property
@@ -258,17 +258,15 @@ class Relaxation:
         """Relative accuracy of norms in coordinates of the span."""
         return gamma(self.hyperplanes.space.rows.shape[1] + 4) + self.hyperplanes.space.stretch
 
-    def _pull_back(
-        self, b: int, node: int, rows: Rows, constant: Tensor, kept: Mapping[int, Tensor], mirrored: bool
+    def pull_back(
+        self, b: int, node: int, rows: Rows, constant: Tensor, kept: Mapping[int, Tensor | None], mirrored: bool
     ) -> Pulled:
         """Rows . (values of node) + constant (S, N), for one input, in terms of the values of the node `stop`.
 
         Args:
-            b: the input.
-            kept: as for `forms`.
-            mirrored: whether to add a second side, minus the first.
+            b: the input; mirrored: whether to add a second side; kept: as for `forms`, None where nothing passes.
         """
-        cotangents, activations = {node: rows}, {}
+        cotangents, activations, ends = {node: rows}, dict[int, Tensor](), dict[int, Rows]()
         error = torch.full_like(constant, VALUE_SLACK)
         for i in range(node, self.stop - 1, -1):
             step = self.network.nodes[i]
@@ -279,10 +277,13 @@ class Relaxation:
                 continue
             here, fields = cotangents.pop(i), self._fields(i, b)
             if isinstance(step.op, Relu):
-                if i in kept:
+                if (some := kept.get(i)) is not None:
                     entries = here.whole().entries
-                    activations[i] = entries[:, :, kept[i]]
-                    here = Whole(torch.where(kept[i], 0.0, entries))
+                    activations[i] = entries[:, :, some]
+                    here = Whole(torch.where(some, 0.0, entries))
+                elif i in kept:
+                    ends[i] = here.inside()
+                    continue
                 below, above, intercept = here.at(fields)
                 negative = here.entries.clamp_max(0.0)
                 constant = constant + here.sums(negative, intercept)
@@ -303,9 +304,8 @@ class Relaxation:
                 cotangents[j] = part
             error = (error + fields.lost + gamma(4) * constant.abs()) * self.inflation
         if self.stop not in cotangents:
-            shape = (*constant.shape, *self.network.shape(self.stop))
-            cotangents[self.stop] = Whole(torch.zeros(shape, dtype=torch.float64))
-        return Pulled(cotangents[self.stop].inside(), constant, error, activations)
+            cotangents[self.stop] = Whole(constant.new_zeros(*constant.shape, *self.network.shape(self.stop)))
+        return Pulled(cotangents[self.stop].inside(), constant, error, activations, ends)
 
     def _fields(self, i: int, b: int) -> Fields:
         """What rows meet at a node, for one input; of another input nothing is kept.
@@ -328,7 +328,7 @@ class Relaxation:
             self._met[1][i] = Fields(values, cost, [self.reach.magnitude[j][b] for j in step.inputs])
         return self._met[1][i]
 
-    def _at_noise(self, b: int, pulled: Pulled, whole: bool) -> Forms:
+    def at_noise(self, b: int, pulled: Pulled, whole: bool) -> Forms:
         """From coefficients of the node `stop` to functions of the noise."""
         n, fields = self.start.value.shape[1], self._fields(self.stop, b)
         rows, before, noise_map = pulled.rows, pulled.constant, self.hyperplanes.noise_map

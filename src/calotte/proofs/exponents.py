@@ -20,19 +20,26 @@ from calotte.rounding import gamma
 __all__ = ["Exponents", "Group", "dominates", "dominates_each", "group_of", "verified", "verified_each"]
 
 _T = 1e-9  # (e + h)(e + h)' <= (1 + t) e e' + (1 + 1/t) h h'
+_ENTRIES = 2**22  # of the matrices that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """For each of R forms the units that it reads.
+    """P places of units of the first layer: the R / P forms of each read n units, all the same ones.
 
     Attributes:
-        index: (R, n) positions in the first layer, distinct where a form has coefficients that are not zero.
-        gram: (R, n, n) inner products of their directions.
+        index: (P, n) positions in the first layer, those that some form reads distinct.
+        inside: (P, n) bool, whether there is a unit; where there is none, none is read.
+        gram: (P, n, n) inner products of the directions; zero where there is no unit.
     """
 
     index: Tensor
+    inside: Tensor
     gram: Tensor
+
+    def forms(self, values: Tensor) -> Tensor:
+        """Values (R, ...) of forms, place by place: (P, R / P, ...)."""
+        return values.reshape(len(self.index), -1, *values.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,32 +48,41 @@ class Exponents:
 
     Attributes:
         first, group: the units; None for all of them.
-        power: (n,) for all units, (R, n) for those of a group; inf where nothing could be verified.
+        power: (n,) for all units, (Q, n) for those of a group, Q a multiple of its places: of R / Q forms each, in
+            order; inf where nothing could be verified.
+        asked: the same as they were proposed.
     """
 
     first: FirstLayer
     group: Group | None
     power: Tensor
+    asked: Tensor
 
 
 def verified(first: FirstLayer, power: Tensor) -> Exponents | None:
     """Exponents of all units, about `power` (n,), where the inequality holds with these for certain."""
-    return Exponents(first, None, stretched(first, power)) if dominates(first, power) else None
+    return Exponents(first, None, stretched(first, power), power) if dominates(first, power) else None
 
 
 def verified_each(first: FirstLayer, group: Group, power: Tensor) -> Exponents:
-    """Exponents of groups, about `power` (R, n), inf where the inequality may fail with these."""
-    sound = dominates_each(first, group.gram, power)[:, None]
-    return Exponents(first, group, torch.where(sound, stretched(first, power, group.index), torch.inf))
+    """Exponents of a group's forms, about `power` (Q, n), inf where the inequality may fail with these."""
+    each = group.forms(power)
+    together = max(1, _ENTRIES // max(1, each[:1].numel() * group.gram.shape[1]))
+    parts = range(0, len(each), together)
+    sound = torch.cat([dominates_each(first, group.gram[i : i + together], each[i : i + together]) for i in parts])
+    found = torch.where(sound[:, :, None], stretched(first, each, group.index[:, None]), torch.inf)
+    return Exponents(first, group, found.reshape(power.shape), power)
 
 
-def group_of(first: FirstLayer, index: Tensor) -> Group:
-    """The group of units at the positions `index` (R, n)."""
+def group_of(first: FirstLayer, index: Tensor, inside: Tensor | None = None) -> Group:
+    """The group of units at the positions `index` (P, n), where there are some."""
+    inside = torch.ones_like(index, dtype=torch.bool) if inside is None else inside
     if first.gram is not None:
-        return Group(index, first.gram[index[:, :, None], index[:, None, :]])
-    found = [first.rows[some] for some in index.numpy()]
-    grams = [torch.from_numpy((rows @ rows.T).toarray()) for rows in found]
-    return Group(index, torch.stack(grams))
+        gram = first.gram[index[:, :, None], index[:, None, :]]
+    else:
+        found = [first.rows[some] for some in index.numpy()]
+        gram = torch.stack([torch.from_numpy((rows @ rows.T).toarray()) for rows in found])
+    return Group(index, inside, torch.where(inside[:, :, None] & inside[:, None, :], gram, 0.0))
 
 
 def stretched(first: FirstLayer, power: Tensor, index: Tensor | None = None) -> Tensor:
@@ -87,7 +103,7 @@ def dominates(first: FirstLayer, power: Tensor) -> bool:
         gram = first.gram
         if gram is None:
             gram = torch.from_numpy((first.rows @ first.rows.T).toarray())
-        return bool(dominates_each(first, gram[None], power[None])[0])
+        return bool(dominates_each(first, gram[None], power[None, None])[0, 0])
     rows = first.rows[:, first.read]
     root = sparse.diags((1.0 / power.sqrt()).numpy()) @ rows
     matrix = torch.from_numpy((root.T @ root).toarray())
@@ -97,14 +113,15 @@ def dominates(first: FirstLayer, power: Tensor) -> bool:
 
 
 def dominates_each(first: FirstLayer, gram: Tensor, power: Tensor) -> Tensor:
-    """As `dominates`, for G groups of units: bool (G,).
+    """As `dominates`, for G groups of units: bool (G, F).
 
     Args:
-        gram: (G, n, n) inner products of the directions in each, as computed; power: (G, n).
+        gram: (G, n, n) inner products of the directions in each, as computed; power: (G, F, n), F for each group.
     """
-    n = power.shape[1]
-    known = (power.isfinite() & (power > 0)).all(1)
-    power = torch.where(known[:, None], power, 1.0)
+    n = power.shape[2]
+    known = (power.isfinite() & (power > 0)).all(2)
+    power = torch.where(known[:, :, None], power, 1.0)
     # a doubt about entries, and one about directions; the directions have norm at most 1
     off = n * (gamma(first.rows.shape[1] + 16) * 2.0 + (1.0 + 1.0 / _T) * first.doubt**2)
-    return known & positive(torch.diag_embed(power) - (1.0 + _T) * gram, off + gamma(4) * (n + power.sum(1)))
+    matrix = torch.diag_embed(power) - (1.0 + _T) * gram[:, None]
+    return known & positive(matrix, off + gamma(4) * (n + power.sum(2)))

@@ -8,32 +8,60 @@ any good event.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from calotte.cells.products import row_norms
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
-from calotte.proofs.exponents import group_of
+from calotte.proofs.exponents import Group, group_of
 from calotte.proofs.first import FirstLayer
 from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.price import Offer
+from calotte.proofs.price import Offer, halves, known, signs
 from calotte.proofs.sums import Sums, Tilt, levels, log_moments
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
+from calotte.proofs.windows import Pulled, Whole, Windows, unit_rows
 from calotte.query import Query
-from calotte.rounding import VALUE_SLACK, gamma
+from calotte.rounding import VALUE_SLACK, gamma, raised
 
-__all__ = ["Proposer", "log_bound"]
+__all__ = ["Place", "Proposer", "Summed", "log_bound"]
 
-_WIDEST, _MOST = 1024, 2.0**25  # units that a form of a group reads; entries of the matrices of a node's groups
-Proposer = Callable[[Sums, GaussianLaw, float | None], list[Tilt]]
+_WIDEST, _MOST = 1024, 2**25  # units that a form of a group reads; entries of the matrices of a group
+_TEMPORARIES = 24  # tensors of the size of the forms' weights that moments take at once
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which forms are meant: of a node's units (-1: the margins) the block, and of these the side, z or -z."""
+
+    node: int
+    block: int
+    side: int
+
+
+Proposer = Callable[[Place, Sums, GaussianLaw, float | None], list[Tilt]]
 """Who says with which slopes, rates and exponents forms are bounded: not trusted. Given the forms, the law, and the
 logarithm of what a level may fail with (None: the probability of a form <= 0 is wanted). The best answer counts."""
+
+
+@dataclass(frozen=True)
+class Summed:
+    """A bound by moments of the first layer.
+
+    Attributes:
+        log_bound: upper bound on log p, rounded up; log_price: what its good event costs.
+        choices: ReLU node behind the first layer -> (units,) what was paid for.
+        used: which forms of units -> (R,) whether something was paid for that these say.
+    """
+
+    log_bound: Tensor
+    log_price: Tensor
+    choices: dict[int, Tensor]
+    used: dict[Place, Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,6 +71,7 @@ class Layers:
     Attributes:
         query: of one input; first: its network's first layer; around: the noise considered; law: of the noise.
         relaxation: with the bounds found so far; value, error: (n,) of the first layer's units at x.
+        choices, used: what was paid for so far, as of `Summed`.
     """
 
     query: Query
@@ -52,71 +81,103 @@ class Layers:
     relaxation: Relaxation
     value: Tensor
     error: Tensor
+    choices: dict[int, Tensor] = field(default_factory=dict)
+    used: dict[Place, Tensor] = field(default_factory=dict)
 
-    def sums(self, node: int, rows: Tensor, constants: Tensor | None = None) -> Sums:
-        """Sums of first-layer activations below rows . (values of node) + constants, (1, R, *shape) and (1, R)."""
-        network, first = self.query.network, self.first
-        kept = {i: torch.ones(network.shape(i), dtype=torch.bool) for i in first.relus}
-        form = self.relaxation.forms(node, rows, kept, constants)
-        count = rows.shape[1]
-        found = [torch.zeros(count, 0, dtype=torch.float64)]
-        for i in first.relus:
-            none = torch.zeros(1, count, math.prod(network.shape(i)), dtype=torch.float64)
-            found.append(form.activations.get(i, none)[0])
-        constant = form.constant[0] - form.error[0]
-        constant = constant - gamma(4) * (form.constant[0].abs() + form.error[0]) - VALUE_SLACK
-        linear: Tensor | None = form.normal[0]
-        off = (form.normal_error[0] + form.accuracy * row_norms(form.normal[0])) * (1.0 + gamma(8))
-        if first.units and not first.plain and bool(form.normal.any()):
+    def sums(self, pulled: Pulled, channels: Tensor | None = None) -> list[Sums]:
+        """Sums of first-layer activations below rows that were pulled back, for each side of them.
+
+        Args:
+            channels: (N,) of the units whose rows these are, where they have some.
+        """
+        form = self.relaxation.at_noise(0, pulled, whole=True)
+        constant, off = form.lower, raised(form.normal_error + form.accuracy * form.norm, 8)
+        linear = bool(form.normal.any())
+        if linear and self.first.units and not self.first.plain:
             constant = torch.full_like(constant, -torch.inf)  # in other coordinates than the first layer's rows
-        if not form.normal.any():
-            linear = None
-        direct = self.relus_before(node) <= set(first.relus)
-        return Sums(first, self.value, self.error, constant, torch.cat(found, 1), linear, off, direct=direct)
+        group, weight = (None, self.whole(pulled)) if linear else self.narrow(pulled, channels)
+        found = zip(constant, weight, form.normal, off, strict=True)
+        return [
+            Sums(self.first, self.value, self.error, c, g, b if linear else None, e, group) for c, g, b, e in found
+        ]
+
+    def whole(self, pulled: Pulled) -> Tensor:
+        """Coefficients (S, N, n) of all units of the first layer."""
+        ends, none = pulled.ends, pulled.constant[:, :, None]
+        sizes = {i: self.query.network.size(i) for i in self.first.relus}
+        parts = [
+            ends[i].whole().entries.flatten(2) if i in ends else none.new_zeros(*none.shape[:2], n)
+            for i, n in sizes.items()
+        ]
+        return torch.cat([none[:, :, :0], *parts], 2)
+
+    def narrow(self, pulled: Pulled, channels: Tensor | None) -> tuple[Group | None, Tensor]:
+        """The units of the first layer that rows read, and the coefficients; None for all of them."""
+        if channels is None or len(pulled.ends) != 1:
+            return None, self.whole(pulled)
+        ((relu, rows),) = pulled.ends.items()
+        if not isinstance(rows, Windows):
+            return None, self.whole(pulled)
+        entries, places = rows.entries.flatten(3), rows.places
+        own = channels[None, :, None, None].expand(len(entries), -1, -1, entries.shape[3])
+        read = torch.arange(rows.shape[0])[None]
+        if channels.max() < rows.shape[0] and not entries.scatter(2, own, 0.0).any():  # each its own channel
+            entries, places, read = entries.gather(2, own), places[rows.which], channels[:, None]
+        weight = entries.flatten(2)
+        if weight.shape[2] > _WIDEST or len(places) * weight.shape[2] ** 2 > _MOST:
+            return None, self.whole(pulled)
+        size = tuple(rows.entries.shape[3:])
+        key = ("group", relu, size, tuple(places.flatten().tolist()), tuple(read.flatten().tolist()))
+        once = self.query.hyperplanes.once
+        return once(key, lambda: self.group(relu, rows.shape, places, size, read)), weight
+
+    def group(self, relu: int, shape: tuple[int, ...], places: Tensor, size: tuple[int, ...], read: Tensor) -> Group:
+        """The units on windows of a ReLU node, of some size, at places (P, 2), in channels (P, C) or (1, C)."""
+        height, width = shape[1:]
+        y, x = (places[:, axis, None] + torch.arange(size[axis]) for axis in (0, 1))
+        inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None]
+        flat = y.clamp(0, height - 1)[:, :, None] * width + x.clamp(0, width - 1)[:, None]
+        start = sum(self.query.network.size(i) for i in self.first.relus if i < relu)
+        index = start + read[:, :, None, None] * (height * width) + flat[:, None]
+        return group_of(self.first, index.flatten(1), inside[:, None].expand(index.shape).flatten(1))
+
+    def blocks(self, node: int) -> Iterator[tuple[Tensor, Pulled]]:
+        """Units of a node whose sign is not known, place by place, in blocks; their rows and the negatives'."""
+        network, shape = self.query.network, self.query.network.shape(node)
+        size, area = math.prod(shape), math.prod(shape[1:])
+        loose = torch.ones(size, dtype=torch.bool)
+        if node in self.relaxation.reach.between:
+            low, high = (t.flatten() for t in self.relaxation.reach.between[node])
+            loose = ~((low >= 0) | (high <= 0))
+        some = loose.reshape(shape[0], area).any(0)
+        units = torch.arange(size).reshape(shape[0], area)[:, some].t() if len(shape) == 3 else loose.nonzero()
+        widest = max(self.first.units, network.widest)
+        most = int(self.query.settings.memory_limit / (16 * _TEMPORARIES * widest))
+        kept: dict[int, Tensor | None] = dict.fromkeys(self.first.relus)
+        for block in torch.split(units, max(1, most // units.shape[1])) if units.numel() else ():
+            self.query.deadline.check(f"at node '{network.nodes[node].name}'")
+            rows = unit_rows(network, node, block.flatten())
+            yield block.flatten(), self.relaxation.pull_back(0, *rows, kept, mirrored=True)
 
     def range(self, sums: Sums) -> Tensor:
         """Lower bounds (R,) on forms over all noise that is considered."""
-        reach = self.around.radius * self.first.longest * (1.0 + gamma(8)) + self.error
-        low, high = ((self.value + sign * reach).clamp_min(0.0) for sign in (-1.0, 1.0))
+        reach = raised(self.around.radius * self.first.longest, 8) + self.error
+        ends = ((self.value + sign * reach).clamp_min(0.0) for sign in (-1.0, 1.0))
+        low, high = (sums.of_units(end) for end in ends)
+        size = sums.of_units(self.value.abs() + reach)
         g = sums.weight
-        lowest = g.clamp_min(0.0) @ low + g.clamp_max(0.0) @ high
-        doubt = gamma(g.shape[1] + 16) * (g.abs() @ (high + self.value.abs() + reach))
-        doubt = doubt + self.around.radius * sums.linear_norm * (1.0 + gamma(8))
+        lowest = (g.clamp_min(0.0) * low).sum(1) + (g.clamp_max(0.0) * high).sum(1)
+        doubt = gamma(g.shape[1] + 16) * (g.abs() * (high + size)).sum(1)
+        doubt = doubt + raised(self.around.radius * sums.linear_norm, 8)
         total = sums.constant + lowest - doubt
         total = total - gamma(8) * (sums.constant.abs() + lowest.abs() + doubt)
         return torch.where(total.isnan(), -torch.inf, total)
 
-    def narrowed(self, sums: Sums, node: int, block: slice) -> Sums:
-        """The same with what depends on units left out that no form of a block of a node's units reads.
-
-        For nodes that no other ReLUs stand before: what they read is the same for all inputs.
-        """
-        widest = int((sums.weight != 0).sum(1).max())
-        few = 0 < widest < min(self.first.units, _WIDEST) and len(sums.weight) * float(widest) ** 2 <= _MOST
-        if sums.linear is not None or not sums.direct or not few:
-            return sums
-        index = (sums.weight != 0).to(torch.int8).topk(widest, dim=1).indices.sort(1).values
-        group = self.query.hyperplanes.once(
-            ("group", node, block.start, block.stop), lambda: group_of(self.first, index)
-        )
-        if not torch.equal(group.index, index):
-            return sums
-        weight = sums.weight.gather(1, index)
-        return Sums(self.first, self.value, self.error, sums.constant, weight, None, sums.linear_error, group)
-
-    def relus_before(self, node: int) -> set[int]:
-        """The ReLU nodes that a node depends on."""
-        network, before = self.query.network, {node}
-        for i in range(node, 0, -1):
-            if i in before:
-                before.update(network.nodes[i].inputs)
-        return before & set(network.relus)
-
-    def best(self, sums: Sums, propose: Proposer, log_each: float | None) -> tuple[Tensor, Tensor]:
+    def best(self, sums: Sums, tilts: list[Tilt], log_each: float | None) -> tuple[Tensor, Tensor]:
         """Lower levels (R,) that fail with probability exp(log_each), and bounds (R,) on log P(form <= 0)."""
         level = torch.full_like(sums.constant, -torch.inf)
         log_p = torch.zeros_like(sums.constant)
-        for tilt in propose(sums, self.law, log_each):
+        for tilt in tilts:
             moment = log_moments(sums, self.law, tilt)
             log_p = torch.minimum(log_p, moment)
             if log_each is not None:
@@ -125,22 +186,26 @@ class Layers:
 
     def bound_units(self, relu: int, propose: Proposer, chooser: Chooser, log_each: float) -> Tensor:
         """Settle a ReLU node behind the first layer; the prices (., ) of what was used, as logarithms."""
-        network, query = self.query.network, self.query
-        feeder = network.nodes[relu].inputs[0]
-        shape = network.shape(feeder)
-        size = math.prod(shape)
-        free, paid, log_sign = (torch.empty(1, 2, size, dtype=torch.float64) for _ in range(3))
-        for block in self.relaxation.blocks(feeder, query.settings.memory_limit, whole=True):
-            query.deadline.check(f"at node '{network.nodes[feeder].name}'")
-            hot = torch.zeros(block.stop - block.start, size, dtype=torch.float64)
-            hot[:, block].fill_diagonal_(1.0)
-            for side, sign in enumerate((1.0, -1.0)):
-                sums = self.sums(feeder, (sign * hot).reshape(1, -1, *shape))
-                free[0, side, block] = self.range(sums)
-                level, log_p = self.best(self.narrowed(sums, feeder, block), propose, log_each)
-                paid[0, side, block], log_sign[0, side, block] = level, log_p
+        network = self.query.network
+        feeder, between = network.feeders[relu], self.relaxation.reach.between
+        shape, size = network.shape(feeder), network.size(feeder)
+        free = torch.full((1, 2, size), -torch.inf, dtype=torch.float64)
+        if feeder in between:
+            low, high = between[feeder]
+            free = torch.stack([low.flatten(1), -high.flatten(1)], 1)
+        paid, log_sign, met = free.clone(), torch.zeros_like(free), list[Tensor]()
+        for number, (units, pulled) in enumerate(self.blocks(feeder)):
+            met.append(units)
+            channels = units // math.prod(shape[1:]) if len(shape) == 3 else None
+            for side, sums in enumerate(self.sums(pulled, channels)):
+                tilts = propose(Place(relu, number, side), sums, self.law, log_each)
+                level, log_p = self.best(sums, tilts, log_each)
+                free[0, side, units] = torch.maximum(free[0, side, units], self.range(sums))
+                paid[0, side, units], log_sign[0, side, units] = level, log_p
         offer = Offer(free, torch.maximum(free, paid), log_sign, torch.full_like(free, log_each))
-        choice = chooser.choose(relu, offer)
+        choice = known(chooser.choose(relu, offer))
+        self.choices[relu], used = choice[0], (signs(choice) | halves(choice))[0]
+        self.used.update({Place(relu, i, side): used[side, units] for i, units in enumerate(met) for side in (0, 1)})
         ends = [t.reshape(1, *shape) for t in (*offer.ends(choice), free[:, 0], -free[:, 1])]
         self.relaxation.settle(relu, *ends)
         return torch.cat([offer.log_signs(choice).amax(1)[0], offer.log_halves(choice).flatten()])
@@ -150,14 +215,21 @@ class Layers:
         network = self.query.network
         start = 0
         for i in self.first.relus:
-            size = math.prod(network.shape(i))
+            size = network.size(i)
             if i == relu:
                 some = slice(start, start + size)
-                reach = self.around.radius * self.first.longest[some] * (1.0 + gamma(8)) + self.error[some]
+                reach = raised(self.around.radius * self.first.longest[some], 8) + self.error[some]
                 slack = reach + gamma(8) * (reach + self.value[some].abs()) + VALUE_SLACK
                 ends = [(self.value[some] + s * slack).reshape(1, *network.shape(i)) for s in (-1.0, 1.0)]
                 self.relaxation.settle(relu, *ends, *ends)
             start += size
+
+    def margins(self) -> Sums:
+        """Sums of first-layer activations below the margins."""
+        node, rows, constants = margin_rows(self.query)
+        kept: dict[int, Tensor | None] = dict.fromkeys(self.first.relus)
+        (found,) = self.sums(self.relaxation.pull_back(0, node, Whole(rows), constants, kept, mirrored=False))
+        return found
 
 
 def log_bound(
@@ -168,8 +240,8 @@ def log_bound(
     propose: Proposer,
     chooser: Chooser,
     log_each: float,
-) -> tuple[Tensor, Tensor]:
-    """An upper bound on log p for one input, whatever is proposed and chosen, and the price of its good event.
+) -> Summed:
+    """An upper bound on log p for one input, whatever is proposed and chosen.
 
     Args:
         around: the noise that is considered; law: what stands in for the noise.
@@ -180,7 +252,7 @@ def log_bound(
     """
     network = query.network
     relaxation = Relaxation(query.hyperplanes, query.x, around.radius)
-    at_x = [relaxation.at_x[network.nodes[i].inputs[0]] for i in first.relus]
+    at_x = [relaxation.at_x[network.feeders[i]] for i in first.relus]
     none = torch.zeros(0, dtype=torch.float64)
     value, error = (
         torch.cat([none, *(t.flatten() for t in part)])
@@ -195,8 +267,10 @@ def log_bound(
             layers.bound_first(i)
         elif i in network.relus:
             prices.append(layers.bound_units(i, propose, chooser, log_each))
-    sums = layers.sums(*margin_rows(query))
+    sums = layers.margins()
     certain = layers.range(sums) > 0
-    terms = torch.where(certain, -torch.inf, layers.best(sums, propose, None)[1])
+    tilts = propose(Place(-1, 0, 0), sums, law, None)
+    terms = torch.where(certain, -torch.inf, layers.best(sums, tilts, None)[1])
     price = log_sum_up(torch.cat(prices))
-    return log_sum_up(torch.cat([query.margins.cases.kept_logs(terms), price[None]])), price
+    total = log_sum_up(torch.cat([query.margins.cases.kept_logs(terms), price[None]]))
+    return Summed(total, price, layers.choices, layers.used)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["ABOVE", "BELOW", "BOTH", "FREE", "NEGATIVE", "POSITIVE", "Offer", "known"]
+__all__ = ["ABOVE", "BELOW", "BOTH", "FREE", "NEGATIVE", "POSITIVE", "Offer", "halves", "known", "signs"]
 
 FREE, POSITIVE, NEGATIVE, BELOW, ABOVE, BOTH = range(6)  # nothing; a sign; the half-space of z, of -z, of both
 

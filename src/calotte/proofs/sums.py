@@ -23,9 +23,10 @@ from calotte.proofs.gaussian import MEAN_ERROR, GaussianLaw
 from calotte.proofs.moments import log_moment
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
 
-__all__ = ["Sums", "Tilt", "levels", "log_moments"]
+__all__ = ["FAR", "Sums", "Tilt", "levels", "log_moments"]
 
-_FAR = 0.01  # a unit further than its hundredfold deviation from 0 is given a larger one: logarithms stay accurate
+FAR = 0.01
+"""A unit further than its hundredfold deviation from 0 is given a larger one: logarithms stay accurate."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,11 @@ class Sums:
     """R forms c + b.u + sum_j g_j relu(z_j) around one input.
 
     Attributes:
-        first: the units; group: those that each form reads, None for all.
+        first: the units; group: those that each form reads, place by place; None for all.
         value, error: (n,) of all units at x, enclosed.
         constant: (R,) c, rounded down.
         weight: (R, n) g, exact.
         linear: (R, k) b, within `linear_error` (R,) in the Euclidean norm; None for zero.
-        direct: whether g are the network's own weights, no line of another ReLU in between.
     """
 
     first: FirstLayer
@@ -49,7 +49,6 @@ class Sums:
     linear: Tensor | None
     linear_error: Tensor
     group: Group | None = None
-    direct: bool = True
 
     @property
     def linear_norm(self) -> Tensor:
@@ -60,13 +59,19 @@ class Sums:
 
     def of_units(self, values: Tensor) -> Tensor:
         """Values (n,) of all units as they are met in the forms: (1, n) or (R, n)."""
-        return values[None] if self.group is None else values[self.group.index]
+        if self.group is None:
+            return values[None]
+        return self.of_forms(values[self.group.index])
+
+    def of_forms(self, values: Tensor) -> Tensor:
+        """Values (Q, n) of runs of forms: (R, n); (n,) of all units: (1, n)."""
+        return values[None] if values.ndim == 1 else values.repeat_interleave(len(self.weight) // len(values), 0)
 
     def products(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """As `FirstLayer.products`."""
         if self.group is None:
             return self.first.products(weights, self.linear)
-        inner = (self.group.gram @ weights[:, :, None])[:, :, 0]
+        inner = (self.group.forms(weights) @ self.group.gram).reshape(weights.shape)
         return inner, (inner * weights).sum(1)
 
 
@@ -83,7 +88,7 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
     """Upper bounds (R,) on log E exp(-rate F), and so on log P(F <= 0); inf where what is proposed is no good."""
     if tilt.exponents.first is not sums.first or tilt.exponents.group is not sums.group:
         return torch.full_like(sums.constant, torch.inf)
-    power = tilt.exponents.power.expand(sums.weight.shape)
+    power = sums.of_forms(tilt.exponents.power)
     first, g, slope, rate = sums.first, sums.weight, tilt.slope, tilt.rate[:, None]
     n = g.shape[1]
     centre, doubt = sums.of_units(sums.value), sums.of_units(sums.error)
@@ -104,7 +109,7 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
     theta = -power * rate * g
     rising = theta > 0
     deviation = (law.high * longest * (1.0 + gamma(4))).expand(mean.shape)
-    most = torch.where(rising, torch.maximum(deviation, _FAR * mean.abs()), deviation).clamp_min(1e-100)
+    most = torch.where(rising, torch.maximum(deviation, FAR * mean.abs()), deviation).clamp_min(1e-100)
     # theta is rounded too: the mean of e_j under the tilted law is below |mean| + deviation + |theta| deviation^2
     half = doubt + moved * off[:, None] + (gamma(32) + 8.0 * MEAN_ERROR) * (centre.abs() + moved * inner.abs())
     half = half + gamma(16) * (mean.abs() + most + theta.abs() * most * most)

@@ -256,12 +256,14 @@ class Pulled:
         rows: of the values of the node where that ends.
         constant, error: (S, N) and a bound on the error of the whole.
         activations: ReLU node -> (S, N, number kept) coefficients, exact.
+        ends: ReLU node -> rows of its activations, where rows ended there, exact.
     """
 
     rows: Rows
     constant: Tensor
     error: Tensor
     activations: dict[int, Tensor]
+    ends: dict[int, Rows]
 
 
 def unit_rows(network: Network, node: int, units: Tensor) -> tuple[int, Rows, Tensor]:

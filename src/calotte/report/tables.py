@@ -20,7 +20,7 @@ from calotte.assessment import Assessment, Sizes, by_risk
 from calotte.bound import Bound
 from calotte.cells.cell import Cell
 from calotte.plan import Plan
-from calotte.printing import lower_text, number, plain, probability_text
+from calotte.printing import lower_text, number, plain, probability_down_text, probability_text
 from calotte.report.words import rungs_of
 from calotte.sampling.estimate import Event
 
@@ -90,6 +90,8 @@ def assessment_table(assessments: Iterable[Assessment], width: int | None = 80, 
         below = f"at {min(levels[k]):g}" if levels[k] else "" if bound.guarantee == "confidence" else "proved"
         entries = [_bound(one, one.bounds[k]) for one in shown]
         columns.append(Column(bound.rung, entries, below, telling=telling[k] > 0))
+    if any(one.best_lower for one in shown):
+        columns.append(Column("at least", [Text(_lower(one)) for one in shown], "proved"))
     for event in dict.fromkeys(estimate.event for estimate in first.estimates):
         columns.append(Column(_ESTIMATES[event], [Text(_sharpest(one, event)) for one in shown], "estimate"))
     columns.append(Column("radius", [Text(lower_text(one.certified_radius)) for one in shown], "proved", needed=True))
@@ -102,7 +104,9 @@ def assessment_table(assessments: Iterable[Assessment], width: int | None = 80, 
         f"{what}, {first.noise} noise: {sizes}",
         columns,
         _shown(total, rows)
-        + "upper bounds, rounded up; no input within the radius is answered differently, rounded down",
+        + "upper bounds, rounded up"
+        + (", at least: a lower one, rounded down" if any(c.name == "at least" for c in columns) else "")
+        + "; no input within the radius is answered differently, rounded down",
         width,
     )
 
@@ -110,6 +114,11 @@ def assessment_table(assessments: Iterable[Assessment], width: int | None = 80, 
 def _answer(one: Assessment) -> Text:
     """The answer, red with the label where it is not the label."""
     return Text(f"{one.predicted}≠{one.label}", style="red") if one.correct is False else Text(str(one.predicted))
+
+
+def _lower(one: Assessment) -> str:
+    """The largest lower bound on p, rounded down."""
+    return "-" if one.best_lower is None else probability_down_text(one.best_lower.log_misclassification)
 
 
 def _bound(one: Assessment, bound: Bound) -> Text:

@@ -1,8 +1,8 @@
 """Contradiction: results about one input that cannot both be true, and the evidence.
 
-Two pairs can meet: a certain witness inside a certified radius, and samples that reject a proved bound at level
-`LEVEL`. Draws are counted in float64 first; before they may accuse a bound, fresh ones are drawn and only those count
-that are misclassified with their error enclosed.
+Three pairs can meet: a certain witness inside a certified radius, a proved lower bound above a proved upper one, and
+samples that reject a proved bound at level `LEVEL`. Draws are counted in float64 first; before they may accuse a
+bound, fresh ones are drawn and only those count that are misclassified with their error enclosed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from calotte.adversary import Witness
 from calotte.bound import Bound
 from calotte.deadline import Deadline, OutOfTime
 from calotte.errors import Contradiction
+from calotte.lower import LowerBound
 from calotte.network.enclosure import outputs
 from calotte.network.event import CHANGE
-from calotte.printing import number, probability_text
+from calotte.printing import number, probability_down_text, probability_text
 from calotte.query import Query
 from calotte.sampling.draws import Noisy, chunk_size
 from calotte.streams import Stream, generator
 
-__all__ = ["LEVEL", "binomial_tail", "check_radius", "check_samples"]
+__all__ = ["LEVEL", "binomial_tail", "check_radius", "check_samples", "check_sides"]
 
 LEVEL = 1e-9
 """Samples reject a bound where, if it were true, they would be as bad as they are with less than this probability."""
@@ -62,6 +63,30 @@ def check_radius(query: Query, i: int, witness: Witness | None, radius: float, c
         evidence(query, i, witness.point)
         | {"certifier": certifier, "certified_radius": radius, "distance": witness.distance}
         | {"answer": witness.answer},
+    )
+
+
+def check_sides(query: Query, i: int, bounds: Sequence[Bound], lower: Sequence[LowerBound]) -> None:
+    """Hold the proved bounds of input i from above against those from below.
+
+    Raises:
+        Contradiction: one from below is larger than one from above.
+    """
+    proved = [b for b in bounds if b.guarantee == "proved" and b.skipped is None]
+    if not proved or not lower:
+        return
+    least = min(proved, key=lambda bound: bound.log_misclassification)
+    most = max(lower, key=lambda bound: bound.log_misclassification)
+    if most.log_misclassification <= least.log_misclassification:
+        return
+    index = query.index[i]
+    raise Contradiction(
+        f"input {index}: rung '{most.rung}' proves p >= {probability_down_text(most.log_misclassification, 6)}, and "
+        f"rung '{least.rung}' p <= {probability_text(least.log_misclassification, 6)}",
+        index,
+        evidence(query, i)
+        | {"rung": least.rung, "log_misclassification": least.log_misclassification}
+        | {"lower_rung": most.rung, "log_lower": most.log_misclassification},
     )
 
 
@@ -132,15 +157,14 @@ def certain_changes(query: Query, i: int, samples: int) -> Iterator[Tensor]:
             yield points
 
 
-def evidence(query: Query, i: int, point: Tensor) -> dict[str, Any]:
-    """What both kinds of contradiction need to be seen again."""
+def evidence(query: Query, i: int, point: Tensor | None = None) -> dict[str, Any]:
+    """What all kinds of contradiction need to be seen again."""
     network, noise, settings = query.network, query.noise, query.settings
     found: dict[str, Any] = {
         "index": query.index[i],
         "x": query.x[i].numpy(),
         "predicted": int(query.predicted[i]),
         "event": query.event.name,
-        "witness": point.numpy(),
         "noise": noise.kind,
         "size": noise.size,
         "seed": settings.seed,
@@ -149,6 +173,8 @@ def evidence(query: Query, i: int, point: Tensor) -> dict[str, Any]:
         "version": version("calotte"),
         "torch": torch.__version__,
     }
+    if point is not None:
+        found["witness"] = point.numpy()
     if noise.map is not None:
         found["map"] = noise.map.numpy()
     if network.clipping is not None:

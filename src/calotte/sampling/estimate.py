@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
+from calotte.checks import names_of
 from calotte.deadline import OutOfTime
 from calotte.errors import InvalidInput
 from calotte.lines import Line, check_line, entries, log_of
 from calotte.query import Query
 from calotte.sampling.latent import Latent, NotAvailable
 
-__all__ = ["Estimate", "Estimator", "Event", "Measured"]
+__all__ = ["Estimate", "Estimator", "Event", "Measured", "select_estimators"]
 
 Event = Literal["misclassification", "leaving the cell"]
 
@@ -115,3 +117,20 @@ class Estimator(ABC):
             return Estimate(self.method, self.event, None, None, None, latent.calls, seconds, str(refusal))
         seconds = time.perf_counter() - start
         return Estimate(self.method, self.event, log_p, interval, error, latent.calls, seconds)
+
+
+def select_estimators(names: Sequence[str], known: Mapping[str, Estimator]) -> list[Estimator]:
+    """Rare-event methods by name; "all" for all of them, nothing or "none" for none.
+
+    Raises:
+        InvalidInput: a name that is none of them.
+    """
+    names = names_of("estimates", names)
+    if names in ([], ["none"]):
+        return []
+    if names == ["all"]:
+        return list(known.values())
+    for name in names:
+        if name not in known:
+            raise InvalidInput(f"estimate '{name}': choose from {', '.join(known)}, all or none")
+    return [estimator for name, estimator in known.items() if name in names]

@@ -26,6 +26,7 @@ from calotte.proofs.localise import localise
 from calotte.proofs.proof import Proof
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
+from calotte.searches.bisection import Bisection
 from calotte.searches.concentration import Concentration
 from calotte.searches.sketch import Sketch
 from calotte.searches.thrift import Thrift
@@ -64,6 +65,7 @@ class Branching(ProvedRung):
     The numbers below were found on `256x2` and `256x4` by `benchmarks/tightness.py`.
 
     Attributes:
+        bisection: of noise in few independent coordinates.
         chooser: says what units pay for; below: the rung that this one is never above; growth: of the trees.
         goals: bounds on log p aimed at, in turn, where the query names none.
         decades: powers of ten below what was reached that are tried where the next goal is missed.
@@ -77,6 +79,9 @@ class Branching(ProvedRung):
         small: units up to which slabs are not given networks of their own.
     """
 
+    any_noise: ClassVar[bool] = True
+    from_below: ClassVar[bool] = True
+    passes_below: ClassVar[bool] = False
     one_by_one: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     name: str = "branching"
@@ -86,6 +91,7 @@ class Branching(ProvedRung):
     )
     source: str = "[docs/ladder.md](docs/ladder.md)"
     chooser: Chooser = field(default_factory=Thrift)
+    bisection: Bisection = field(default_factory=Bisection)
     below: ProvedRung = field(default_factory=Concentration)
     growth: Growth = field(default_factory=Growth)
     goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
@@ -101,20 +107,43 @@ class Branching(ProvedRung):
     most_switching: int = 2000
     small: int = 64
 
+    def refuses(self, query: Query) -> str | None:
+        if not query.noise.isotropic and not self.bisection.applies(query):
+            return (
+                f"needs noise that is alike in all directions, which {query.noise.kind} noise is not, or at most "
+                f"{self.bisection.most} coordinates, which here are {query.m}"
+            )
+        return super().refuses(query)
+
+    def log_lower(self, query: Query, sizes: Tensor) -> Tensor:
+        if self.bisection.applies(query):
+            return self.bisection.sides(query, sizes)[1]
+        return super().log_lower(query, sizes)
+
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
-        start = self.below.log_bound(query, sizes).tolist()
-        found = [self._bound(query.alone(i), sizes[i : i + 1], best) for i, best in enumerate(start)]
+        start = self.below.log_bound(query, sizes)
+        cut = torch.full_like(start, torch.inf)
+        if self.bisection.applies(query):
+            cut = self.bisection.sides(query, sizes)[0]
+            if not query.noise.isotropic:
+                return torch.minimum(start, cut)
+        found = [self._bound(query.alone(i), sizes[i : i + 1], best) for i, best in enumerate(start.tolist())]
         query.known[self._last(query, sizes)] = found
-        return torch.tensor([one.log_bound for one in found], dtype=torch.float64)
+        return torch.minimum(torch.tensor([one.log_bound for one in found], dtype=torch.float64), cut)
 
     def cut_short(self, query: Query) -> str | None:
-        found: list[Outcome] = query.known[self._last(query, query.sizes)]
+        found: list[Outcome] = query.known.get(self._last(query, query.sizes), [])
+        if not found:  # all was said by cuboids
+            return super().cut_short(query)
         says = len(found) > 1 or found[0].log_bound < -math.log(2.0)
         return super().cut_short(query) if says else found[0].hopeless or super().cut_short(query)
 
     def propose(self, query: Query) -> Proof | None:
-        self.log_bound(query, query.sizes)
-        found: Outcome = query.known[self._last(query, query.sizes)][0]
+        bound = self.log_bound(query, query.sizes).item()
+        outcomes: list[Outcome] = query.known.get(self._last(query, query.sizes), [])
+        if not outcomes or bound < outcomes[0].log_bound:  # cuboids are not written down yet
+            return None
+        found = outcomes[0]
         if found.sketch is None:
             return self.below.propose(query)
         local = localise(query, query.sizes, found.sketch.height, found.sketch.tail, self.chooser)
@@ -131,6 +160,8 @@ class Branching(ProvedRung):
         Then at the powers of ten just below what was reached.
         """
         best = Outcome(start)
+        if self.bisection.applies(query) and self.bisection.done(self.bisection.cut(query, size.item())):
+            return best
         if not math.isinf(query.target):
             return self._aimed(query, size, query.target, best)
         missed = -math.inf

@@ -14,6 +14,7 @@ answer: each of them is proved by itself.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
+from calotte.proofs.below import lower_on_good_event
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import OnGoodEvent, on_good_event
 from calotte.proofs.proof import Proof
@@ -46,9 +48,12 @@ class Concentration(ProvedRung):
             fast with the height that three or four passes, by secants, lost 2 to 40 % of log p in the median on
             `256x2` and `256x4` at eps 0.8 to 2.
         room: where one is, the price of the good event lies e^-room below it.
+        shares: of the upper bound, as logarithms, that good events may cost from below: of -1 to -5 the former was
+            best on `256x2` where p > 0.01, the latter for small p.
     """
 
     any_noise: ClassVar[bool] = True
+    from_below: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     name: str = "concentration"
     proves: str = "the same with bounds on the units that hold on a *good event* only, whose failure is paid for"
@@ -58,9 +63,20 @@ class Concentration(ProvedRung):
     tail: float = 40.0
     steps: int = 7
     room: float = 0.5
+    shares: tuple[float, ...] = (-1.0, -4.0)
 
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
         return self.proposal(query, sizes).log_bound
+
+    def log_lower(self, query: Query, sizes: Tensor) -> Tensor:
+        best, upper = self.worst_case.log_lower(query, sizes), self.log_bound(query, sizes)
+        for share in self.shares:
+            if query.deadline.passed:
+                break
+            with contextlib.suppress(OutOfTime):
+                heights = self._heights(query, upper + share)
+                best = torch.maximum(best, lower_on_good_event(query, sizes, self.tail, heights, self.chooser))
+        return best
 
     def propose(self, query: Query) -> Proof:
         return self.proposal(query, query.sizes).proofs[0]
@@ -103,7 +119,11 @@ class Concentration(ProvedRung):
 
     def _on_event(self, query: Query, sizes: Tensor, log_budget: Tensor, tail: float) -> tuple[Proposal, OnGoodEvent]:
         """Bounds with a good event that fails with probability exp(log_budget) (B,) at most."""
-        log_each = log_budget - math.log(max(1, 2 * query.network.hidden_units))
-        heights = query.noise.standard_quantile(log_each, query.m, rounding="up").clamp_min(0.0)
+        heights = self._heights(query, log_budget)
         found = on_good_event(query, sizes, tail, heights, self.chooser)
         return Proposal.on_event(tail, heights, found), found
+
+    def _heights(self, query: Query, log_budget: Tensor) -> Tensor:
+        """Heights (B,) at which all half-spaces together cost no more than exp(log_budget) (B,)."""
+        log_each = log_budget - math.log(max(1, 2 * query.network.hidden_units))
+        return query.noise.standard_quantile(log_each, query.m, rounding="up").clamp_min(0.0)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from calotte.proofs.exponents import Exponents, Group, verified, verified_each
 from calotte.proofs.first import FirstLayer
+from calotte.proofs.first_layer_moments import short
 
 __all__ = ["exponents", "exponents_each", "least"]
 
@@ -17,6 +18,8 @@ _STEPS, _RANK = 30, 6
 _UNIMPORTANT = 0.2  # share of the importance that is spread over all units
 _SMALLEST = 1e-12  # of them, before they are scaled up
 _ROOM = 1e-4  # above the least multiple that will do, as computed
+_ENTRIES = 2**22  # of the matrices that are looked at together
+_MOST_WORK = 4e9  # cubes of the units that forms read, up to which each has exponents of its own: some seconds
 
 
 def exponents(first: FirstLayer, importance: Tensor) -> Exponents | None:
@@ -39,19 +42,34 @@ def exponents(first: FirstLayer, importance: Tensor) -> Exponents | None:
         except linalg.ArpackError:
             return None
     for room in (_ROOM, 30 * _ROOM, 1.0):
-        found = verified(first, power * (largest * (1.0 + room)))
+        found = verified(first, short(power * (largest * (1.0 + room))))
         if found is not None:
             return found
     return None
 
 
 def exponents_each(first: FirstLayer, group: Group, importance: Tensor) -> Exponents:
-    """As `exponents`, for each form's own units, importance (R, n)."""
-    power = least(lambda v: group.gram @ v, importance).clamp_min(_SMALLEST)
+    """As `exponents`, for each form's own units, importance (R, n); the same for the forms of a place if costly."""
+    each = group.forms(importance)
+    shares = each / each.sum(2, keepdim=True).clamp_min(1e-300)
+    if each.numel() * each.shape[2] ** 2 > _MOST_WORK:
+        shares = shares.mean(1, keepdim=True)
+    together = max(1, _ENTRIES // max(1, shares[:1].numel() * shares.shape[2]))
+    found = [
+        least_each(*some)
+        for some in zip(torch.split(group.gram, together), torch.split(shares, together), strict=True)
+    ]
+    return verified_each(first, group, torch.cat(found))
+
+
+def least_each(gram: Tensor, share: Tensor) -> Tensor:
+    """Exponents (G F, n) for groups of units with inner products (G, n, n) and importance (G, F, n)."""
+    grams = gram.repeat_interleave(share.shape[1], 0)
+    power = least(lambda v: grams @ v, share.flatten(0, 1)).clamp_min(_SMALLEST)
     root = power.rsqrt()
-    scaled = group.gram * root[:, :, None] * root[:, None, :]
-    largest = torch.linalg.eigvalsh(scaled)[:, -1:]
-    return verified_each(first, group, power * largest * (1.0 + _ROOM))
+    largest = torch.linalg.eigvalsh(grams * root[:, :, None] * root[:, None, :])[:, -1:]
+    none = grams.diagonal(dim1=1, dim2=2) == 0.0  # no unit
+    return short(torch.where(none, 1.0, power * largest * (1.0 + _ROOM)))
 
 
 def least(product: Callable[[Tensor], Tensor], importance: Tensor) -> Tensor:

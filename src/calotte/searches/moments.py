@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from calotte.bound import ProvedRung
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import OutOfTime
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.first import FirstLayer, first_layer
 from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.layers import log_bound
+from calotte.proofs.layers import Summed, log_bound
+from calotte.proofs.proof import Proof
 from calotte.proofs.support import Support
 from calotte.query import Query
 from calotte.searches.thrift import Thrift
@@ -33,8 +35,8 @@ class ExponentialMoments(ProvedRung):
     """Rung `moments`.
 
     Attributes:
-        most_units: hidden units behind the first layer up to which it is tried on graphs that are no chain of dense
-            layers: each of them is pulled back as a whole row, which takes seconds on `resnet_2b`, with 4,196.
+        most_read: numbers of first-layer units that units behind it read, in all, up to which it is tried on graphs
+            without a time limit: the 4 million of `resnet_2b` take some 10 s.
         chooser: says what units behind the first layer pay for.
         goals: bounds on log p aimed at, in turn, where the query names none.
         room: the price of a good event lies e^-room below the bound aimed at.
@@ -48,7 +50,7 @@ class ExponentialMoments(ProvedRung):
         "deeper units bounded by such moments on a good event whose failure is paid for"
     )
     source: str = "[docs/ladder.md](docs/ladder.md)"
-    most_units: int = 6000
+    most_read: float = 1e7
     chooser: Chooser = field(default_factory=Thrift)
     goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
     room: float = 0.7
@@ -63,10 +65,11 @@ class ExponentialMoments(ProvedRung):
                 f"the first layer's {units:,} units read {hyperplanes.m:,} inputs: a matrix between them takes "
                 f"{needed / 1e9:.3g} GB; allow that with --memory-limit"
             )
-        if hyperplanes.chain is None and hyperplanes.deep_units > self.most_units:
+        read = 0.0 if hyperplanes.chain is not None else units_read(hyperplanes, units)
+        if read > self.most_read and math.isinf(query.deadline.limit):
             return (
-                f"too slow so far on a graph of {hyperplanes.deep_units:,} hidden units behind the first layer "
-                f"(at most {self.most_units:,})"
+                f"the {hyperplanes.deep_units:,} hidden units behind the first layer read {read:.1e} units of it, "
+                "which takes minutes; set a time limit (--time-limit) to have it tried"
             )
         return super().refuses(query)
 
@@ -76,40 +79,75 @@ class ExponentialMoments(ProvedRung):
         Raises:
             OutOfTime: before any bound was found.
         """
-        found = [self._bound(query.alone(i), sizes[i : i + 1]) for i in range(len(sizes))]
-        return torch.tensor(found, dtype=torch.float64)
+        found = [self._best(query.alone(i), sizes[i : i + 1]) for i in range(len(sizes))]
+        return torch.tensor([0.0 if one is None else one.log_bound for one in found], dtype=torch.float64)
 
-    def _bound(self, query: Query, size: Tensor) -> float:
-        """The smallest bound found for one input."""
+    def propose(self, query: Query) -> Proof | None:
+        found = self._best(query, query.sizes)
+        return None if found is None else found.tilts.proof(found.tail, found.log_each, found.summed)
+
+    def _best(self, query: Query, size: Tensor) -> Evaluated | None:
+        """The smallest bound found for one input; None where its first layer is out of bounds."""
         hyperplanes, best = query.hyperplanes, math.inf
         first = hyperplanes.once("first layer", lambda: first_layer(hyperplanes, query.deadline))
         if first is None:
-            return 0.0
+            return None
         goals = [query.target] if math.isfinite(query.target) else list(self.goals)
-        last = math.isfinite(query.target)
+        last, kept = math.isfinite(query.target), None
         while goals and not best <= query.enough:
             goal = goals.pop(0)
             try:
                 for found in self._aimed_at(query, first, size, goal):
-                    best = min(best, found)
+                    if found.log_bound < best:
+                        best, kept = found.log_bound, found
                     if best <= goal:
                         break
             except OutOfTime:
-                if math.isinf(best):
+                if kept is None:
                     raise
                 break
             if not best <= goal:  # once more, between what was found and what was missed
                 goals, last = [] if last else [(min(best, 0.0) + goal) / 2], True
-        return min(best, 0.0)
+        return kept
 
-    def _aimed_at(self, query: Query, first: FirstLayer, size: Tensor, goal: float) -> Iterator[float]:
+    def _aimed_at(self, query: Query, first: FirstLayer, size: Tensor, goal: float) -> Iterator[Evaluated]:
         """Bounds on log p meant to be at most `goal`: the first good event is cheap enough whatever is used."""
-        around = Support.of(query, size, math.sqrt(2.0 * (self.room - goal)))
-        law = GaussianLaw.of(query.noise, size.item(), query.m)
-        propose, deep = Tilts(query, goal - self.room), query.hyperplanes.deep_units
+        tail, deep = math.sqrt(2.0 * (self.room - goal)), query.hyperplanes.deep_units
+        around, law = Support.of(query, size, tail), GaussianLaw.of(query.noise, size.item(), query.m)
+
+        def evaluated(log_each: float) -> Evaluated:
+            tilts = Tilts(query, goal - self.room)
+            return Evaluated(
+                tail, log_each, log_bound(query, first, around, law, tilts, self.chooser, log_each), tilts
+            )
+
         log_each = goal - self.room - math.log(2 * max(deep, 1))
-        found, price = log_bound(query, first, around, law, propose, self.chooser, log_each)
-        yield found.item()
-        if deep and price.isfinite():
-            log_each = min(log_each + goal - self.room - price.item(), -1.0)
-            yield log_bound(query, first, around, law, propose, self.chooser, log_each)[0].item()
+        found = evaluated(log_each)
+        yield found
+        price = found.summed.log_price
+        if deep and price.isfinite() and found.log_bound < 0:
+            yield evaluated(min(log_each + goal - self.room - price.item(), -1.0))
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one evaluation found, and what was decided for it."""
+
+    tail: float
+    log_each: float
+    summed: Summed
+    tilts: Tilts
+
+    @property
+    def log_bound(self) -> float:
+        """The upper bound on log p."""
+        return self.summed.log_bound.item()
+
+
+def units_read(hyperplanes: Hyperplanes, units: int) -> float:
+    """About how many of the units of the first layer the hidden units behind it read in all, by their fields."""
+    network, total = hyperplanes.network, 0.0
+    for node in set(network.feeders.values()).difference(hyperplanes.first_nodes):
+        share = math.prod(hyperplanes.widths[node]) / hyperplanes.m
+        total += network.size(node) * units * min(1.0, share)
+    return total

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from calotte.proofs.exponents import Exponents
+from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths
 from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.sums import Sums, Tilt
+from calotte.proofs.layers import Place, Summed
+from calotte.proofs.sums import FAR, Sums, Tilt
 from calotte.query import Query
 from calotte.searches.exponents import exponents, exponents_each
 
@@ -24,87 +27,115 @@ class Tilts:
     Attributes:
         query: for which exponents are kept, found anew where the noise is larger by e^(1/buckets).
         wanted: the logarithm of the bound aimed at.
-        steps: towards the best slopes; rates: times what is thought best, all are tried.
+        steps: towards the best slopes and rates; of what is met on the way the best is proposed.
+        rates: times what is thought best, all are tried for margins.
+        rarely: of the variance that forms would have were all units active, the least that is taken for theirs: units
+            that hardly ever switch have none, which tells nothing of what they do when they do.
         share: of the rate that a Gaussian form would want; cap: times the rate at which the bound wanted is reached.
+        said: slopes in 255ths, rates and exponents that were proposed.
         seen: sums of squares of the weights by which layers read the first one, unit by unit, as far as they are met.
     """
 
     query: Query
     wanted: float
     steps: int = 4
+    rarely: float = 0.0025
     rates: tuple[float, ...] = (0.75, 1.0, 1.3)
     share: float = 0.8
     cap: float = 2.0
     buckets: float = 2.0
     seen: list[Tensor] = field(default_factory=list)
+    said: dict[Place, tuple[Tensor, Tensor, Exponents]] = field(default_factory=dict)
 
-    def __call__(self, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
+    def __call__(self, place: Place, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
         self.query.deadline.check("in the search for slopes")
-        centre, deviation = sums.of_units(sums.value), law.high * sums.of_units(sums.first.longest)
-        deviation = deviation.clamp_min(1e-150)
-        slope = torch.special.ndtr(centre / deviation).expand(sums.weight.shape)
-        power = self._exponents(sums, law)
-        if power is None:
+        found = self._exponents(place, sums, law)
+        if found is None:
             return []
-
-        def rate(form: Guess) -> Tensor:
-            if log_each is not None:
-                return math.sqrt(-2.0 * log_each) / form.variance.sqrt()
-            cap = -self.cap * self.wanted / form.mean.clamp_min(1e-290)
-            return torch.minimum(self.share * form.mean.clamp_min(0.0) / form.variance, cap).clamp_min(1e-290)
-
-        form = guess(sums, law, slope, power.power)
+        power = sums.of_forms(found.power)
+        centre, deviation = sums.of_units(sums.value), law.high * sums.of_units(sums.first.longest)
+        slope = torch.special.ndtr(centre / deviation.clamp_min(1e-150)).expand(sums.weight.shape)
+        mean, square = bends(centre, deviation, slope)
+        mean = sums.constant + (sums.weight * (mean + slope * centre)).sum(1)
+        spread = law.high**2 * sums.products(sums.weight * slope * sums.of_units(sums.first.longest))[1]
+        alone = sums.weight**2 * power
+        most = (spread + (alone * torch.maximum(deviation, FAR * centre.abs()) ** 2).sum(1)).clamp_min(1e-290)
+        variance = torch.maximum(spread + (alone * square).sum(1), self.rarely * most)
+        if log_each is not None:
+            low = math.sqrt(-2.0 * log_each) / most.sqrt()
+            rate, high = math.sqrt(-2.0 * log_each) / variance.sqrt(), 2.0 * low / math.sqrt(self.rarely)
+        else:
+            mean = mean.clamp_min(1e-290)
+            low, high = torch.zeros_like(mean), -self.cap * self.wanted / mean
+            rate = torch.minimum(self.share * mean / variance, high)
+        least, best, at = torch.full_like(rate, torch.inf), slope, rate
         for _ in range(self.steps):
-            form = guess(sums, law, towards(sums, law, form, rate(form), power.power), power.power)
-        return [Tilt(form.slope, factor * rate(form), power) for factor in self.rates]
+            following, spread = towards(sums, law, slope, rate, power, mean)
+            if log_each is not None:  # minus the level; the best rate is about where the spread is -log_each
+                found_at, far = (spread - log_each) / rate, spread / -log_each
+                proposed = rate * far ** (-1 / 3)
+            else:  # the logarithm of the bound
+                found_at, far = spread - rate * mean, spread / (0.5 * self.share * rate * mean)
+                proposed = rate * far.rsqrt()
+            better = found_at < least
+            least, at = torch.where(better, found_at, least), torch.where(better, rate, at)
+            best = torch.where(better[:, None], slope, best)
+            low, high = torch.where(far < 1.0, rate, low), torch.where(far < 1.0, high, rate)
+            within = (proposed > low) & (proposed < high)
+            slope, rate = following, torch.where(within, proposed, (low * high).sqrt())
+        rates = self.rates if log_each is None else (1.0,)
+        slopes = in_255ths(best)
+        self.said[place] = slopes, torch.stack([factor * at for factor in rates]), found
+        return [Tilt(slopes.to(torch.float64) / 255.0, rate, found) for rate in self.said[place][1]]
 
-    def _exponents(self, sums: Sums, law: GaussianLaw) -> Exponents | None:
+    def proof(self, tail: float, log_each: float, found: Summed) -> FirstLayerMoments:
+        """What was proposed in an evaluation, as far as it was used."""
+        different, rows, tilts = list[Exponents](), list[Tensor](), {}
+        for place, (slopes, rates, powers) in self.said.items():
+            used = torch.ones(len(slopes), dtype=torch.bool) if place.node < 0 else found.used[place]
+            if not used.any():
+                continue
+            if powers not in different:
+                different.append(powers)
+                rows.append(torch.zeros(1 if powers.group is None else len(powers.asked), dtype=torch.bool))
+            which = different.index(powers)
+            rows[which] |= used.reshape(len(rows[which]), -1).any(1)
+            tilts[place] = Tilted(torch.where(used[:, None], slopes, 0), torch.where(used, rates, 0.0), which)
+        pairs = zip(different, rows, strict=True)
+        asked = (torch.where(some if one.group is None else some[:, None], one.asked, 0.0) for one, some in pairs)
+        return FirstLayerMoments(tail, log_each, found.choices, tuple(asked), tilts)
+
+    def _exponents(self, place: Place, sums: Sums, law: GaussianLaw) -> Exponents | None:
         """Exponents that suit the forms; of groups they are found once for a network, else for about this noise."""
-        group, squares = sums.group, sums.weight**2
+        first, group, squares = sums.first, sums.group, sums.weight**2
+        direct = self._direct(place)
         if group is not None:
-            self.seen.append(
-                torch.zeros(sums.first.units).double().index_add(0, group.index.flatten(), squares.flatten())
-            )
-            longest = sums.of_units(sums.first.longest)
-            return self.query.hyperplanes.once(
-                ("exponents", group), lambda: exponents_each(sums.first, group, squares * longest**2)
-            )
+            important = sums.of_units(first.longest**2)
+            if direct:
+                index, important = sums.of_forms(group.index), important * squares
+                self.seen.append(torch.zeros(first.units).double().index_add(0, index.flatten(), squares.flatten()))
+            key: Hashable = ("exponents", place.node, group)
+            return self.query.hyperplanes.once(key, lambda: exponents_each(first, group, important))
         bucket = round(self.buckets * math.log(law.high))
-        deviation = math.exp(bucket / self.buckets) * sums.first.longest
+        deviation = math.exp(bucket / self.buckets) * first.longest
         spread = bends(sums.value, deviation, torch.special.ndtr(sums.value / deviation.clamp_min(1e-150)))[1]
-        if sums.direct:
+        if direct:
             self.seen.append(squares.sum(0))
             spread = squares * spread
             share = (spread / spread.sum(1, keepdim=True).clamp_min(1e-290)).mean(0)
         else:  # lines differ with what is aimed at: what the layers before them read is taken
             share = torch.stack(self.seen).sum(0) * spread if self.seen else spread
-        key = ("exponents", sums.direct, len(sums.weight) if sums.direct else 0, bucket)
-        return self.query.once(key, lambda: exponents(sums.first, share))
+        key = ("exponents", direct, len(sums.weight) if direct else 0, bucket)
+        return self.query.once(key, lambda: exponents(first, share))
 
-
-@dataclass(frozen=True)
-class Guess:
-    """What is thought of R forms under slopes (R, n).
-
-    Attributes:
-        mean, variance: (R,) of the forms; inner: (R, n) a.a_j.
-    """
-
-    slope: Tensor
-    mean: Tensor
-    variance: Tensor
-    inner: Tensor
-
-
-def guess(sums: Sums, law: GaussianLaw, slope: Tensor, power: Tensor) -> Guess:
-    """Mean and variance of forms, each bend e_j taken to have p_j times the variance that it has alone."""
-    longest, centre = sums.of_units(sums.first.longest), sums.of_units(sums.value)
-    along = sums.weight * slope
-    inner, squared = sums.products(along * longest)
-    mean, variance = bends(centre, law.high * longest, slope)
-    total = sums.constant + (along * centre).sum(1) + (sums.weight * mean).sum(1)
-    spread = law.high**2 * squared.clamp_min(0.0) + (sums.weight**2 * power * variance).sum(1)
-    return Guess(slope, total, spread.clamp_min(1e-290), inner * longest)
+    def _direct(self, place: Place) -> bool:
+        """Whether coefficients are the network's own, no line of another ReLU in between."""
+        network, first = self.query.network, self.query.hyperplanes.first_nodes
+        before = {network.last if place.node < 0 else network.feeders[place.node]}
+        for i in range(max(before), 0, -1):
+            if i in before and network.feeders.get(i) not in first:
+                before.update(network.nodes[i].inputs)
+        return all(network.feeders[i] in first for i in before & set(network.relus))
 
 
 def bends(centre: Tensor, deviation: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,16 +149,30 @@ def bends(centre: Tensor, deviation: Tensor, slope: Tensor) -> tuple[Tensor, Ten
     return mean - slope * centre, variance.clamp_min(0.0)
 
 
-def towards(sums: Sums, law: GaussianLaw, form: Guess, rate: Tensor, power: Tensor) -> Tensor:
-    """Slopes half-way to the shares of z_j > 0 in E exp(-p_j rate g_j e_j(z_j')), where the moment is stationary."""
+def towards(
+    sums: Sums, law: GaussianLaw, slope: Tensor, rate: Tensor, power: Tensor, mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Slopes half-way to where the moment of forms F is stationary; and (R,) log E exp(-rate (F - mean)), as bounded.
+
+    Stationary are the shares of z_j > 0 in E exp(-p_j rate g_j e_j(z_j')).
+
+    Args:
+        slope: (R, n); rate, mean: (R,) of the forms; power: (R, n) exponents.
+    """
     longest, centre = sums.of_units(sums.first.longest), sums.of_units(sums.value)
-    deviation = (law.high * longest).clamp_min(1e-150)
-    mean = centre - rate[:, None] * law.high**2 * form.inner
-    theta = -power * rate[:, None] * sums.weight
+    rates = rate[:, None]
+    along = sums.weight * slope
+    inner, squared = sums.products(along * longest)
+    moved = centre - rates * law.high**2 * longest * inner
+    theta, deviation = -power * rates * sums.weight, (law.high * longest).clamp_min(1e-150)
+    deviation = torch.where(theta > 0, torch.maximum(deviation, FAR * moved.abs()), deviation)
     logs = []
-    for slope, side in ((theta * (1.0 - form.slope), 1.0), (-theta * form.slope, -1.0)):
-        shift = slope * deviation
-        part = torch.special.log_ndtr(side * (mean / deviation + shift))
-        logs.append(slope * mean + 0.5 * shift * shift + part)
+    for steep, side in ((theta * (1.0 - slope), 1.0), (-theta * slope, -1.0)):
+        shift = steep * deviation
+        part = torch.special.log_ndtr(side * (moved / deviation + shift))
+        logs.append(steep * moved + 0.5 * shift * shift + part)
     share = torch.sigmoid(logs[0] - logs[1])
-    return torch.where(share.isnan(), form.slope, (form.slope + share) / 2)
+    bent = (torch.logaddexp(*logs) / power).sum(1) + rate * (mean - sums.constant - (along * centre).sum(1))
+    spread = 0.5 * (law.high * rate) ** 2 * squared + bent
+    spread = torch.where(spread.isnan(), 1e30, spread.clamp(1e-30, 1e30))
+    return torch.where(share.isnan(), slope, (slope + share) / 2), spread

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from calotte.bound import ProvedRung
+from calotte.proofs.below import lower_on_good_event
 from calotte.proofs.event import on_good_event
 from calotte.proofs.proof import Proof
 from calotte.query import Query
@@ -27,6 +28,7 @@ class WorstCase(ProvedRung):
     """
 
     any_noise: ClassVar[bool] = True
+    from_below: ClassVar[bool] = True
     name: str = "relaxation"
     proves: str = (
         "p ≤ the half-space tails of linear lower bounds on the margins, valid over the whole support of the noise; "
@@ -38,6 +40,11 @@ class WorstCase(ProvedRung):
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
         return self.proposal(query, sizes).log_bound
 
+    def log_lower(self, query: Query, sizes: Tensor) -> Tensor:
+        heights = torch.full_like(sizes, torch.inf)
+        found = [lower_on_good_event(query, sizes, tail, heights, None) for tail in self._tails(query)]
+        return torch.stack(found).amax(0)
+
     def propose(self, query: Query) -> Proof:
         return self.proposal(query, query.sizes).proofs[0]
 
@@ -47,8 +54,11 @@ class WorstCase(ProvedRung):
 
     def _proposal(self, query: Query, sizes: Tensor) -> Proposal:
         best, heights = None, torch.full_like(sizes, torch.inf)
-        for tail in self.tails if not query.noise.bounded else self.tails[:1]:
+        for tail in self._tails(query):
             found = Proposal.on_event(tail, heights, on_good_event(query, sizes, tail, heights, None))
             best = found if best is None else best.better(found)
         assert best is not None
         return best
+
+    def _tails(self, query: Query) -> tuple[float, ...]:
+        return self.tails if not query.noise.bounded else self.tails[:1]

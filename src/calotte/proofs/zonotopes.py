@@ -1,0 +1,165 @@
+"""Zonotopes: what values of a network lie in over many cuboids of the noise, found forwards.
+
+Every value is c + sum_k g_k t_k up to an error e, |t_k| <= 1: a t for each coordinate of the noise, and one for each
+of the ReLUs that bend most, as between two lines of one slope (Singh et al., Fast and effective robustness
+certification, NeurIPS 2018). What others bend, and what is rounded, is added to e.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from calotte.network.affine import Affine, Dense
+from calotte.network.enclosure import magnitude_pass
+from calotte.network.graph import Relu
+from calotte.noise import Noise
+from calotte.proofs.cuboids import Cuboids
+from calotte.query import Query
+from calotte.rounding import VALUE_SLACK, dot_error, raised
+
+__all__ = ["MarginRanges", "Zonotopes", "margin_ranges"]
+
+
+@dataclass(frozen=True)
+class Zonotopes:
+    """Values over L cuboids.
+
+    Attributes:
+        centre: (L, *shape) c; generators: (G, L, *shape) g; error: (L, *shape) e.
+    """
+
+    centre: Tensor
+    generators: Tensor
+    error: Tensor
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """(L, *shape) sums of |g_k|, rounded up."""
+        return raised(self.generators.abs().sum(0), len(self.generators) + 2)
+
+    @property
+    def range(self) -> tuple[Tensor, Tensor]:
+        """Ends (L, *shape) between which the values lie; NaN where nothing is known."""
+        wide = raised(self.spread + self.error, 2)
+        wide = wide + dot_error(self.centre.abs() + wide, 4) + VALUE_SLACK
+        wide = torch.where(self.centre.isfinite() & wide.isfinite(), wide, torch.nan)
+        return self.centre - wide, self.centre + wide
+
+    def padded(self, generators: int) -> Zonotopes:
+        """The same with as many generators, the new ones zero."""
+        more = generators - len(self.generators)
+        zero = torch.zeros(more, *self.centre.shape, dtype=torch.float64)
+        return Zonotopes(self.centre, torch.cat([self.generators, zero]), self.error) if more else self
+
+
+@dataclass(frozen=True)
+class MarginRanges:
+    """The margins of an event over L cuboids.
+
+    Attributes:
+        low, high: (L, C) ends between which they lie; NaN where nothing is known.
+        shares: (L, m) what of their widths the coordinates of the noise bring about, roughly.
+    """
+
+    low: Tensor
+    high: Tensor
+    shares: Tensor
+
+
+def at_noise(x: Tensor, noise: Noise, size: float, cuboids: Cuboids) -> Zonotopes:
+    """The inputs x (d,) + r, r = S u, over cuboids of u."""
+    m = cuboids.low.shape[1]
+    columns = noise.apply_map(torch.eye(m, dtype=torch.float64), len(x))  # (m, d), exact
+    middle = (cuboids.low + cuboids.high) / 2
+    half = raised(torch.maximum(cuboids.high - middle, middle - cuboids.low) * size, 4)
+    moved = middle * size
+    met = x.abs() + moved.abs() @ columns.abs()
+    generators = half.t()[:, :, None] * columns[:, None]
+    error = dot_error(raised(met + generators.abs().sum(0), m + 4), m + 8)
+    error = torch.where((columns != 0).any(0), error + VALUE_SLACK, 0.0)
+    return Zonotopes(x + moved @ columns, generators, error)
+
+
+def through(op: Affine, *xs: Zonotopes) -> Zonotopes:
+    """An affine map of zonotopes."""
+    count = max(len(x.generators) for x in xs)
+    xs = tuple(x.padded(count) for x in xs)
+    shape = (count, len(xs[0].centre), *op.output_shape)
+    generators = op.linear(*(x.generators.flatten(0, 1) for x in xs)).reshape(shape)
+    doubts = (raised(x.error + dot_error(x.spread + x.centre.abs(), op.terms + 2), 4) for x in xs)
+    error = magnitude_pass(op, VALUE_SLACK, *doubts)
+    if op.offset is not None:
+        error = raised(error + dot_error(op.offset.abs(), op.terms + 2), 4)
+    return Zonotopes(op(*(x.centre for x in xs)), generators, error)
+
+
+def bent(x: Zonotopes, count: int, kept: int) -> tuple[Zonotopes, Tensor]:
+    """ReLUs of zonotopes, with `kept` generators for those that bend most, after `count` of them.
+
+    On [l, u] with l < 0 < u, 0 <= relu(z) - a z <= max(-a l, (1 - a) u) for every a in [0, 1].
+
+    Returns:
+        The zonotopes, and (kept, L) the units that the new generators are for.
+    """
+    low, high = x.range
+    loose = ~((low >= 0) | (high <= 0))  # where nothing is known too
+    slope = torch.where(loose, (high / (high - low)).clamp(0.0, 1.0), (low >= 0).double())
+    gap = torch.maximum(-slope * low, (1.0 - slope) * high) / 2
+    gap = torch.where(loose, raised(gap, 4) + VALUE_SLACK, 0.0)
+    largest, units = gap.flatten(1).topk(kept, dim=1)
+    rest = gap.flatten(1).scatter(1, units, 0.0).reshape(gap.shape)
+    shape = (kept, *gap.shape)
+    fresh = torch.zeros(kept, *gap.flatten(1).shape, dtype=torch.float64)
+    fresh = fresh.scatter(2, units.t()[:, :, None], largest.t()[:, :, None]).reshape(shape)
+    x = x.padded(count)
+    met = slope * (x.centre.abs() + x.spread)
+    off = torch.where(loose, dot_error(raised(met, 4) + gap, 4) + VALUE_SLACK * len(x.generators), 0.0)
+    error = raised(torch.where(slope == 0, 0.0, slope * x.error) + rest + off, 4)
+    centre, generators = (torch.where(slope == 0, 0.0, slope * t) for t in (x.centre, x.generators))
+    return Zonotopes(centre + gap, torch.cat([generators, fresh]), error), units.t()
+
+
+def margin_ranges(query: Query, size: float, cuboids: Cuboids, kept: int) -> MarginRanges:
+    """The margins of a query of one input over cuboids of its noise, of that size.
+
+    Args:
+        kept: ReLUs of each layer that keep a generator of their own; any number is sound.
+    """
+    network, margins, m = query.network, query.margins, cuboids.low.shape[1]
+    start = at_noise(query.x[0], query.noise, size, cuboids)
+    shape = (len(cuboids), *network.input_shape)
+    found = {
+        0: Zonotopes(start.centre.reshape(shape), start.generators.reshape(m, *shape), start.error.reshape(shape))
+    }
+    shares = torch.eye(m, dtype=torch.float64)[:, None].expand(m, len(cuboids), m)
+    for i, node in enumerate(network.nodes[1:], start=1):
+        if isinstance(node.op, Relu):
+            below = found[node.inputs[0]]
+            count = min(kept, network.size(i))
+            found[i], units = bent(below, len(shares), count)
+            shares = torch.cat([shares, shares_of(below, units, shares)])
+        else:
+            assert isinstance(node.op, Affine)
+            found[i] = through(node.op, *(found[j] for j in node.inputs))
+        for j in node.inputs:
+            if network.last_reader[j] == i:
+                found.pop(j, None)
+    last = found[network.last]
+    outputs = Zonotopes(last.centre.flatten(1), last.generators.flatten(2), last.error.flatten(1))
+    forms = through(Dense(margins.rows[0], margins.constants[0]), outputs)
+    low, high = forms.range
+    undecided = ~((low > 0) | (high < 0))
+    weights = torch.where(undecided, forms.generators.abs(), 0.0).sum(2)
+    return MarginRanges(low, high, torch.einsum("gl,glm->lm", weights, shares[: len(weights)]))
+
+
+def shares_of(x: Zonotopes, units: Tensor, shares: Tensor) -> Tensor:
+    """(kept, L, m) what of the width of some units (kept, L) each coordinate of the noise brings about."""
+    flat = x.generators.flatten(2).abs()
+    chosen = flat.gather(2, units.t().expand(len(flat), -1, -1))
+    each = torch.einsum("glk,glm->klm", chosen, shares[: len(flat)])
+    return each / each.sum(2, keepdim=True).clamp_min(1e-300)

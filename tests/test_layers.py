@@ -1,0 +1,176 @@
+"""Layers behind the first as sums of its activations: against the network's values, on windows and whole."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from zoo import convolutional, network, points, random_dense, residual
+
+from calotte.cells.hyperplanes import Hyperplanes
+from calotte.deadline import NEVER, Deadline
+from calotte.network.affine import Dense, Reshape
+from calotte.network.convolution import Convolution
+from calotte.network.graph import Network, Relu
+from calotte.noise import Sphere
+from calotte.proofs.backward import Relaxation
+from calotte.proofs.exponents import Group
+from calotte.proofs.first import first_layer
+from calotte.proofs.gaussian import GaussianLaw
+from calotte.proofs.layers import Layers
+from calotte.proofs.sums import Sums
+from calotte.proofs.support import Support
+from calotte.query import Query
+from calotte.searches.moments import ExponentialMoments, units_read
+from calotte.settings import Settings
+
+EPS = 0.6
+
+
+def draw(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) / 3
+
+
+def three_convolutions(pads: tuple[int, int] = (1, 1), groups: int = 1) -> Network:
+    """Strides, paddings and channels that all differ; the second map mixes channels, or each keeps to its own."""
+    one = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
+    two = {"stride": (2, 1), "padding": ((1, 0), pads), "dilation": (1, 1), "groups": groups}
+    first = Convolution(draw(1, 4, 2, 3, 3), draw(2, 4), (2, 7, 6), **one)
+    second = Convolution(draw(3, 4, 4 // groups, 3, 2), draw(4, 4), first.output_shape, **two)
+    third = Convolution(draw(5, 3, 4, 2, 2), draw(6, 3), second.output_shape, **one)
+    flat = math.prod(third.output_shape)
+    steps = [step for map_ in (first, second, third) for step in (map_, Relu(map_.output_shape))]
+    return network((2, 7, 6), *steps, Reshape(third.output_shape, (flat,)), Dense(draw(7, 3, flat), None))
+
+
+NETWORKS = {
+    "dense": random_dense((12, 14, 10, 3), 5),
+    "convolutions": three_convolutions(),
+    "its own channel": three_convolutions(groups=4),
+    "one layer": convolutional(),
+    "residual": residual(6, 3, 6),
+}
+
+
+def layers_of(net: Network, x: Tensor) -> Layers:
+    """As `log_bound` makes them, all units settled by all noise that is considered."""
+    hyperplanes = Hyperplanes(net)
+    query = Query(hyperplanes, x[None], [0], Sphere(EPS), Settings())
+    around = Support.of(query, torch.tensor([EPS]).double(), 6.0)
+    first, relaxation = first_layer(hyperplanes, NEVER), Relaxation(hyperplanes, query.x, around.radius)
+    assert first is not None
+    here = [relaxation.at_x[net.feeders[i]] for i in first.relus]
+    value, error = torch.cat([h.value.flatten() for h in here]), torch.cat([h.error.flatten() for h in here])
+    return Layers(query, first, around, GaussianLaw.of(query.noise, EPS, net.d), relaxation, value, error)
+
+
+def values_of(sums: Sums, values: dict[int, Tensor], noise: Tensor) -> Tensor:
+    """(n, R) what the forms are at n noises."""
+    active = torch.cat([values[i].flatten(1) for i in sums.first.relus], 1)
+    if sums.group is None:
+        met = active @ sums.weight.t()
+    else:
+        read = active[:, sums.group.index].repeat_interleave(len(sums.weight) // len(sums.group.index), 1)
+        met = (read * sums.weight).sum(2)
+    return sums.constant + met + (0.0 if sums.linear is None else noise @ sums.linear.t())
+
+
+def compared(net: Network) -> tuple[list[Tensor], list[Tensor], bool]:
+    """What units (of layers that read the first one, and of others) are above the forms below them, and z's own
+    sum with -z's; whether any form was on windows."""
+    x, noise = points(1, net.d, 3)[0], Sphere(EPS).sample(300, net.d, torch.Generator().manual_seed(5))
+    layers = layers_of(net, x)
+    values = dict(net.values(x + noise))
+    direct, above, narrow = [], [], False
+    for i in range(len(net.nodes)):
+        if i:
+            layers.relaxation.reach.bound(i)
+        if i in layers.first.relus:
+            layers.bound_first(i)
+        elif i in net.relus:
+            feeder = net.feeders[i]
+            channels = net.size(feeder) // net.shape(feeder)[0]
+            for units, pulled in layers.blocks(feeder):
+                own = units // channels if len(net.shape(feeder)) == 3 else None
+                sides = layers.sums(pulled, own)
+                z = values[feeder].flatten(1)[:, units]
+                below = [values_of(side, values, noise) for side in sides]
+                narrow |= sides[0].group is not None
+                (above if len(direct) else direct).extend([z - below[0], -z - below[1]])
+                for side, found in zip(sides, below, strict=True):
+                    assert (layers.range(side) <= found + 1e-12).all()
+            layers.bound_units(i, lambda *_: [], layers_chooser(), -30.0)
+    return direct, above, narrow
+
+
+def layers_chooser() -> object:
+    """Pays for nothing."""
+
+    class Free:
+        def choose(self, layer: int, offer: object) -> Tensor:
+            return torch.zeros(offer.free[:, 0].shape, dtype=torch.int8)  # type: ignore[attr-defined]
+
+    return Free()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sums_lie_below_units_and_are_exact_where_nothing_is_in_between(name: str) -> None:
+    direct, above, narrow = compared(NETWORKS[name])
+    for gap in (*direct, *above):
+        assert (gap >= -1e-12).all()
+    if name != "residual":
+        assert all((gap <= 1e-11).all() for gap in direct)
+    assert narrow == (name in ("convolutions", "its own channel"))
+
+
+def test_channels_that_keep_to_themselves_read_no_others() -> None:
+    net = NETWORKS["its own channel"]
+    layers = layers_of(net, points(1, net.d, 3)[0])
+    layers.relaxation.reach.bound(1)
+    layers.bound_first(2)
+    layers.relaxation.reach.bound(3)
+    ((units, pulled),) = layers.blocks(3)
+    (sums, _) = layers.sums(pulled, units // math.prod(net.shape(3)[1:]))
+    assert sums.weight.shape[1] == 6
+    assert sums.group is not None
+    assert len(sums.group.index) == len(units)
+
+
+def shifted(group: Group, by: int) -> Group:
+    return replace(group, index=(group.index + by).clamp_max(group.index.max()))
+
+
+@pytest.mark.parametrize("by", [1, -1])
+def test_windows_shifted_by_one_are_noticed(by: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant."""
+    right = Layers.group
+    monkeypatch.setattr(Layers, "group", lambda self, *given: shifted(right(self, *given), by))
+    direct, _, narrow = compared(NETWORKS["convolutions"])
+    assert narrow
+    assert any((gap < -1e-3).any() for gap in direct)
+
+
+def test_paddings_forgotten_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant: windows begin where they would without zeros before the image."""
+    right = Layers.group
+
+    def wrong(self: Layers, relu: int, shape: object, places: Tensor, *rest: object) -> Group:
+        return right(self, relu, shape, places.clamp_min(0), *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Layers, "group", wrong)
+    assert any((gap < -1e-3).any() for gap in compared(NETWORKS["convolutions"])[0])
+
+
+def test_what_takes_minutes_is_tried_within_a_time_limit_only() -> None:
+    net, x = NETWORKS["convolutions"], points(1, 84, 3)
+    rung = replace(ExponentialMoments(), most_read=10.0)
+    hyperplanes = Hyperplanes(net)
+    assert 10 < units_read(hyperplanes, net.size(1)) <= net.hidden_units**2
+    forever = Query(hyperplanes, x, [0], Sphere(EPS), Settings())
+    reason = rung.refuses(forever)
+    assert reason is not None
+    assert "--time-limit" in reason
+    assert rung.refuses(forever.within(Deadline.after(60.0))) is None

@@ -1,0 +1,154 @@
+"""Proofs of `moments`: the bits that were found, from JSON as well; whatever they say, a true bound or a refusal."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from test_first_layer_moments import two_convolutions
+from torch import Tensor
+from zoo import points, random_dense
+
+import calotte
+from calotte.errors import InvalidInput
+from calotte.network.graph import Network
+from calotte.noise import Ball, Gaussian, Noise, Sphere
+from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths, short
+from calotte.proofs.proof import Proof
+from calotte.settings import Settings
+
+QUIET = Settings(search=False)
+
+
+def convolutions() -> tuple[Network, Tensor, Noise]:
+    net, x = two_convolutions(0)
+    return net, x, Sphere(2.0)
+
+
+def dense() -> tuple[Network, Tensor, Noise]:
+    return random_dense((12, 14, 10, 3), 5), points(1, 12, 7)[0], Sphere(0.7)
+
+
+MADE: dict[str, Callable[[], tuple[Network, Tensor, Noise]]] = {"convolutions": convolutions, "dense": dense}
+
+
+def proposed(name: str) -> tuple[Network, Tensor, Noise, FirstLayerMoments]:
+    net, x, noise = MADE[name]()
+    proof = calotte.propose(net, x, noise, "moments")
+    assert isinstance(proof, FirstLayerMoments)
+    return net, x, noise, proof
+
+
+@pytest.mark.parametrize("law", [Sphere(2.0), Ball(2.5), Gaussian(0.16), Sphere(2.0, torch.linspace(0.0, 1.5, 144))])
+def test_what_is_read_back_gives_the_bits_that_were_found(law: Noise) -> None:
+    """Two convolutions, units on windows. The JSON of `cifar_base_kw` has 1.4 MB, that of `mnist-net_256x2` 0.1."""
+    net, x = two_convolutions(0)
+    (one,) = calotte.assess(net, x, law, rungs=["moments"], settings=QUIET)
+    proof = calotte.propose(net, x, law, "moments")
+    text = proof.to_json()
+    again = Proof.from_json(text)
+    assert again == proof
+    assert calotte.prove(net, x, law, again) == one.bounds[0].log_misclassification < -1.0
+    assert len(text) < 200_000
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_hostile_proofs_prove_nothing_false(name: str) -> None:
+    """Against draws, where p is large enough to be seen: everything in a Proof is redrawn, part by part."""
+    net, x, noise, right = proposed(name)
+    g, said = torch.Generator().manual_seed(2), 0
+    for round_ in range(12):
+        law = noise.resized(noise.size * (1.0 + 0.5 * (round_ % 3)))
+        r = law.sample(20_000, net.d, torch.Generator().manual_seed(3))
+        share = (net.predict(x + r) != net.predict(x[None])).double().mean().item()
+        low = share - 4 * math.sqrt(share / len(r))
+        wrong = right
+        if round_ % 2:
+            slopes = {
+                place: replace(t, slopes=torch.randint(0, 256, t.slopes.shape, generator=g, dtype=torch.uint8))
+                for place, t in right.tilts.items()
+            }
+            wrong = replace(wrong, tilts=slopes)
+        if round_ % 3 == 0:
+            factor = float(torch.rand((), generator=g)) ** 2 * 3
+            wrong = replace(wrong, exponents=tuple(short(p * factor) for p in right.exponents))
+        if round_ % 4 == 1:
+            choices = {
+                i: torch.randint(0, 6, c.shape, generator=g, dtype=torch.int8) for i, c in right.choices.items()
+            }
+            wrong = replace(wrong, choices=choices)
+        if round_ % 4 == 2:
+            scale = math.exp(2 * float(torch.randn((), generator=g)))
+            wrong = replace(wrong, tilts={k: replace(t, rates=t.rates * scale) for k, t in wrong.tilts.items()})
+        wrong = replace(wrong, log_each=right.log_each * (0.3 + round_ / 10))
+        found = calotte.prove(net, x, law, Proof.from_json(wrong.to_json()))
+        assert low <= 0 or found >= math.log(low)
+        assert found <= 0.0
+        said += found < -0.5
+    assert said >= 1
+
+
+def test_exponents_that_are_too_small_prove_nothing() -> None:
+    net, x, noise, right = proposed("dense")
+    assert calotte.prove(net, x, noise, right) < -1.0
+    small = replace(right, exponents=tuple(short(0.9 * p) for p in right.exponents))
+    assert calotte.prove(net, x, noise, small) == 0.0
+
+
+@pytest.mark.parametrize("other", [random_dense((12, 15, 10, 3), 5), random_dense((12, 14, 11, 3), 5)])
+def test_another_network_is_refused(other: Network) -> None:
+    _, x, noise, right = proposed("dense")
+    with pytest.raises(InvalidInput, match="another network"):
+        calotte.prove(other, x, noise, right)
+
+
+def test_other_noise_is_refused() -> None:
+    net, x, _, right = proposed("dense")
+    with pytest.raises(InvalidInput, match="alike in all directions"):
+        calotte.prove(net, x, calotte.Box(0.1), right)
+
+
+def edited(change: Callable[[dict[str, Any]], None]) -> str:
+    written = json.loads(proposed("dense")[3].to_json())
+    change(written)
+    return json.dumps(written)
+
+
+WRONG: dict[str, Callable[[dict[str, Any]], None]] = {
+    "a price above 1": lambda w: w.update(log_each="0x1p+0"),
+    "no price": lambda w: w.update(log_each="nan"),
+    "a tail below 0": lambda w: w.update(tail="-0x1p+0"),
+    "choices in words": lambda w: w.update(choices={"4": {"shape": [10], "digits": "free"}}),
+    "choices that are none": lambda w: w["choices"]["4"].update(digits="7" * 10),
+    "exponents of none": lambda w: w["forms"][0].update(exponents=9),
+    "a slope less": lambda w: w["forms"][0]["slopes"].update(width=13),
+    "a form less": lambda w: w["forms"][0]["slopes"]["rows"].pop(),
+    "far too many slopes": lambda w: w["forms"][0]["slopes"].update(width=10**12),
+    "no side": lambda w: w["forms"][0].pop("side"),
+    "no forms": lambda w: w.update(forms=None),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_proof_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="proof"):
+        Proof.from_json(edited(WRONG[name]))
+
+
+def test_slopes_and_exponents_are_kept_in_short() -> None:
+    p = torch.tensor([0.0, 1.0, 1.0 + 1e-12, math.pi, 1e-30, 12345.678]).double()
+    up = short(p)
+    assert (up[1:] > p[1:]).all()
+    assert (up <= p * (1 + 2**-6.9)).all()
+    assert in_255ths(torch.tensor([0.0, 1.0, 0.4999, math.nan, 2.0]).double()).tolist() == [0, 255, 127, 0, 255]
+    one = FirstLayerMoments(1.0, -2.0, {}, (up,), {})
+    again = Proof.from_json(one.to_json())
+    assert isinstance(again, FirstLayerMoments)
+    assert torch.equal(again.exponents[0], up)
+    with pytest.raises(InvalidInput, match="belong together"):
+        FirstLayerMoments(1.0, -2.0, {}, (), {next(iter(proposed("dense")[3].tilts)): Tilted(up, up, 0)})
