@@ -383,18 +383,12 @@ def _largest_size(rung: ProvedRung, query: Query, start: float, measured: bool) 
         query.deadline.check("before any noise was proved to be small enough")
         return rung.log_bound(query, torch.tensor([size], dtype=torch.float64)).item() - query.target
 
-    low = start if start > 0 else rho if 0 < rho < math.inf else 1.0
-    proved = excess(low) <= 0
-    for _ in range(20):
-        if proved:
-            break
-        low /= 2
-        proved = excess(low) <= 0
-    if not proved:
-        return 0.0
+    search, size = closed_in if rung.one_by_one else bisected, 0.0
     try:
-        for larger in (closed_in if rung.one_by_one else bisected)(excess, low, _STEPS[rung.monotone]):
-            low = larger
+        first = start if start > 0 else rho if 0 < rho < math.inf else 1.0
+        for size in search(excess, first, _STEPS[rung.monotone]):  # noqa: B007
+            pass
     except OutOfTime:
-        pass
-    return low
+        if size == 0.0:
+            raise
+    return size
