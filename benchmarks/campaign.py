@@ -105,17 +105,16 @@ def speed(count: int) -> None:
             ways["Ray, local"] = ["--ray", "local"]
         except ImportError:
             pass
-        small = ran(command(tenth, folder / "tenth"))
-        found = {way: ran(command(whole, folder / way, *options)) for way, options in ways.items()}
-        first = lines(folder / "this process")
-        if len(first) != count or any(lines(folder / way) != first for way in ways):
-            sys.exit("the ways do not say the same")
+        print(f"{count} images, {torch.get_num_threads()} thread(s), {os.cpu_count()} processors", flush=True)
+        small, found, first = ran(command(tenth, folder / "tenth")), {}, None
+        for way, options in ways.items():
+            found[way] = run = ran(command(whole, folder / way, *options))
+            first = first or lines(folder / way)
+            if len(first) != count or lines(folder / way) != first:
+                sys.exit(f"{way}: other lines")
+            each = f"{count / run.wall:6.2f} inputs a second by the clock, {run.cpu / count:.4f} CPU-s each"
+            print(f"{way:>14}: {each}", flush=True)
         more = count - max(count // 10, 1)
-        print(f"{count} images, {torch.get_num_threads()} thread(s), {os.cpu_count()} processors")
-        for way, run in found.items():
-            print(
-                f"{way:>14}: {count / run.wall:6.2f} inputs a second by the clock, {run.cpu / count:.4f} CPU-s each"
-            )
         new = found["this process"]
         print(f"without start-up: {(new.cpu - small.cpu) / more:.4f} CPU-s an input")
         print(
@@ -142,7 +141,8 @@ def memory(count: int) -> None:
         print(
             f"theorem, cell, 100 samples: the largest process took {small.peak / 1e6:.0f} MB for {count - more} "
             f"inputs and {large.peak / 1e6:.0f} MB for {count}, {(large.peak - small.peak) / more / 1e3:.2f} kB for "
-            f"each more; {(large.cpu - small.cpu) / more:.4f} CPU-s an input"
+            f"each more, {784 * 8 / 1e3:.2f} of them pages of the file, which the system takes back when it has to; "
+            f"{(large.cpu - small.cpu) / more:.4f} CPU-s an input"
         )
 
 

@@ -31,11 +31,12 @@ from calotte.campaign.outcome import Job, Outcome
 from calotte.campaign.reading import read_campaign
 from calotte.campaign.store import Store
 from calotte.errors import InvalidInput
+from calotte.ladder import PROVED_RUNGS
 from calotte.plot import by_class, probabilities, radii, scatter, sizes
 from calotte.plot.images import image_shape
 from calotte.report.kept import Kept
 from calotte.report.originals import find_inputs, originals
-from calotte.report.page import page
+from calotte.report.page import page, unmarked
 from calotte.report.standing import claim, levels, standing
 from calotte.report.thumbnails import sheets
 
@@ -266,6 +267,14 @@ def test_a_page_says_what_a_run_depends_on_and_rounds_to_the_safe_side(kept: Kep
         assert radius <= one.certified_radius
     for kind, flag in (("risk", 4), ("proved", 1), ("sampled", 2), ("wrong", 8)):
         assert sum(bool(row[0] & flag) for row in data["rows"]) == getattr(standing(ranked, 0.01), kind)
+
+
+def test_words_about_rungs_are_no_markdown(html: str) -> None:
+    for rung in PROVED_RUNGS.values():
+        said = unmarked(f"{rung.proves} {rung.source}")
+        assert not set("[]*") & set(said)
+        assert len(said) > 20
+    assert "](docs" not in html
 
 
 def test_a_table_of_features_names_those_that_move_most(

@@ -257,7 +257,8 @@ class _Work:
         if name in rungs:
             query = self._next(f"rung {name}", share)
             (bounds[name],) = rungs[name].bound(query)
-            self.lower += rungs[name].lower(query, [bounds[name]])
+            drawn = bounds["sampling"].misclassified if "sampling" in bounds else None
+            self.lower += rungs[name].lower(query, [bounds[name]], unseen=drawn == 0)
 
     def _estimate(self, estimator: Estimator) -> Estimate:
         return estimator.estimate(self._next(f"estimate {estimator.method}"), 0)
@@ -325,12 +326,13 @@ def assess_each(
 ) -> Iterator[Assessment]:
     """As `assess`, one Assessment at a time, in order, as they are found. Arguments are checked at the call.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> for one in calotte.assess_each(network, torch.ones(2, 20), calotte.Gaussian(0.001), rungs="cell"):
-    ...     print(one.index, one.best.log_probability < -100)
-    0 True
-    1 True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> for one in calotte.assess_each(network, torch.ones(2, 20), calotte.Gaussian(0.001), rungs="cell"):
+        ...     print(one.index, one.best.log_probability < -100)
+        0 True
+        1 True
     """
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
@@ -376,13 +378,14 @@ def assess(
         InvalidInput: anything that does not make sense, before anything is computed.
         Contradiction: two results cannot both be true: a defect of calotte.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), rungs=["relaxation", "sampling"])
-    >>> [(bound.rung, bound.guarantee) for bound in one.bounds]
-    [('relaxation', 'proved'), ('sampling', 'confidence')]
-    >>> one.distance <= one.certified_radius <= one.adversarial_distance
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), rungs=["relaxation", "sampling"])
+        >>> [(bound.rung, bound.guarantee) for bound in one.bounds]
+        [('relaxation', 'proved'), ('sampling', 'confidence')]
+        >>> one.distance <= one.certified_radius <= one.adversarial_distance
+        True
     """
     options: dict[str, Any] = {
         "labels": labels,

@@ -128,8 +128,12 @@ class Rung(ABC):
     def bound(self, query: Query) -> list[Bound]:
         """A Bound for each input of the query."""
 
-    def lower(self, query: Query, upper: Sequence[Bound]) -> list[LowerBound]:
-        """A LowerBound for each input of the query, whose bounds from above are known; none of most rungs."""
+    def lower(self, query: Query, upper: Sequence[Bound], unseen: bool = False) -> list[LowerBound]:
+        """A LowerBound for each input of the query, whose bounds from above are known; none of most rungs.
+
+        Args:
+            unseen: whether samples have not seen the event: passes for its sake are left out then.
+        """
         return []
 
 
@@ -143,7 +147,7 @@ class ProvedRung(Rung):
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
         one_by_one: whether it takes the inputs of a batch one after the other.
         searches: whether it tries for smaller bounds until the time is up.
-        from_below: whether it bounds p from below too.
+        from_below: whether it bounds p from below too; passes_below: whether that takes passes of its own.
     """
 
     any_noise: ClassVar[bool] = False
@@ -152,6 +156,7 @@ class ProvedRung(Rung):
     one_by_one: ClassVar[bool] = False
     searches: ClassVar[bool] = False
     from_below: ClassVar[bool] = False
+    passes_below: ClassVar[bool] = True
 
     @abstractmethod
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
@@ -203,11 +208,11 @@ class ProvedRung(Rung):
         each = (time.perf_counter() - start) / len(logs)
         return [Bound(self.name, "proved", log, each, cut_short=self.cut_short(query)) for log in logs]
 
-    def lower(self, query: Query, upper: Sequence[Bound]) -> list[LowerBound]:
+    def lower(self, query: Query, upper: Sequence[Bound], unseen: bool = False) -> list[LowerBound]:
         if not self.from_below or any(bound.skipped is not None for bound in upper):
             return []
         logs = [-math.inf] * len(query.x)
-        if not all(bound.certain for bound in upper):
+        if not all(bound.certain for bound in upper) and not (unseen and self.passes_below):
             with contextlib.suppress(OutOfTime):
                 logs = self.log_lower(query, query.sizes).tolist()
         return [LowerBound(self.name, log) for log in logs]

@@ -146,9 +146,10 @@ class Independent(Noise):
 class Box(Independent):
     """Uniform in the cube of half-width `size`: every coordinate is uniform between -size and size.
 
-    >>> import calotte
-    >>> round(calotte.Box(0.3).sigma(784) ** 2, 9)  # the variance of each coordinate, a third of the square
-    0.03
+    Examples:
+        >>> import calotte
+        >>> round(calotte.Box(0.3).sigma(784) ** 2, 9)  # the variance of each coordinate, a third of the square
+        0.03
     """
 
     variance: ClassVar[float] = 1.0 / 3.0 * (1.0 + 2 * UNIT_ROUNDOFF)
@@ -195,9 +196,10 @@ class Truncated(Independent):
     Attributes:
         cut: c, in standard deviations of the normal law that is cut off.
 
-    >>> import calotte
-    >>> calotte.Truncated(0.1, cut=3.0).sigma(784)
-    0.1
+    Examples:
+        >>> import calotte
+        >>> calotte.Truncated(0.1, cut=3.0).sigma(784)
+        0.1
     """
 
     cut: float = 3.0

@@ -87,12 +87,13 @@ def propose(
         InvalidInput: no such rung, it does not apply or says nothing, or several inputs.
         OutOfTime: the time limit passed before anything was found.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> proof = calotte.propose(network, torch.ones(20), calotte.Sphere(0.5), rung="concentration")
-    >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.5), rungs="concentration")
-    >>> calotte.prove(network, torch.ones(20), calotte.Sphere(0.5), proof) == one.best.log_probability
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> proof = calotte.propose(network, torch.ones(20), calotte.Sphere(0.5), rung="concentration")
+        >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.5), rungs="concentration")
+        >>> calotte.prove(network, torch.ones(20), calotte.Sphere(0.5), proof) == one.best.log_probability
+        True
     """
     if rung not in PROVED_RUNGS:
         raise InvalidInput(f"rung '{rung}': choose from {', '.join(PROVED_RUNGS)}")

@@ -215,10 +215,11 @@ class Bounded(Noise):
 class Sphere(Bounded):
     """Uniform on the sphere of radius eps: the perturbed input is exactly eps away (Kůrková's model).
 
-    >>> import torch, calotte
-    >>> log_p = calotte.Sphere(1.0).standard_log_tail(torch.tensor([0.5]).double(), 2)
-    >>> round(log_p.exp().item(), 9)  # a third of a circle lies beyond half of its radius
-    0.333333333
+    Examples:
+        >>> import torch, calotte
+        >>> log_p = calotte.Sphere(1.0).standard_log_tail(torch.tensor([0.5]).double(), 2)
+        >>> round(log_p.exp().item(), 9)  # a third of a circle lies beyond half of its radius
+        0.333333333
     """
 
     more: ClassVar[int] = 0
@@ -235,10 +236,11 @@ class Sphere(Bounded):
 class Ball(Bounded):
     """Uniform in the ball of radius eps: its tails are those of the sphere in R^(m+2).
 
-    >>> import torch, calotte
-    >>> log_p = calotte.Ball(1.0).standard_log_tail(torch.tensor([0.5]).double(), 1)
-    >>> round(log_p.exp().item(), 9)  # in one dimension: a quarter of [-1, 1]
-    0.25
+    Examples:
+        >>> import torch, calotte
+        >>> log_p = calotte.Ball(1.0).standard_log_tail(torch.tensor([0.5]).double(), 1)
+        >>> round(log_p.exp().item(), 9)  # in one dimension: a quarter of [-1, 1]
+        0.25
     """
 
     more: ClassVar[int] = 2
@@ -257,9 +259,10 @@ class Ball(Bounded):
 class Gaussian(Noise):
     """Independent normal coordinates of standard deviation sigma.
 
-    >>> import calotte
-    >>> round(calotte.Gaussian(0.05).eps(784), 9)  # sigma sqrt(d), near which its norm lies
-    1.4
+    Examples:
+        >>> import calotte
+        >>> round(calotte.Gaussian(0.05).eps(784), 9)  # sigma sqrt(d), near which its norm lies
+        1.4
     """
 
     bounded: ClassVar[bool] = False

@@ -304,12 +304,13 @@ def plan(
     Raises:
         InvalidInput: anything that does not make sense, before anything is computed.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> rungs = ["theorem", "cell", "relaxation"]
-    >>> (one,) = calotte.plan(network, torch.ones(1, 20), calotte.Sphere(1.0), 1e-6, rungs=rungs)
-    >>> one.largest_eps["theorem"] <= one.largest_eps["cell"] <= one.largest_eps["relaxation"]
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> rungs = ["theorem", "cell", "relaxation"]
+        >>> (one,) = calotte.plan(network, torch.ones(1, 20), calotte.Sphere(1.0), 1e-6, rungs=rungs)
+        >>> one.largest_eps["theorem"] <= one.largest_eps["cell"] <= one.largest_eps["relaxation"]
+        True
     """
     options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
     return Results(plan_each(network, inputs, noise, delta, **options))
@@ -340,12 +341,13 @@ def largest_noise(
     Raises:
         InvalidInput: anything that does not make sense; no rung says anything.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> eps = calotte.largest_noise(network, torch.ones(20), calotte.Sphere(1.0), 1e-6, rungs="concentration")
-    >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(eps), rungs="concentration")
-    >>> one.best.probability <= 1e-6
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> eps = calotte.largest_noise(network, torch.ones(20), calotte.Sphere(1.0), 1e-6, rungs="concentration")
+        >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(eps), rungs="concentration")
+        >>> one.best.probability <= 1e-6
+        True
     """
     network = as_network(network, x)
     row = network.inputs(x)

@@ -40,11 +40,12 @@ class Cell:
     Raises:
         InvalidInput: no Network; x is not exactly one input, or not finite.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> cell = calotte.Cell(network, torch.ones(20))
-    >>> len(cell.distances), cell.distance <= cell.distances.min().item(), cell.contains(torch.ones(20))
-    (32, True, True)
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> cell = calotte.Cell(network, torch.ones(20))
+        >>> len(cell.distances), cell.distance <= cell.distances.min().item(), cell.contains(torch.ones(20))
+        (32, True, True)
     """
 
     def __init__(self, network: Network, x: ArrayLike | Tensor, hyperplanes: Hyperplanes | None = None) -> None:

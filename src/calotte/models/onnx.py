@@ -51,14 +51,15 @@ def load(path: str | Path, decision: Rule | None = None, output: str | None = No
         SourceMismatch: the network and onnxruntime disagree.
         InvalidInput: the decision does not fit the outputs, or there is no such output.
 
-    >>> import os, tempfile, onnx, calotte
-    >>> text = "<float[2, 2] w = {1, -1, 0, 0}> { y = MatMul(x, w) }"  # scores x_1 and -x_1
-    >>> text = f"<ir_version: 8, opset_import: ['': 17]> halves (float[N, 2] x) => (float[N, 2] y) {text}"
-    >>> path = os.path.join(tempfile.mkdtemp(), "halves.onnx")
-    >>> onnx.save(onnx.parser.parse_model(text.replace("'", '"')), path)
-    >>> (one,) = calotte.assess(calotte.load(path), [[1.0, 0.0]], calotte.Sphere(2.0), rungs="cell")
-    >>> round(one.best.probability, 9)  # the share of a circle of radius 2 that lies beyond 1
-    0.333333333
+    Examples:
+        >>> import os, tempfile, onnx, calotte
+        >>> text = "<float[2, 2] w = {1, -1, 0, 0}> { y = MatMul(x, w) }"  # scores x_1 and -x_1
+        >>> text = f"<ir_version: 8, opset_import: ['': 17]> halves (float[N, 2] x) => (float[N, 2] y) {text}"
+        >>> path = os.path.join(tempfile.mkdtemp(), "halves.onnx")
+        >>> onnx.save(onnx.parser.parse_model(text.replace("'", '"')), path)
+        >>> (one,) = calotte.assess(calotte.load(path), [[1.0, 0.0]], calotte.Sphere(2.0), rungs="cell")
+        >>> round(one.best.probability, 9)  # the share of a circle of radius 2 that lies beyond 1
+        0.333333333
     """
     if not isinstance(path, str | Path):
         raise InvalidModel(f"path: expected the path of an .onnx file, came {kind(path)}")

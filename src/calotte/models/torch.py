@@ -48,10 +48,11 @@ def from_torch(module: torch.nn.Module, input_shape: Sequence[int] | int, decisi
         UnsupportedOperator: it is not piecewise linear.
         SourceMismatch: the network and the module disagree, or rows of a batch mix.
 
-    >>> import torch, calotte
-    >>> module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
-    >>> calotte.from_torch(module, 4).units  # 8 ReLUs, 2 comparisons of outputs
-    10
+    Examples:
+        >>> import torch, calotte
+        >>> module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+        >>> calotte.from_torch(module, 4).units  # 8 ReLUs, 2 comparisons of outputs
+        10
     """
     if not isinstance(module, torch.nn.Module):
         raise InvalidModel(f"module: expected a torch.nn.Module, came {kind(module)}")

@@ -190,13 +190,14 @@ class Event(OutputEvent):
     Raises:
         InvalidInput: no case, an empty case, rows of different lengths, or numbers that are not finite.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 2), torch.Generator().manual_seed(0))
-    >>> low = network.forward(torch.ones(1, 20).double()).sum().item() - 1.0
-    >>> event = calotte.Event([[([1.0, 1.0], -low)]], name="outputs whose sum has fallen by 1")
-    >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), event=event, rungs="relaxation")
-    >>> one.event
-    'outputs whose sum has fallen by 1'
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 2), torch.Generator().manual_seed(0))
+        >>> low = network.forward(torch.ones(1, 20).double()).sum().item() - 1.0
+        >>> event = calotte.Event([[([1.0, 1.0], -low)]], name="outputs whose sum has fallen by 1")
+        >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), event=event, rungs="relaxation")
+        >>> one.event
+        'outputs whose sum has fallen by 1'
     """
 
     cases: Sequence[Sequence[tuple[ArrayLike, float]]]

@@ -37,9 +37,10 @@ def random_network(widths: Sequence[int], generator: torch.Generator, init: Init
         InvalidModel: fewer than two widths, a width below 1, an unknown initialisation, no generator.
         InvalidInput: widths that are no whole numbers.
 
-    >>> import torch, calotte
-    >>> calotte.random_network((784, 200, 10), torch.Generator().manual_seed(0)).units  # 200 ReLUs, 9 comparisons
-    209
+    Examples:
+        >>> import torch, calotte
+        >>> calotte.random_network((784, 200, 10), torch.Generator().manual_seed(0)).units  # 200 ReLUs, 9 comparisons
+        209
     """
     if not isinstance(generator, torch.Generator):
         raise InvalidModel(f"generator: expected a torch.Generator, came {kind(generator)}")

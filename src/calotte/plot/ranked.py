@@ -50,7 +50,7 @@ def risk(assessments: Iterable[Assessment], axes: Axes | None = None) -> Axes:
         axes.plot([], [], "v", color=MUTED, ms=5, label="p = 0 proved")
     axes.set_ylim(floor, 0.03 * -floor)
     axes.set_xlabel("inputs, riskiest first")
-    axes.set_ylabel("p is at most")
+    axes.set_ylabel("chance, at most")
     probability_axis(axes.yaxis)
     what = "noise is to change the answer" if first.event == "change" else f"{plain(first.event)} is"
     axes.set_title(
@@ -58,5 +58,6 @@ def risk(assessments: Iterable[Assessment], axes: Axes | None = None) -> Axes:
     )
     axes.grid(axis="y", color=GRID)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
+    dashed = any(STYLES[rung] == "--" for rung in lines)
+    axes.legend(frameon=False, title="solid: proved, dashed: sampled" if dashed else None)
     return axes

@@ -38,11 +38,12 @@ def prove(
     Raises:
         InvalidInput: the Proof is for another network, or x no single input at which the network has an answer.
 
-    >>> import torch, calotte
-    >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-    >>> proof = calotte.propose(network, torch.ones(20), calotte.Sphere(0.5), rung="cell")
-    >>> calotte.prove(network, torch.ones(20), calotte.Sphere(0.5), proof) <= 0.0
-    True
+    Examples:
+        >>> import torch, calotte
+        >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
+        >>> proof = calotte.propose(network, torch.ones(20), calotte.Sphere(0.5), rung="cell")
+        >>> calotte.prove(network, torch.ones(20), calotte.Sphere(0.5), proof) <= 0.0
+        True
     """
     query = one_input(network, x, noise, Settings(), event)
     if query.predicted.item() < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -80,8 +81,14 @@ def page(runs: Sequence[Kept], delta: float, originals: Originals | None = None,
         together=together,
         sampled=sum(b.guarantee == "confidence" and b.skipped is None for a in found for b in a.bounds),
         about=about(main),
+        unmarked=unmarked,
         inventory=inventory(found, delta, originals),
     )
+
+
+def unmarked(text: str) -> str:
+    """A text without the marks of Markdown; of links what they are called."""
+    return re.sub(r"\[([^]]*)\]\([^)]*\)|\*([^*]*)\*", lambda found: found[1] or found[2], text)
 
 
 def model_name(run: Kept) -> str:

@@ -81,6 +81,7 @@ class Branching(ProvedRung):
 
     any_noise: ClassVar[bool] = True
     from_below: ClassVar[bool] = True
+    passes_below: ClassVar[bool] = False
     one_by_one: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     name: str = "branching"
