@@ -1,11 +1,12 @@
 """The largest eps with p <= delta: what each proved rung reaches, beside where Monte Carlo finds p = delta.
 
-    python benchmarks/tightness.py [NETWORK ...] [--images 20] [--deltas 1e-3 1e-6 1e-9] [--rungs RUNG ...]
+    python benchmarks/tightness.py [NETWORK ...] [--images 20] [--first 0] [--deltas 1e-3 1e-6] [--rungs RUNG ...]
 
 The first test images that are classified correctly, sphere noise. Truth: 100,000 samples along fixed directions
-(10,000 on networks that are no chain of dense layers), bisection on eps until p = 1e-3. Before a network's lines are
-printed every bound is evaluated again at two sizes and held against the lower confidence limit (level 1e-6) of the
-sampled p.
+(10,000 on networks that are no chain of dense layers), bisection on eps until p = 1e-3. For smaller p splitting or
+importance sampling (`--truth`) estimates it at three sizes near where it is thought to be, and log p is taken to be
+linear in 1 / eps^2 between them. Before a network's lines are printed every bound is evaluated again at two sizes and
+held against the lower confidence limit (level 1e-6) of the sampled p.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from calotte import Network, Settings, Sphere, from_torch, load, plan
 from calotte.assess import assess
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.ladder import PROVED_RUNGS
+from calotte.query import Query
+from calotte.sampling.importance import IMPORTANCE
+from calotte.sampling.splitting import SPLITTING
 
 NETWORKS = {
     "256x2": "mnistfc/mnist-net_256x2.onnx",
@@ -33,11 +37,13 @@ NETWORKS = {
     "256x6": "mnistfc/mnist-net_256x6.onnx",
     "mnist_relu_9_200": "eran_mnist/mnist_relu_9_200.onnx",
     "Convnet_avgpool": "verivital_mnist_conv/Convnet_avgpool.onnx",
+    "Convnet_maxpool": "verivital_mnist_conv/Convnet_maxpool.onnx",
     "resnet_2b": "cifar10_resnet/resnet_2b.onnx",
     "cifar_base_kw": "oval21_cifar_conv/cifar_base_kw.onnx",
     "mnist_cnn_small": "torch_mnist/mnist_cnn_small.pth",
     "tabular": "30-128-2, trained here",
 }
+ESTIMATORS = {"splitting": SPLITTING, "importance": IMPORTANCE}
 
 
 class Directions:
@@ -75,6 +81,34 @@ class Directions:
             middle = (low + high) / 2
             low, high = (middle, high) if self.misclassified(middle, most) <= most else (low, middle)
         return low
+
+
+def rare_truth(
+    hyperplanes: Hyperplanes, x: torch.Tensor, method: str, deltas: list[float], start: float
+) -> list[float]:
+    """The eps at which each p of `deltas` (falling, below 1e-3) is estimated; nan for none. It is 1e-3 at `start`."""
+    estimator, known, found = ESTIMATORS[method], [(math.log(1e-3), start)], []
+    for delta in deltas:
+        aim = math.log(delta)
+        for _ in range(3):
+            if any(abs(log_p - aim) < 0.3 for log_p, _ in known):
+                break
+            eps = interpolated(known, aim)
+            one = estimator.estimate(Query(hyperplanes, x, [0], Sphere(eps), Settings()), 0)
+            if one.log_probability is None or math.isinf(one.log_probability):
+                return found + [math.nan] * (len(deltas) - len(found))
+            known.append((one.log_probability, eps))
+        found.append(interpolated(known, aim))
+    return found
+
+
+def interpolated(known: list[tuple[float, float]], log_p: float) -> float:
+    """The eps where log p is so much, by a line in 1 / eps^2 through the nearest two; through 0 for one."""
+    near = sorted(known, key=lambda pair: abs(pair[0] - log_p))[:2]
+    if len(near) == 1 or near[0][0] == near[1][0]:
+        return near[0][1] * math.sqrt(near[0][0] / log_p)
+    (a, x), (b, y) = ((log, eps**-2) for log, eps in near)
+    return (x + (y - x) * (log_p - a) / (b - a)) ** -0.5
 
 
 def check(
@@ -134,33 +168,42 @@ def inputs(name: str, network: Network, count: int) -> torch.Tensor:
     return x[network.predict(x) == y][:count]
 
 
-def measure(name: str, count: int, deltas: list[float], rungs: list[str], settings: Settings) -> None:
+def measure(name: str, given: argparse.Namespace) -> None:
     """Print one network's lines."""
-    network = opened(name)
+    network, rungs, settings = opened(name), given.rungs, Settings(boxes=given.boxes)
     hyperplanes = Hyperplanes(network)
-    x = inputs(name, network, count)
+    x = inputs(name, network, given.first + given.images)[given.first :]
     reached: dict[tuple[str, float], list[float]] = {}
-    seconds, truths = [], []
+    truths: dict[float, list[float]] = {delta: [] for delta in given.deltas}
+    seconds = []
     for i in range(len(x)):
-        for delta in deltas:
+        for delta in given.deltas:
             begin = time.process_time()
             (one,) = plan(network, x[i], Sphere(1.0), delta, rungs=rungs, settings=settings)
             seconds.append(time.process_time() - begin)
             for rung in rungs:
                 reached.setdefault((rung, delta), []).append(one.largest_eps.get(rung) or 0.0)
         directions = Directions(hyperplanes, x[i : i + 1])
-        truths.append(directions.truth(1e-3))
-        for eps in (reached[rungs[-1], deltas[0]][-1], truths[-1]):
+        common, rare = directions.truth(1e-3), [delta for delta in given.deltas if delta < 1e-3]
+        here = [common] * (len(given.deltas) - len(rare))
+        if rare:
+            here += rare_truth(hyperplanes, x[i : i + 1], given.truth, rare, common)
+        for delta, eps in zip(given.deltas, here, strict=True):
+            truths[delta].append(eps)
+        for eps in (reached[rungs[-1], given.deltas[0]][-1], common):
             check(network, x[i], directions, eps, rungs, settings)
+    where = ", ".join(f"{statistics.median(truths[d]):.3g} (p = {d:g})" for d in given.deltas)
+    by = f"sampling and {given.truth}" if len(given.deltas) > 1 else "sampling"
     print(
-        f"{name}: {len(x)} images, p = 1e-3 by sampling at eps {statistics.median(truths):.3g}; one search over eps, "
-        f"these rungs: {statistics.median(seconds):.2g} CPU-seconds, at most {max(seconds):.2g}"
+        f"{name}: {len(x)} images; by {by} eps {where}; one "
+        f"search over eps, these rungs: {statistics.median(seconds):.2g} CPU-seconds, at most {max(seconds):.2g}"
     )
     for rung in rungs:
-        first = reached[rung, deltas[0]]
-        share = statistics.median(a / b for a, b in zip(first, truths, strict=True))
-        medians = ", ".join(f"{statistics.median(reached[rung, d]):.4g} (p <= {d:g})" for d in deltas)
-        print(f"  {rung:13s} eps {medians}; share of the sampled eps {share:.3f}")
+        parts = []
+        for d in given.deltas:
+            share = statistics.median(a / b for a, b in zip(reached[rung, d], truths[d], strict=True))
+            parts.append(f"{statistics.median(reached[rung, d]):.4g}, {share:.3f} of it (p <= {d:g})")
+        print(f"  {rung:13s} eps {'; '.join(parts)}")
     sys.stdout.flush()
 
 
@@ -169,13 +212,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), help=", ".join(NETWORKS))
     parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--deltas", type=float, nargs="+", default=[1e-3, 1e-6, 1e-9], help="the first one is 1e-3")
+    parser.add_argument("--first", type=int, default=0, help="how many images to pass over")
+    parser.add_argument(
+        "--deltas", type=float, nargs="+", default=[1e-3, 1e-6, 1e-9], help="falling, the first is 1e-3"
+    )
     parser.add_argument("--rungs", nargs="+", default=list(PROVED_RUNGS), help=", ".join(PROVED_RUNGS))
+    parser.add_argument("--truth", choices=("splitting", "importance"), default="splitting")
     parser.add_argument("--boxes", type=int, default=Settings().boxes)
     given = parser.parse_args()
     print(f"sphere noise, {torch.get_num_threads()} threads, {given.boxes} boxes; medians over the images")
     for name in given.networks:
-        measure(name, given.images, given.deltas, given.rungs, Settings(boxes=given.boxes))
+        measure(name, given)
 
 
 if __name__ == "__main__":
