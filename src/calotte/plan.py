@@ -383,9 +383,9 @@ def _largest_size(rung: ProvedRung, query: Query, start: float, measured: bool) 
         query.deadline.check("before any noise was proved to be small enough")
         return rung.log_bound(query, torch.tensor([size], dtype=torch.float64)).item() - query.target
 
+    first = start if start > 0 else rho if 0 < rho < math.inf else 1.0
     search, size = closed_in if rung.one_by_one else bisected, 0.0
     try:
-        first = start if start > 0 else rho if 0 < rho < math.inf else 1.0
         for size in search(excess, first, _STEPS[rung.monotone]):  # noqa: B007
             pass
     except OutOfTime:
