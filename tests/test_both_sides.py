@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
+from typing import Any
 
 import mpmath
 import pytest
@@ -191,8 +192,8 @@ def lower_for_upper(patch: pytest.MonkeyPatch) -> None:
     """Linear lower bounds on margins taken for upper ones."""
     original = below.margin_rows
 
-    def turned(query: Query) -> tuple[int, Tensor, Tensor]:
-        last, rows, constants = original(query)
+    def turned(query: Query, *more: Any) -> tuple[int, Tensor, Tensor]:
+        last, rows, constants = original(query, *more)
         return last, -rows, -constants
 
     patch.setattr(below, "margin_rows", turned)

@@ -11,7 +11,7 @@ from zoo import dense, points, residual, tensor
 from calotte.assess import RUNGS, assess
 from calotte.bound import Bound, Rung
 from calotte.network.clip import clipped
-from calotte.noise import Ball, Sphere, noise_map
+from calotte.noise import Ball, Gaussian, Sphere, noise_map
 from calotte.settings import Settings
 
 
@@ -94,3 +94,11 @@ def test_a_radius_belongs_to_the_input_space_not_to_mapped_noise() -> None:
     (one,) = assess(net, [[0.1, 0.1]], noise, settings=FAST)
     assert one.best.certain
     assert one.certified_radius < 2.0
+
+
+def test_the_search_ends_where_nothing_ever_changes() -> None:
+    """relu(x + 1/2) + 1 is above 0 everywhere: every radius that is tried holds."""
+    net = dense(([[1.0]], [0.5]), ([[1.0], [0.0]], [1.0, 0.0]))
+    (one,) = assess(net, torch.zeros(1, 1).double(), Gaussian(1.0), rungs=["theorem", "relaxation"])
+    assert one.distance == pytest.approx(0.5)
+    assert one.certified_radius is None or one.certified_radius > 1e10

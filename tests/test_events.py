@@ -131,26 +131,35 @@ def test_a_linear_network_moves_by_two_caps(kind: type[Noise]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_inequality_is_one_cap_and_a_conjunction_its_best_one(kind: type[Noise]) -> None:
+def test_one_inequality_is_one_cap_and_a_conjunction_its_best_combination(kind: type[Noise]) -> None:
+    """The cap of a conjunction is the smallest of those of {w . f <= 0}, here over a grid of w."""
     d, rows = 5, points(3, 5, 6)
     network = dense((rows, [0.0, 0.0, 0.0]))
     eye = torch.eye(3, dtype=torch.float64)
     x = torch.zeros(1, d, dtype=torch.float64)
     size = 0.2 if kind is Gaussian else 0.2 * math.sqrt(d)
     constants = [0.3, 0.45, 0.6]
-    tails = [
-        float(exact_log_tail(kind, c / (float(r.norm()) * size), d)) for r, c in zip(rows, constants, strict=True)
-    ]  # type: ignore[arg-type]
+    step = torch.linspace(0.0, 1.0, 201, dtype=torch.float64)
+    grid = torch.cartesian_prod(step, step, step)[1:]
+
+    def tail(*forms: int) -> float:
+        w = torch.zeros(len(grid), 3, dtype=torch.float64)
+        w[:, forms] = grid[:, : len(forms)]
+        heights = (w @ torch.tensor(constants, dtype=torch.float64)) / (w @ rows).norm(dim=1)
+        return float(exact_log_tail(kind, heights.nan_to_num(-1.0).max().item() / size, d))  # type: ignore[arg-type]
+
+    tails = [tail(k) for k in range(3)]
     pairs = [(eye[k], c) for k, c in enumerate(constants)]
     for cases, expected in (
         ([pairs[:1]], tails[0]),
-        ([pairs], min(tails)),
-        ([pairs[:2], pairs[2:]], math.log(math.exp(min(tails[:2])) + math.exp(tails[2]))),
+        ([pairs], tail(0, 1, 2)),
+        ([pairs[:2], pairs[2:]], math.log(math.exp(tail(0, 1)) + math.exp(tails[2]))),
         ([pairs[:1], pairs[1:2], pairs[2:]], math.log(sum(map(math.exp, tails)))),
     ):
-        (one,) = assess(network, x, kind(size), event=Event(cases), settings=QUICK, rungs=PROVED)
-        for bound in one.bounds[1:4]:
-            assert bound.log_misclassification == pytest.approx(min(expected, 0.0), rel=1e-9)
+        (one,) = assess(network, x, kind(size), event=Event(cases), settings=QUICK, rungs=PROVED[1:4])
+        for bound in one.bounds:
+            exact = 1e-9 if all(len(case) == 1 for case in cases) else 1e-3
+            assert bound.log_misclassification == pytest.approx(min(expected, 0.0), rel=exact)
 
 
 def zoo() -> list[tuple[str, Network, Tensor]]:

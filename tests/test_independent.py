@@ -30,7 +30,7 @@ from calotte.settings import Settings
 
 QUICK = Settings(samples=2000, confidence=1 - 1e-6, search=False)
 PROVED = ["theorem", "cell", "relaxation", "concentration"]
-LAWS = [Box(1.0), Truncated(1.0), Truncated(1.0, cut=1.0), Truncated(1.0, cut=0.01)]
+LAWS = [Box(1.0), Truncated(1.0), Truncated(1.0, cut=1.0), Truncated(1.0, cut=0.01), Truncated(1.0, cut=100.0)]
 
 
 @pytest.mark.parametrize("law", LAWS, ids=repr)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from test_first_layer_moments import two_convolutions
 from torch import Tensor
+from zoo import dense as dense_network
 from zoo import points, random_dense
 
 import calotte
@@ -19,6 +20,8 @@ from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths, short
+from calotte.proofs.layers import Place
+from calotte.proofs.price import ABOVE, BELOW, BOTH
 from calotte.proofs.proof import Proof
 from calotte.settings import Settings
 
@@ -91,6 +94,19 @@ def test_hostile_proofs_prove_nothing_false(name: str) -> None:
         assert found <= 0.0
         said += found < -0.5
     assert said >= 1
+
+
+@pytest.mark.parametrize("rate", [-1.0, 0.0, math.inf, -math.inf, math.nan])
+def test_a_rate_that_makes_no_sense_bounds_no_unit(rate: float) -> None:
+    """relu(z), z normal around 0, taken to be 0 up to exp(-700): the answer changes with probability 0.46."""
+    net = dense_network(([[1.0, 0], [0, 1]], [10.0, 10]), ([[1.0, 0]], [-10.0]), ([[-10.0], [0]], [1.0, 0]))
+    slopes = torch.zeros(1, 2, dtype=torch.uint8)
+    tilts = {Place(4, 0, side): Tilted(slopes, torch.tensor([[rate]]).double(), 0) for side in (0, 1)}
+    tilts[Place(-1, 0, 0)] = Tilted(slopes, torch.ones(1, 1).double(), 0)
+    powers = (torch.tensor([4.0, 4.0]).double(),)
+    for choice in (BELOW, ABOVE, BOTH):
+        proof = FirstLayerMoments(30.0, -700.0, {4: torch.tensor([choice], dtype=torch.int8)}, powers, tilts)
+        assert calotte.prove(net, torch.zeros(2).double(), Gaussian(1.0), proof) >= math.log(0.4)
 
 
 def test_exponents_that_are_too_small_prove_nothing() -> None:

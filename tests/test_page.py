@@ -322,6 +322,7 @@ def test_a_campaign_that_was_killed_is_reported_as_far_as_it_came(kept: Kept, ca
     for line in ("report killed", "export killed a.csv", "compare r killed"):
         status, _, err = run(capsys, monkeypatch, line)
         assert (status, err.count("holds 5 of 56 results")) == (0, 1), err
+    assert "Not complete: 51 results are still to come." in (home / "a.csv").read_text().splitlines()[0]
     html = (home / "killed" / "report.html").read_text(encoding="utf-8")
     assert "holds 5 of 56 results" in html
     assert "input 7 has no result: contradiction: &lt;i&gt;never&lt;/i&gt;" in html

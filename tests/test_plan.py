@@ -125,6 +125,27 @@ def test_the_searches_find_where_a_bound_crosses(search, scale: float) -> None:
     assert 0.98 * crossing <= found <= crossing
 
 
+@pytest.mark.parametrize("search", [closed_in, bisected])
+@pytest.mark.parametrize("steepness", [3.0, 20.0, 200.0])
+@pytest.mark.parametrize("start", [1.01, 1.6, 30.0, 3e5, 1e9])
+def test_searches_that_begin_too_high_come_down_and_never_try_what_failed(search, steepness, start: float) -> None:
+    """Also where a bound says nothing above its reach, as rungs do."""
+    tried: list[float] = []
+
+    def excess(size: float) -> float:
+        assert size < min([t for t in tried if t > 1.0], default=math.inf)
+        tried.append(size)
+        return min(steepness * math.log(size), 7.0)
+
+    found = list(search(excess, start, 12))
+    if start > 2.0**20:
+        assert found == []
+    else:
+        assert 0.98 <= max(found) <= 1.0
+        assert found == sorted(found)
+    assert len(tried) <= 1 + 20 + 12
+
+
 @pytest.mark.parametrize("delta", [0.6, 0.3, 1e-2, 2e-3, 1e-5])
 @pytest.mark.parametrize("kind", ["sphere", "ball", "gaussian"])
 def test_assess_proves_what_plan_says(kind, delta: float) -> None:

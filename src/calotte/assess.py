@@ -28,6 +28,7 @@ from calotte.known import Known
 from calotte.ladder import PROVED_RUNGS
 from calotte.lower import LowerBound
 from calotte.models.opened import as_network, split_batch
+from calotte.network.arithmetic import check_arithmetic
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
@@ -101,7 +102,7 @@ class Assessor:
     Args:
         network: the network.
         noise: the noise.
-        event, rungs, estimates, settings: as for `assess`.
+        event, arithmetic, rungs, estimates, settings: as for `assess`.
         run: of the lines, sha256 of what describes the whole run.
 
     Raises:
@@ -114,6 +115,7 @@ class Assessor:
         noise: Noise,
         *,
         event: OutputEvent | str = "change",
+        arithmetic: str = "real",
         rungs: Sequence[str] | None = None,
         estimates: Sequence[str] = (),
         settings: Settings | None = None,
@@ -121,9 +123,11 @@ class Assessor:
     ) -> None:
         self.settings = settings or Settings()
         check_kinds(network, noise, self.settings)
-        self.event = as_event(event, network)
+        self.event, self.arithmetic = as_event(event, network), check_arithmetic(arithmetic, network)
         self.network, self.noise, self.run = network, noise, run
         self.rungs, self.estimators = select_rungs(rungs, RUNGS), select_estimators(estimates, ESTIMATORS)
+        if self.estimators and self.arithmetic != "real":
+            raise InvalidInput("estimates speak of real arithmetic: leave them out, or arithmetic float32")
         self.m = noise.dimension(network.d)
         limit = self.settings.memory_limit
         self.plain = Hyperplanes(network, None, limit)
@@ -188,6 +192,7 @@ class _Work:
             assessor.settings,
             deadline=self.deadline,
             event=assessor.event,
+            arithmetic=assessor.arithmetic,
         )
         self.query.known.update(self.known.of_query)
         check_answer(self.query.predicted, index)
@@ -244,6 +249,7 @@ class _Work:
             estimates=estimates,
             lower=tuple(self.lower),
             event=own.event.name,
+            arithmetic=own.arithmetic,
             decision=own.network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
             measured_in=own.network.measured_in,
@@ -281,19 +287,19 @@ class _Work:
     def _radius(self, distance: float | None, bounds: Mapping[str, Bound]) -> tuple[float, str]:
         """The largest certified radius that was found, and what certifies it."""
         own, network = self.assessor, self.assessor.network
-        radius, certifier = distance or 0.0, "the distance to the cell's boundary"
+        of_cell = distance if own.arithmetic == "real" else None
+        radius, certifier = of_cell or 0.0, "the distance to the cell's boundary"
         if distance is None and network.clipping is None and "relaxation" not in bounds:
             return 0.0, certifier
         behind = self.query.seen_by(own.behind, self._next("certified radius").deadline)
-        start = torch.tensor([distance or own.noise.eps(own.m)], dtype=torch.float64)
-        found = torch.zeros(1, dtype=torch.float64)
+        start, found = torch.tensor([[distance or own.noise.eps(own.m)], [0.0]], dtype=torch.float64)
         if network.clipping is not None:
             # clipping moves nothing away from an x within the range: the unclipped radius carries over there
             x, clipping = self.query.x, network.clipping
             if not bool(((x >= clipping.low) & (x <= clipping.high)).all()):
                 return radius, certifier
             with contextlib.suppress(OutOfTime):
-                if distance is not None:
+                if of_cell is not None:
                     start = found = self.known.once("distances behind", lambda: behind.distances.rho)
         small = own.behind.chain is not None or own.behind.deep_units <= _MOST_SEARCHED
         if "relaxation" in bounds and bounds["relaxation"].skipped is None and small:
@@ -316,6 +322,7 @@ def assess_each(
     noise: Noise,
     *,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -336,7 +343,8 @@ def assess_each(
     """
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
-    assessor = Assessor(network, noise, event=event, rungs=rungs, estimates=estimates, settings=settings, run=run)
+    asked: dict[str, Any] = {"event": event, "arithmetic": arithmetic, "rungs": rungs, "estimates": estimates}
+    assessor = Assessor(network, noise, **asked, settings=settings, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -351,6 +359,7 @@ def assess(
     noise: Noise,
     *,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -365,6 +374,7 @@ def assess(
         inputs: (B, d) or (B, *input_shape), finite; or a DataLoader's batch, a pair of inputs and labels.
         noise: Sphere, Ball, Gaussian, Box or Truncated, optionally through a map.
         event: what p is the probability of: an Event, or "change", "class:K", "top:K" or "moves:TOL".
+        arithmetic: "real", the function with real numbers, or "float32": as float32 executes it, in whatever order.
         labels: (B,) true classes, if known; they change no bound.
         index: number of each input, for reports and for the seeds of its draws; 0, 1, ... by default.
         rungs: names from RUNGS, or "all"; None for all but `isoperimetry`.
@@ -384,14 +394,7 @@ def assess(
         >>> (one,) = calotte.assess(network, torch.ones(1, 20), calotte.Sphere(0.1), rungs=["relaxation", "sampling"])
         >>> [(bound.rung, bound.guarantee) for bound in one.bounds]
         [('relaxation', 'proved'), ('sampling', 'confidence')]
-        >>> one.distance <= one.certified_radius <= one.adversarial_distance
-        True
     """
-    options: dict[str, Any] = {
-        "labels": labels,
-        "index": index,
-        "rungs": rungs,
-        "estimates": estimates,
-        "event": event,
-    }
-    return Results(assess_each(network, inputs, noise, **options, settings=settings))
+    options: dict[str, Any] = {"labels": labels, "index": index, "rungs": rungs, "estimates": estimates}
+    options |= {"event": event, "arithmetic": arithmetic, "settings": settings}
+    return Results(assess_each(network, inputs, noise, **options))

@@ -160,7 +160,7 @@ class Sizes:
 
     def __init__(self, assessments: Iterable[Assessment] = ()) -> None:
         self.eps = self.sigma = inf, 0.0
-        self._unit = ""
+        self._said = ""
         for one in assessments:
             self.add(one)
 
@@ -168,11 +168,11 @@ class Sizes:
         """One more."""
         self.eps = min(self.eps[0], one.eps), max(self.eps[1], one.eps)
         self.sigma = min(self.sigma[0], one.sigma), max(self.sigma[1], one.sigma)
-        self._unit = one.unit_said
+        self._said = one.said
 
     def __str__(self) -> str:
-        """Size or range, with the unit where it is not the network's own."""
-        return f"eps {span(self.eps)}, sigma {span(self.sigma)}{self._unit}"
+        """Size or range, with the unit and the arithmetic where these are not the usual ones."""
+        return f"eps {span(self.eps)}, sigma {span(self.sigma)}{self._said}"
 
 
 def by_size(assessments: Iterable[Assessment]) -> list[list[Assessment]]:

@@ -236,8 +236,9 @@ class Truncated(Independent):
         ratio = (below - above).exp()
         inside = above + torch.log1p(-ratio)
         whole = math.log1p(-2.0 * float(special.ndtr(-c)))
+        share = abs(whole) / -math.expm1(whole) if whole < 0 else 1.0  # far out nothing is cut off
         spread = (above.abs() + below.abs()) * ratio / (1.0 - ratio)  # what errors of the ratio become
-        error = 4.0 * NORMAL_ERROR * (above.abs() + spread + abs(whole) / -math.expm1(whole) + 1e-3)
+        error = 4.0 * NORMAL_ERROR * (above.abs() + spread + share + 1e-3)
         half = x * x / 2.0
         closed = half + inside - whole + error
         closed = torch.where(closed.isnan(), torch.inf, closed)

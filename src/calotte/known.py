@@ -14,7 +14,7 @@ from calotte.query import Query
 __all__ = ["Known"]
 
 S = TypeVar("S")
-_OF_PROBLEM = ("predicted", "margins", "distances")
+_OF_PROBLEM = ("predicted", "event margins", "margins", "distances")
 """What a Query knows of its input alone; the rest depends on the noise."""
 
 

@@ -76,12 +76,14 @@ def propose(
     rung: str = "concentration",
     settings: Settings | None = None,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
 ) -> Proof:
     """The decisions behind what a proved rung says of one input: `calotte.prove` makes the same bound of them.
 
     Args:
         network: the network; x: one input, (d,) or of the network's input shape.
         noise: the noise; rung: its name; settings: budgets; event: what p is the probability of.
+        arithmetic: as for `assess`.
 
     Raises:
         InvalidInput: no such rung, it does not apply or says nothing, or several inputs.
@@ -97,7 +99,7 @@ def propose(
     """
     if rung not in PROVED_RUNGS:
         raise InvalidInput(f"rung '{rung}': choose from {', '.join(PROVED_RUNGS)}")
-    query = one_input(network, x, noise, settings or Settings(), event)
+    query = one_input(network, x, noise, settings or Settings(), event, arithmetic)
     reason = PROVED_RUNGS[rung].refuses(query)
     if reason is not None:
         raise InvalidInput(f"rung '{rung}': {reason}")

@@ -24,6 +24,7 @@ from calotte.errors import InvalidInput
 from calotte.ladder import PROVED_RUNGS
 from calotte.lines import Line, entries
 from calotte.models.opened import as_network, split_batch
+from calotte.network.arithmetic import check_arithmetic
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
@@ -97,12 +98,11 @@ class Plan(Result):
         for one in shown:
             sizes = [lower_text(largest(one)[rung]) if rung in largest(one) else "-" for rung in rungs]
             rows.append([str(one.index), str(one.predicted), *sizes])
-        more = f"{len(shown)} of {len(results)}, least first; " if len(results) > len(shown) else ""
         return html_table(
-            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved{first.unit_said}",
+            f"The largest {what} of {first.noise} noise with p ≤ {first.delta!r} proved{first.said}",
             ["input", "answer", *rungs],
             rows,
-            f"{more}rounded down; -: skipped",
+            f"{len(shown)} of {len(results)}, least first; rounded down; -: skipped",
         )
 
     @classmethod
@@ -122,6 +122,7 @@ def plan_each(
     delta: float,
     *,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -132,7 +133,8 @@ def plan_each(
     """As `plan`, one Plan at a time, in order. Arguments are checked at the call."""
     inputs, labels = split_batch(inputs, labels)
     network = as_network(network, inputs)
-    planner = Planner(network, noise, delta, event=event, rungs=rungs, settings=settings, run=run)
+    about: dict[str, Any] = {"event": event, "arithmetic": arithmetic, "rungs": rungs, "settings": settings}
+    planner = Planner(network, noise, delta, **about, run=run)
     x = network.inputs(inputs)
     numbers = check_index(index, len(x))
     truth = check_labels(labels, len(x), network.decision.classes)
@@ -154,7 +156,7 @@ class Planner:
     """A network, a noise, a probability, rungs and effort: what turns one input into a Plan.
 
     Args:
-        network, noise, delta, event, rungs, settings: as for `plan`.
+        network, noise, delta, event, arithmetic, rungs, settings: as for `plan`.
         run: of the lines, sha256 of what describes the whole run.
 
     Raises:
@@ -168,15 +170,15 @@ class Planner:
         delta: float,
         *,
         event: OutputEvent | str = "change",
+        arithmetic: str = "real",
         rungs: Sequence[str] | None = None,
         settings: Settings | None = None,
         run: str | None = None,
     ) -> None:
-        settings = settings or Settings()
-        check_kinds(network, noise, settings)
+        check_kinds(network, noise, settings := settings or Settings())
         self.network, self.noise, self.delta = network, noise, check_delta(delta)
         self.event, self.rungs = as_event(event, network), select_rungs(rungs, PROVED_RUNGS)
-        self.settings, self.run = settings, run
+        self.settings, self.run, self.arithmetic = settings, run, check_arithmetic(arithmetic, network)
         self.m = noise.dimension(network.d)
         self.mapped = Hyperplanes(network, noise.map, settings.memory_limit, noise.isotropic)
         self.plain = self.mapped if noise.in_input_space else Hyperplanes(network, None, settings.memory_limit)
@@ -185,11 +187,11 @@ class Planner:
         """The Plan of one input (d,): each rung may take half of the time that is left, the last one all."""
         network, noise = self.network, self.noise
         deadline = Deadline.after(self.settings.time_limit)
-        query = Query(self.mapped, x[None], [index], noise, self.settings, deadline=deadline, event=self.event)
+        kind = self.settings, -math.inf, deadline, self.event, self.arithmetic
+        query = Query(self.mapped, x[None], [index], noise, *kind)
         check_answer(query.predicted, index)
         found: dict[str, Reported] = {}
-        skipped: dict[str, str] = {}
-        cut_short: dict[str, str] = {}
+        skipped, cut_short = dict[str, str](), dict[str, str]()
         for rung in self.rungs:
             if watch is not None:
                 watch(index, f"rung {rung.name}")
@@ -206,7 +208,7 @@ class Planner:
             if reason is not None:
                 skipped[rung.name] = reason
         clipping, (distance, why) = network.clipping, self._distance(query, deadline)
-        lower = query.known.get("distances")
+        lower = query.known.get("distances") if self.arithmetic == "real" else None
         certain = isinstance(lower, Distances) and bool((lower.lower >= 0).all())
         return Plan(
             index=index,
@@ -225,6 +227,7 @@ class Planner:
             skipped=skipped,
             cut_short=cut_short,
             event=self.event.name,
+            arithmetic=self.arithmetic,
             decision=network.decision.rule,
             clip=None if clipping is None else (clipping.low, clipping.high),
             measured_in=network.measured_in,
@@ -284,6 +287,7 @@ def plan(
     delta: float,
     *,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
     labels: ArrayLike | None = None,
     index: Sequence[int] | None = None,
     rungs: Sequence[str] | None = None,
@@ -292,10 +296,9 @@ def plan(
     """Find, for every input, the largest noise under which each proved rung keeps p <= delta.
 
     Args:
-        network, inputs, labels, index, settings: as for `assess`.
+        network, inputs, event, arithmetic, labels, index, settings: as for `assess`.
         noise: its kind and map; its size is ignored.
         delta: probability of the event allowed, 0 < delta < 1.
-        event: as for `assess`.
         rungs: names of proved rungs; None for all.
 
     Returns:
@@ -307,13 +310,12 @@ def plan(
     Examples:
         >>> import torch, calotte
         >>> network = calotte.random_network((20, 30, 3), torch.Generator().manual_seed(0))
-        >>> rungs = ["theorem", "cell", "relaxation"]
-        >>> (one,) = calotte.plan(network, torch.ones(1, 20), calotte.Sphere(1.0), 1e-6, rungs=rungs)
-        >>> one.largest_eps["theorem"] <= one.largest_eps["cell"] <= one.largest_eps["relaxation"]
+        >>> (one,) = calotte.plan(network, torch.ones(1, 20), calotte.Sphere(1.0), 1e-6, rungs=["theorem", "cell"])
+        >>> 0 < one.largest_eps["theorem"] <= one.largest_eps["cell"]
         True
     """
-    options: dict[str, Any] = {"event": event, "labels": labels, "index": index, "rungs": rungs, "settings": settings}
-    return Results(plan_each(network, inputs, noise, delta, **options))
+    options: dict[str, Any] = {"event": event, "arithmetic": arithmetic, "labels": labels, "index": index}
+    return Results(plan_each(network, inputs, noise, delta, **options, rungs=rungs, settings=settings))
 
 
 def largest_noise(
@@ -323,6 +325,7 @@ def largest_noise(
     delta: float,
     *,
     event: OutputEvent | str = "change",
+    arithmetic: str = "real",
     rungs: Sequence[str] | None = None,
     settings: Settings | None = None,
 ) -> float:
@@ -331,9 +334,8 @@ def largest_noise(
     `assess` with these rungs and `noise.resized(size)` proves it too; nothing is claimed for smaller noise.
 
     Args:
-        network, noise, delta, event, settings: as for `plan`.
-        x: one input, or a batch of one.
-        rungs: name or names of proved rungs; None for all.
+        network, noise, delta, event, arithmetic, settings: as for `plan`.
+        x: one input, or a batch of one; rungs: name or names of proved rungs; None for all.
 
     Returns:
         eps, or sigma for a Gaussian, rounded down; 0.0 where none was found, inf where none makes the event happen.
@@ -353,7 +355,7 @@ def largest_noise(
     row = network.inputs(x)
     if len(row) != 1:
         raise InvalidInput(f"x: expected one input, came {len(row)}: plan takes more than one")
-    (one,) = plan(network, row, noise, delta, event=event, rungs=rungs, settings=settings)
+    (one,) = plan(network, row, noise, delta, event=event, arithmetic=arithmetic, rungs=rungs, settings=settings)
     sizes = one.largest_sigma if noise.kind in ("gaussian", "truncated") else one.largest_eps
     if not sizes:
         raise InvalidInput("; ".join(f"rung '{name}' says nothing: {why}" for name, why in one.skipped.items()))
@@ -374,25 +376,19 @@ def _largest_size(rung: ProvedRung, query: Query, start: float, measured: bool) 
     if rung.monotone or measured:
         with contextlib.nullcontext() if rung.monotone else contextlib.suppress(OutOfTime):
             rho = query.distances.rho.item()
-    if rho == math.inf:
+    if rho == math.inf and query.arithmetic == "real":
         return rho
 
     def excess(size: float) -> float:
         query.deadline.check("before any noise was proved to be small enough")
         return rung.log_bound(query, torch.tensor([size], dtype=torch.float64)).item() - query.target
 
-    low = start if start > 0 else rho if rho > 0 else 1.0
-    proved = excess(low) <= 0
-    for _ in range(20):
-        if proved:
-            break
-        low /= 2
-        proved = excess(low) <= 0
-    if not proved:
-        return 0.0
+    first = start if start > 0 else rho if 0 < rho < math.inf else 1.0
+    search, size = closed_in if rung.one_by_one else bisected, 0.0
     try:
-        for larger in (closed_in if rung.one_by_one else bisected)(excess, low, _STEPS[rung.monotone]):
-            low = larger
+        for size in search(excess, first, _STEPS[rung.monotone]):  # noqa: B007
+            pass
     except OutOfTime:
-        pass
-    return low
+        if size == 0.0:
+            raise
+    return size

@@ -14,6 +14,8 @@ from torch import Tensor
 from calotte.cells.distances import Distances
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import Deadline, OutOfTime
+from calotte.network.arithmetic import Arithmetic
+from calotte.network.combination import with_combinations
 from calotte.network.event import CHANGE, OutputEvent
 from calotte.network.graph import Network
 from calotte.network.margins import Margins
@@ -37,7 +39,7 @@ class Query:
         settings: budgets and levels.
         target: a bound on log p to aim at; -inf for none.
         deadline: of all work on it; by default the time limit of the settings, from now.
-        event: what p is the probability of.
+        event: what p is the probability of; arithmetic: in which the network is evaluated then.
     """
 
     def __init__(
@@ -50,13 +52,14 @@ class Query:
         target: float = -math.inf,
         deadline: Deadline | None = None,
         event: OutputEvent = CHANGE,
+        arithmetic: Arithmetic = "real",
     ) -> None:
         if hyperplanes.isotropic and not noise.isotropic:
             raise ValueError("noise that is not alike in all directions needs hyperplanes in its coordinates")
         self.hyperplanes, self.x, self.index, self.event = hyperplanes, x, index, event
         self.noise, self.settings, self.target = noise, settings, target
         self.deadline = Deadline.after(settings.time_limit) if deadline is None else deadline
-        self.enough = target
+        self.enough, self.arithmetic = target, arithmetic
         self.known: dict[Hashable, Any] = {}
 
     def alone(self, i: int) -> Query:
@@ -73,6 +76,7 @@ class Query:
             self.target,
             self.deadline,
             self.event,
+            self.arithmetic,
         )
 
     def aimed(self, target: float, enough: float) -> Query:
@@ -91,7 +95,15 @@ class Query:
         """The same margins among hyperplanes without the map, or behind a clipping; another deadline."""
         other = copy.copy(self)
         other.hyperplanes, other.deadline = hyperplanes, deadline
-        other.known = {"predicted": self.predicted, "margins": self.margins}
+        other.known = {"predicted": self.predicted, "event margins": self.event_margins, "margins": self.margins}
+        return other
+
+    def by_margins(self, margins: Margins) -> Query:
+        """The same query about margins that hold more seldom, with distances of its own."""
+        if margins is self.margins:
+            return self
+        other = copy.copy(self)
+        other.known = self.once(("by", margins), lambda: {"predicted": self.predicted, "margins": margins})
         return other
 
     def once(self, key: Hashable, compute: Callable[[], S]) -> S:
@@ -117,9 +129,16 @@ class Query:
         return self.once("predicted", lambda: self.network.predict(self.x))
 
     @property
-    def margins(self) -> Margins:
+    def event_margins(self) -> Margins:
         """The margins of the event at the inputs."""
-        return self.once("margins", lambda: self.event.margins(self.network, self.x, self.predicted))
+        found = self.once("event margins", lambda: self.event.margins(self.network, self.x, self.predicted))
+        return found
+
+    @property
+    def margins(self) -> Margins:
+        """The margins of the event at the inputs, and combinations of those of conjunctions."""
+
+        return self.once("margins", lambda: with_combinations(self.network, self.x, self.event_margins))
 
     @property
     def units(self) -> int:

@@ -66,5 +66,6 @@ class Requirement:
         count = sum(self.met_by(one) for one in found)
         holds = count * 100 >= self.percent * total
         how = "proved or sampled" if self.sampled else "proved"
+        how += "" if all(one.arithmetic == "real" for one in found) else " in float32 arithmetic"
         share = f"{how} for {count} of {total} inputs, {100 * count / total:.4g} %"
         return holds, f"required {self.text}{at}: {'holds' if holds else 'does not hold'}, {share}"

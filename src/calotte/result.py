@@ -24,7 +24,7 @@ class Result(ABC):
         input_dimension: d; units: N, hidden units plus output comparisons.
         distance: rho_x, distance to the nearest hyperplane of the cell in input space, rounded down: 0 where x
             may lie on one, None where there is none or it was not computed.
-        event: what p is the probability of: "change" of the answer. arithmetic: "real", the function that is meant.
+        event: what p is the probability of: "change" of the answer. arithmetic: "real", or "float32" as executed.
         decision: the rule that answers; clip: the range that noisy inputs are clipped to, None for none.
         measured_in: the unit of inputs, noise, distances and radii: "raw units" where the network normalises them
             itself (`normalised`), else "network units".
@@ -59,6 +59,16 @@ class Result(ABC):
     def unit_said(self) -> str:
         """What reports add to a size or a distance: ", raw units", or nothing where it is in the network's own."""
         return ", raw units" if self.measured_in == "raw units" else ""
+
+    @property
+    def arithmetic_said(self) -> str:
+        """What claims add of the arithmetic: ", float32 arithmetic", or nothing where it is real."""
+        return "" if self.arithmetic == "real" else f", {self.arithmetic} arithmetic"
+
+    @property
+    def said(self) -> str:
+        """What claims add of both."""
+        return self.unit_said + self.arithmetic_said
 
     @classmethod
     @abstractmethod

@@ -46,6 +46,8 @@ def export(store: Store, path: Path) -> int:
     if not firsts:
         raise InvalidInput(f"{store.path} holds no result of assess yet")
     said = claim(firsts, *counted(store))
+    if store.missing:
+        said += f" Not complete: {store.missing} results are still to come."
     if path.suffix == ".csv":
         write_whole(path, lambda part: _csv(store, said, part))
     elif path.suffix == ".parquet":
@@ -95,9 +97,9 @@ def claim(firsts: Sequence[Assessment], inputs: int, failed: int = 0) -> str:
     without = f" ({missing})" if failed else ""
     return (
         f"Upper bounds on the probability p that {first.noise} noise of eps {eps} (sigma {sigma}{first.unit_said}) "
-        f"{what} of the network{model} at {inputs} input{'' if inputs == 1 else 's'}{without}, "
-        f"{' and '.join(kinds)}; bounds and distances of misclassified points are rounded up, radii and distances of "
-        f"hyperplanes down; calotte {first.version}."
+        f"{what} of the network{model}{first.arithmetic_said} at {inputs} input{'' if inputs == 1 else 's'}"
+        f"{without}, {' and '.join(kinds)}; bounds and distances of misclassified points are rounded up, radii and "
+        f"distances of hyperplanes down; calotte {first.version}."
     )
 
 

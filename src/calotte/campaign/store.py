@@ -190,14 +190,18 @@ class Store:
             return self._database.execute(question, key).fetchone() is not None
 
     @property
+    def missing(self) -> int:
+        """How many outcomes are still to come."""
+        return max(int(self.description.get("outcomes", 0)) - len(self), 0)
+
+    @property
     def unfinished(self) -> str | None:
         """What to say to those who read it before the campaign has ended; None where it has."""
-        wanted = self.description.get("outcomes")
-        if wanted is None or len(self) >= wanted:
+        if not self.missing:
             return None
         return (
-            f"{self.path} holds {len(self)} of {wanted} results: the same command goes on with it, and brings the "
-            "files beside it up to date"
+            f"{self.path} holds {len(self)} of {len(self) + self.missing} results: the same command goes on with it, "
+            "and brings the files beside it up to date"
         )
 
     def lines(self, keys: Iterable[Key] | None = None, *, failed: bool | None = None) -> Iterator[str]:

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "ArithmeticName",
+    "Arithmetic_",
     "Clip",
     "Cut",
     "DecisionName",
@@ -68,6 +70,13 @@ class NoiseName(StrEnum):
     gaussian = "gaussian"
     box = "box"
     truncated = "truncated"
+
+
+class ArithmeticName(StrEnum):
+    """In what the network is evaluated that bounds speak about."""
+
+    real = "real"
+    float32 = "float32"
 
 
 class DecisionName(StrEnum):
@@ -206,6 +215,14 @@ Event_ = Annotated[
         metavar="EVENT",
         help="What p is the probability of: change (of the answer), class:K (the answer becomes K), top:K (it leaves "
         "the top K), moves:TOL (an output moves by more), or FILE.vnnlib (its output constraints hold).",
+        rich_help_panel=NOISE,
+    ),
+]
+Arithmetic_ = Annotated[
+    ArithmeticName,
+    typer.Option(
+        "--arithmetic",
+        help="The function with real numbers, or as float32 executes it, in whatever order of its sums.",
         rich_help_panel=NOISE,
     ),
 ]

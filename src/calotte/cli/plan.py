@@ -10,6 +10,8 @@ import typer
 from calotte.cli.options import (
     NOISE,
     OUTPUT,
+    Arithmetic_,
+    ArithmeticName,
     Clip,
     Cut,
     Decision_,
@@ -48,6 +50,7 @@ def plan(
     mean: Mean = None,
     std: Std = None,
     event: Event_ = "change",
+    arithmetic: Arithmetic_ = ArithmeticName.real,
     index: Index = None,
     layout: Layout_ = None,
     decision: Decision_ = None,
@@ -88,7 +91,15 @@ def plan(
     the_noise = open_noise(noise.value, network, 1.0, None, map, cut)
     # whatever is wrong is found here, before anything is written or printed
     the_event = open_event(event)
-    planner = Planner(network, the_noise, delta, event=the_event, rungs=split_names(rungs), settings=settings)
+    planner = Planner(
+        network,
+        the_noise,
+        delta,
+        event=the_event,
+        arithmetic=arithmetic.value,
+        rungs=split_names(rungs),
+        settings=settings,
+    )
     keys = Keys(data.index)
     tasks = tasks_of(data, network, keys)
     with open_store(context, network, keys) as store:

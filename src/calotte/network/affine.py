@@ -20,6 +20,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from calotte.network.norms import spectral_norm
+from calotte.rounding import NORM_SLACK, raised
+
 __all__ = ["Affine", "Dense", "Diagonal", "Inexact", "Reshape", "Shape", "Sum"]
 
 Shape = tuple[int, ...]
@@ -57,6 +60,20 @@ class Affine(ABC):
         return self.with_coefficients(torch.abs)
 
     @cached_property
+    def squares(self) -> Affine:
+        """The linear map with the squares of the coefficients: at ones, squared norms of rows."""
+        return self.with_coefficients(torch.square)
+
+    @cached_property
+    def norm(self) -> float:
+        """The Euclidean operator norm of [A_1 ... A_k], rounded up: ||A||^2 <= ||A||_1 ||A||_inf (Schur's test)."""
+        ones = (torch.ones(1, *shape, dtype=torch.float64) for shape in self.input_shapes)
+        rows = self.absolute.linear(*ones).max().item()
+        columns = self.absolute.adjoint(torch.ones(1, *self.output_shape, dtype=torch.float64))
+        largest = max(column.max().item() for column in columns)
+        return raised(math.sqrt(rows * largest), self.terms + self.adjoint_terms + 16) + NORM_SLACK
+
+    @cached_property
     def support(self) -> Affine:
         """The linear map with 1 in place of every coefficient that is not zero."""
         return self.with_coefficients(lambda a: (a != 0).to(a.dtype))
@@ -79,6 +96,10 @@ class Dense(Affine):
 
     def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
         return Dense(f(self.weight), leading=self.output_shape[:-1])
+
+    @cached_property
+    def norm(self) -> float:
+        return spectral_norm(self.weight)
 
     def __call__(self, *xs: Tensor) -> Tensor:
         return torch.nn.functional.linear(xs[0], self.weight, self.offset)

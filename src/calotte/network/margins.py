@@ -97,6 +97,15 @@ class Margins:
     ties: Tensor
     cases: Cases
 
+    @property
+    def negated(self) -> Margins:
+        """The forms with the opposite sign, zero holding where it did not."""
+        return Margins(-self.rows, -self.constants, ~self.ties, self.cases)
+
+    def lowered(self, constants: Tensor) -> Margins:
+        """The same with other constants (B, C)."""
+        return Margins(self.rows, constants, self.ties, self.cases)
+
     def __getitem__(self, rows: slice) -> Margins:
         return Margins(self.rows[rows], self.constants[rows], self.ties[rows], self.cases)
 

@@ -40,8 +40,9 @@ def lower_on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tenso
     if chooser is not None:
         budget = Budget(torch.minimum(raised(heights * sizes, 4), around.radius), sizes, chooser)
     event = relaxed_units(query, around, budget)
-    last, rows, constants = margin_rows(query)
-    failing = event.relaxation.forms(last, -rows, {}, -constants)
+    opposite = query.event_margins.negated
+    last, rows, constants = margin_rows(query, event.errors, opposite)
+    failing = event.relaxation.forms(last, rows, {}, constants)
     missed = [torch.full_like(event.log_price, around.log_missed)]
     missed += [] if chooser is None else [event.log_price]
     return log_difference_down(failing_margins(query, failing, sizes), log_sum_up(torch.stack(missed, 1)))
@@ -60,7 +61,7 @@ def failing_margins(query: Query, forms: Forms, sizes: Tensor) -> Tensor:
     else:
         above = torch.nextafter(-heights, torch.full_like(heights, torch.inf))  # the face is left out
         fails = torch.maximum(noise.standard_log_tail(above, m, rounding="down"), log_complement_down(held))
-    cases = query.margins.cases
+    cases = query.event_margins.cases
     each = []
     for case, fail, hold in zip(cases.each, cases.parts(fails), cases.parts(held), strict=True):
         if case.needed == 1:

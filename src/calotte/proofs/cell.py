@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from calotte.errors import InvalidInput
 from calotte.noise import quotient_down
+from calotte.proofs.float32 import executed
 from calotte.proofs.proof import Proof
-from calotte.proofs.union import cell_bound, theorem_bound
+from calotte.proofs.union import cell_bound, log_sum_up, theorem_bound
 from calotte.query import Query
 
 __all__ = ["OverCell", "over_cell"]
@@ -52,10 +54,14 @@ def over_cell(query: Query, sizes: Tensor, exact: bool) -> Tensor:
     if not plane and not exact:
         raise InvalidInput(f"Theorem 4.2 needs dimension d >= 2, the noise has {query.m}")
     logs = torch.zeros(len(query.x), dtype=torch.float64)
+    margins, log_missed = executed(query, sizes, query.margins)
+    query = query.by_margins(margins)
     if plane:
         heights = quotient_down(query.distances.rho, sizes)
         logs = theorem_bound(query.noise, heights, query.m, query.units)
     if exact:  # never above the other in real arithmetic: rounding must not turn that round
         caps = cell_bound(query.noise, quotient_down(query.distances.lower, sizes[:, None]), query.m)
         logs = torch.minimum(caps, logs)
-    return logs
+    if log_missed == -math.inf:
+        return logs
+    return log_sum_up(torch.stack([logs, torch.full_like(logs, log_missed)], 1))

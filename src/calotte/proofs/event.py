@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from calotte.independent import Independent
+from calotte.network.float32 import Float32Errors
+from calotte.network.margins import Margins
 from calotte.noise import quotient_down
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.chooser import Chooser
+from calotte.proofs.float32 import float32_errors, lowered_constants
 from calotte.proofs.forms import Forms
-from calotte.proofs.price import Offer, known
+from calotte.proofs.price import NEGATIVE, Offer, known
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
@@ -34,11 +37,13 @@ class GoodEvent:
         relaxation: with the bounds on every ReLU node.
         log_price: (B,) the logarithm of what the event costs, rounded up.
         choices: ReLU node -> (B, units) what was paid for (`price`): with `Recorded` they give the same event again.
+        errors: what float32 does to values on it; None in real arithmetic.
     """
 
     relaxation: Relaxation
     log_price: Tensor
     choices: dict[int, Tensor]
+    errors: Float32Errors | None
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Budget:
 def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -> GoodEvent:
     """Bounds on all units on a good event, whatever is chosen; over the whole support where there is no budget."""
     network, x = query.network, query.x
-    relaxation = Relaxation(query.hyperplanes, x, around.radius)
+    relaxation, errors = Relaxation(query.hyperplanes, x, around.radius), float32_errors(query, around)
     whole, log_each = around.radius[:, None], torch.full((len(x), 1), -torch.inf, dtype=torch.float64)
     if budget is not None:
         height, heights = budget.reach[:, None], quotient_down(budget.reach, budget.sizes)
@@ -90,6 +95,7 @@ def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -
             continue
         feeder = node.inputs[0]
         size = network.size(feeder)
+        off = None if errors is None else errors.at(feeder).flatten(1)
         free, paid, log_sign = (torch.empty(len(x), 2, size, dtype=torch.float64) for _ in range(3))
         for block in relaxation.blocks(feeder, query.settings.memory_limit):
             query.deadline.check(f"at node '{network.nodes[feeder].name}'")
@@ -102,6 +108,9 @@ def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -
             if budget is not None:
                 paid[:, :, block] = linear.lowest(height).reshape(sides)
                 log_sign[:, :, block] = log_below_zero(query, linear, budget.sizes).reshape(sides)
+                if off is not None:  # what is paid for is that float32 finds the unit inactive too
+                    inactive = linear.lowered(torch.cat([torch.zeros_like(off[:, block]), off[:, block]], 1))
+                    log_sign[:, 1, block] = log_below_zero(query, inactive, budget.sizes).reshape(sides)[:, 1]
         low, high = free[:, 0], -free[:, 1]
         usable = low, high
         if budget is not None:
@@ -110,11 +119,15 @@ def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -
             signs.append(offer.log_signs(choice).amax(1))  # no unit pays for two
             halves = halves + offer.log_halves(choice).isfinite().sum((1, 2))[:, None]
             usable = offer.ends(choice)
+            if off is not None:
+                usable = usable[0], torch.where(choice == NEGATIVE, torch.minimum(usable[1], -off), usable[1])
         ends = [t.reshape(-1, *network.shape(feeder)) for t in (*usable, low, high)]
         relaxation.settle(i, *ends)
+        if errors is not None:
+            errors.settle(i, relaxation.intervals[i][1])
     total = log_each + halves.log() + dot_error(1.0 + log_each.abs(), 8)
     signs[0] = torch.where(halves > 0, total, -torch.inf)
-    return GoodEvent(relaxation, log_sum_up(torch.cat(signs, 1)), choices)
+    return GoodEvent(relaxation, log_sum_up(torch.cat(signs, 1)), choices, errors)
 
 
 def log_below_zero(query: Query, linear: Forms, sizes: Tensor) -> Tensor:
@@ -129,16 +142,23 @@ def log_below_zero(query: Query, linear: Forms, sizes: Tensor) -> Tensor:
 def relaxed_margins(query: Query, around: Support, budget: Budget | None = None) -> tuple[Forms, GoodEvent]:
     """Linear lower bounds on the margins on the good event of `relaxed_units`, and that."""
     event = relaxed_units(query, around, budget)
-    last, rows, constants = margin_rows(query)
-    kept = query.margins.ties & query.margins.plain & event.relaxation.never_negative(last, rows)
+    last, rows, constants = margin_rows(query, event.errors)
+    kept = query.margins.ties & query.margins.plain & (constants == 0)
+    kept &= event.relaxation.never_negative(last, rows)
     return replace(event.relaxation.forms(last, rows, {}, constants), ties=kept), event
 
 
-def margin_rows(query: Query) -> tuple[int, Tensor, Tensor]:
-    """The output node, rows (B, C, *shape) and constants (B, C): products with its values, and these, are margins."""
-    network, margins = query.network, query.margins
+def margin_rows(
+    query: Query, errors: Float32Errors | None, margins: Margins | None = None
+) -> tuple[int, Tensor, Tensor]:
+    """The output node, rows (B, C, *shape) and constants (B, C): products with its values, and these, are margins.
+
+    Or below them, by `errors` of float32. margins: those of the query, or others.
+    """
+    network, margins = query.network, query.margins if margins is None else margins
     last = network.last
-    return last, margins.rows.reshape(len(query.x), -1, *network.shape(last)), margins.constants
+    rows = margins.rows.reshape(len(query.x), -1, *network.shape(last))
+    return last, rows, lowered_constants(margins, errors)
 
 
 def on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tensor, chooser: Chooser | None) -> OnGoodEvent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -95,6 +95,10 @@ class Forms:
         m = self.normal.shape[2]
         error = self.normal_error + raised(self.accuracy * self.norm, m + 4)
         return raised(error * math.sqrt(m), 8) + NORM_SLACK
+
+    def lowered(self, by: Tensor) -> Forms:
+        """Functions below the values less `by` (B, R) >= 0."""
+        return replace(self, error=raised(self.error + by, 4))
 
     def distances(self) -> Tensor:
         """Lower ends (B, R) of the signed distances c / ||a|| of u = 0 to a.u + c = 0; inf where there is none."""

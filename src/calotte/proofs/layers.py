@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from calotte.network.float32 import Float32Errors
 from calotte.proofs.backward import Relaxation
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
 from calotte.proofs.exponents import Group, group_of
 from calotte.proofs.first import FirstLayer
+from calotte.proofs.float32 import float32_errors
 from calotte.proofs.gaussian import GaussianLaw
 from calotte.proofs.price import Offer, halves, known, signs
 from calotte.proofs.sums import Sums, Tilt, levels, log_moments
@@ -224,9 +226,9 @@ class Layers:
                 self.relaxation.settle(relu, *ends, *ends)
             start += size
 
-    def margins(self) -> Sums:
-        """Sums of first-layer activations below the margins."""
-        node, rows, constants = margin_rows(self.query)
+    def margins(self, errors: Float32Errors | None) -> Sums:
+        """Sums of first-layer activations below the margins, less `errors` of float32."""
+        node, rows, constants = margin_rows(self.query, errors)
         kept: dict[int, Tensor | None] = dict.fromkeys(self.first.relus)
         (found,) = self.sums(self.relaxation.pull_back(0, node, Whole(rows), constants, kept, mirrored=False))
         return found
@@ -259,6 +261,7 @@ def log_bound(
         for part in ([here.value for here in at_x], [here.error for here in at_x])
     )
     layers = Layers(query, first, around, law, relaxation, value, error)
+    errors = float32_errors(query, around)
     prices = [torch.full((1,), around.log_missed, dtype=torch.float64)]
     for i in range(len(network.nodes)):
         if i:
@@ -267,7 +270,9 @@ def log_bound(
             layers.bound_first(i)
         elif i in network.relus:
             prices.append(layers.bound_units(i, propose, chooser, log_each))
-    sums = layers.margins()
+        if errors is not None and i in network.relus:
+            errors.settle(i, relaxation.intervals[i][1])
+    sums = layers.margins(errors)
     certain = layers.range(sums) > 0
     tilts = propose(Place(-1, 0, 0), sums, law, None)
     terms = torch.where(certain, -torch.inf, layers.best(sums, tilts, None)[1])

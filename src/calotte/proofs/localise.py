@@ -60,7 +60,7 @@ def localise(
         rows = torch.zeros(int(mask.sum()), mask.numel(), dtype=torch.float64)
         rows[torch.arange(len(rows)), mask.flatten().nonzero()[:, 0]] = 1.0
         forms.append(relaxation.forms(feeder, rows.reshape(1, -1, *network.shape(feeder)), kept))
-    last, rows, constants = margin_rows(query)
+    last, rows, constants = margin_rows(query, event.errors)
     forms.append(relaxation.forms(last, rows, kept, constants))
     weight = torch.zeros(total + forms[-1].constant.shape[1], total, dtype=torch.float64)
     for form, position in zip(forms, [*groups, slice(total, len(weight))], strict=True):

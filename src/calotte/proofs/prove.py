@@ -8,6 +8,7 @@ from torch import Tensor
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.checks import kind
 from calotte.errors import InvalidInput
+from calotte.network.arithmetic import check_arithmetic
 from calotte.network.event import OutputEvent, as_event
 from calotte.network.graph import Network
 from calotte.noise import Noise
@@ -23,14 +24,19 @@ __all__ = ["FirstLayerMoments", "GoodHalfSpaces", "OverCell", "Partition", "Proo
 
 
 def prove(
-    network: Network, x: ArrayLike | Tensor, noise: Noise, proof: Proof, event: OutputEvent | str = "change"
+    network: Network,
+    x: ArrayLike | Tensor,
+    noise: Noise,
+    proof: Proof,
+    event: OutputEvent | str = "change",
+    arithmetic: str = "real",
 ) -> float:
     """An upper bound on log p, rounded up: a theorem about the network with its weights as they are.
 
     Args:
         network: the network; x: one input, (d,) or of the network's input shape.
         noise: the noise.
-        proof: decisions, from whomever; event: what p is the probability of.
+        proof: decisions, from whomever; event: what p is the probability of; arithmetic: as for `assess`.
 
     Returns:
         At most 0; -inf where p = 0 is proved.
@@ -45,7 +51,7 @@ def prove(
         >>> calotte.prove(network, torch.ones(20), calotte.Sphere(0.5), proof) <= 0.0
         True
     """
-    query = one_input(network, x, noise, Settings(), event)
+    query = one_input(network, x, noise, Settings(), event, arithmetic)
     if query.predicted.item() < 0:
         raise InvalidInput("the network's outputs at x are not finite numbers: there is no answer to prove")
     if not isinstance(proof, Proof):
@@ -54,7 +60,12 @@ def prove(
 
 
 def one_input(
-    network: Network, x: ArrayLike | Tensor, noise: Noise, settings: Settings, event: OutputEvent | str
+    network: Network,
+    x: ArrayLike | Tensor,
+    noise: Noise,
+    settings: Settings,
+    event: OutputEvent | str,
+    arithmetic: str = "real",
 ) -> Query:
     """The query that a Proof is about.
 
@@ -69,4 +80,5 @@ def one_input(
     if len(rows) != 1:
         raise InvalidInput(f"a Proof is about one input, came {len(rows)}")
     hyperplanes = Hyperplanes(network, noise.map, settings.memory_limit, noise.isotropic)
-    return Query(hyperplanes, rows, [0], noise, settings, event=as_event(event, network))
+    known = check_arithmetic(arithmetic, network)
+    return Query(hyperplanes, rows, [0], noise, settings, event=as_event(event, network), arithmetic=known)

@@ -138,4 +138,5 @@ def levels(log_moment_: Tensor, rate: Tensor, log_each: Tensor) -> Tensor:
     """Lower bounds (R,) on forms that fail with probability at most exp(log_each): P(F <= y) <= exp(rate y) E."""
     level = (log_each - log_moment_) / rate
     level = level - gamma(8) * ((log_each.abs() + log_moment_.abs()) / rate) - VALUE_SLACK
-    return torch.where(level.isnan(), -torch.inf, level)
+    known = (log_moment_ < torch.inf) & ~level.isnan()  # what makes no sense, a rate below 0 too, shows nothing
+    return torch.where(known, level, -torch.inf)

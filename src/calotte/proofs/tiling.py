@@ -17,6 +17,7 @@ from calotte.independent import Independent
 from calotte.noise import Gaussian
 from calotte.proofs.below import log_sum_down
 from calotte.proofs.cuboids import Cuboids
+from calotte.proofs.float32 import executed
 from calotte.proofs.union import log_sum_up
 from calotte.proofs.zonotopes import margin_ranges
 from calotte.query import Query
@@ -41,14 +42,16 @@ class Tiling:
     """
 
     def __init__(self, query: Query, size: float, span: float, kept: int) -> None:
-        self.query, self.size, self.kept, self.count = query, size, kept, 0
-        self.log_outside = -math.inf
+        sizes = torch.tensor([size], dtype=torch.float64)
+        margins, self.log_outside = executed(query, sizes, query.event_margins)
+        self.query, self.size, self.kept, self.count = query.by_margins(margins), size, kept, 0
         if isinstance(query.noise, Independent):
             span = query.noise.reach
         else:
             assert isinstance(query.noise, Gaussian)
             ends = torch.full((2 * query.m,), span, dtype=torch.float64)
-            self.log_outside = log_sum_up(query.noise.standard_log_tail(ends, query.m, rounding="up")).item()
+            beyond = query.noise.standard_log_tail(ends, query.m, rounding="up")
+            self.log_outside = log_sum_up(torch.cat([beyond, beyond.new_tensor([self.log_outside])])).item()
         self._certain_up = self._certain_down = -math.inf
         self.open = Cuboids.cube(span, query.m)[:0]
         self.log_open = torch.zeros(0, dtype=torch.float64)
@@ -63,8 +66,8 @@ class Tiling:
 
     @property
     def log_lower(self) -> float:
-        """A lower bound on log p, rounded down; -inf where nothing is proved."""
-        return self._certain_down
+        """A lower bound on log p, rounded down; -inf where nothing is proved, as of float32."""
+        return self._certain_down if self.query.arithmetic == "real" else -math.inf
 
     def cut(self, places: Tensor, axes: Tensor) -> None:
         """Halve open cuboids: those at `places` (k,), without repetition, each across one of `axes` (k,)."""

@@ -147,7 +147,7 @@ def pictures(found: Sequence[Assessment], delta: float) -> list[Picture]:
         drawn.append(draw("sampled", "Sampled bounds by class", lambda axes: by_class(found, "sampled", axes),
                           "At the confidence stated below, for each input by itself."))  # fmt: skip
     drawn.append(draw("byradius", "Certified radii by class", lambda axes: by_class(found, "radius", axes),
-                      "An average would hide the classes and the inputs that have nearly none."))  # fmt: skip
+                      "An average hides classes and inputs that have next to none (arXiv:2410.06895)."))  # fmt: skip
     if any(one.distance is not None for one in found):
         drawn.append(draw("distance", "Distance to the nearest hyperplane, and p",
                           lambda axes: scatter(found, "distance", axes),

@@ -78,7 +78,7 @@ def claim(assessments: Sequence[Assessment], delta: float, model: str = "the net
     size = f"eps {eps} (sigma {sigma}{first.unit_said})"
     said = (
         f"Proved for {here.proved} of {here.total} inputs: random {first.noise} noise of {size} {does} "
-        f"{plain(model)} with probability at most {delta!r}"
+        f"{plain(model)} with probability at most {delta!r}{first.arithmetic_said}"
     )
     more = here.total - here.proved - here.risk
     if more:

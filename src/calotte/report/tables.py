@@ -179,7 +179,7 @@ def plan_table(plans: Iterable[Plan], width: int | None = 80, rows: int = 30) ->
         columns.append(Column("distance", entries, needed=True))
     which = "sigma" if first.noise == "gaussian" else "eps"
     return fitting(
-        f"Largest {which} of {first.noise} noise with p <= {first.delta!r} proved{first.unit_said}",
+        f"Largest {which} of {first.noise} noise with p <= {first.delta!r} proved{first.said}",
         columns,
         _shown(total, rows) + "rounded down",
         width,

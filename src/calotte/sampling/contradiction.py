@@ -141,7 +141,7 @@ def count_certain(query: Query, i: int, samples: int, log_p: float) -> tuple[int
 
 def certain_changes(query: Query, i: int, samples: int) -> Iterator[Tensor]:
     """Points (n, d) of fresh draws in the whole space where the event certainly occurs, of input i, pass by pass."""
-    network, noise, margins = query.network, query.noise, query.margins[i : i + 1]
+    network, noise, margins = query.network, query.noise, query.event_margins[i : i + 1]
     noisy = Noisy(query, i, reduced=False)
     noisy.deadline = Deadline.after(query.settings.time_limit)
     chunk = chunk_size(query.m)

@@ -42,7 +42,7 @@ class Latent:
         """With `reduced` false the coordinates are those of u also in a chain of dense layers."""
         self.network, self.noise = query.network, query.noise
         self._seed, self._index = query.settings.seed, query.index[i]
-        self.row, self.x, self._margins = i, query.x[i : i + 1], query.margins[i : i + 1]
+        self.row, self.x, self._margins = i, query.x[i : i + 1], query.event_margins[i : i + 1]
         self.dimension = query.m + (2 if self.noise.kind == "ball" else 0)
         self._noisy = Noisy(query, i, reduced=reduced)
         self.seen = self._noisy.seen

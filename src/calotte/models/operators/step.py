@@ -152,6 +152,7 @@ def plain(shape: Shape) -> Shape:
 class Builder:
     """The nodes of a network under construction, and what the user should know about it.
 
+    `interpolation` is the operator, if any, whose coefficients programs find by arithmetic of their own;
     `batch` is the fixed batch size of the file, which is imported at batch size 1; `dtype` the type of its input;
     `rounds` the number of rounds of loops that were written out.
     """
@@ -161,6 +162,7 @@ class Builder:
     nodes: list[Node] = field(default_factory=lambda: [Node("input", None)])
     notices: list[str] = field(default_factory=list)
     rounds: int = 0
+    interpolation: str | None = None
     names: Counter[str] = field(default_factory=lambda: Counter({"input": 1}))
 
     def add(self, name: str, op: Affine | Relu, inputs: Sequence[Variable], shape: Shape) -> Variable:
