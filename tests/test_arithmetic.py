@@ -177,7 +177,7 @@ def test_interpolation_is_refused(tmp_path: Path) -> None:
         onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "net.onnx")
         network = calotte.load(tmp_path / "net.onnx")
         if mode == "linear":
-            with pytest.raises(calotte.InvalidInput, match="coefficients of Resize"):
+            with pytest.raises(calotte.InvalidInput, match="numbers of Resize"):
                 Assessor(network, calotte.Sphere(1.0), arithmetic="float32")
         else:
             Assessor(network, calotte.Sphere(1.0), arithmetic="float32")
@@ -199,3 +199,35 @@ def test_the_command_line(tmp_path: Path, capsys, monkeypatch) -> None:  # type:
         capsys, monkeypatch, "plan net.onnx in.npz --delta 1e-3 --rungs cell --arithmetic float32 --json"
     )
     assert {json.loads(line)["arithmetic"] for line in out.splitlines()} == {"float32"}
+
+
+@pytest.mark.parametrize("of", ["sums of sums", "sums of many", "one sum"])
+def test_constants_that_may_be_others_in_float32_are_refused(tmp_path: Path, of: str) -> None:
+    """(1e8 + 0.5) - 1e8 is 0.5, and 0 in float32: the answer is another at every draw."""
+    big = helper.make_tensor("big", TensorProto.FLOAT, [2], [1e8, 1e8])
+    small = helper.make_tensor("small", TensorProto.FLOAT, [2], [0.5, 0.0])
+    all_ = helper.make_tensor("all", TensorProto.FLOAT, [3, 2], [1e8, 1e8, 0.5, 0.0, -1e8, -1e8])
+    first = {
+        "sums of sums": [
+            helper.make_node("Add", ["big", "small"], ["sum"]),
+            helper.make_node("Sub", ["sum", "big"], ["c"]),
+        ],
+        "sums of many": [helper.make_node("ReduceSum", ["all", "axes"], ["c"], keepdims=0)],
+        "one sum": [helper.make_node("Add", ["small", "small"], ["c"])],
+    }[of]
+    graph = helper.make_graph(
+        [*first, helper.make_node("Add", ["x", "c"], ["y"])],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [big, small, all_, helper.make_tensor("axes", TensorProto.INT64, [1], [0])],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "net.onnx"
+    )
+    network = calotte.load(tmp_path / "net.onnx")
+    if of == "one sum":
+        Assessor(network, calotte.Sphere(1.0), arithmetic="float32")
+        return
+    with pytest.raises(calotte.InvalidInput, match="of constants"):
+        Assessor(network, calotte.Sphere(1.0), arithmetic="float32")

@@ -26,7 +26,7 @@ from calotte.proofs.forms import Forms
 from calotte.proofs.support import Support
 from calotte.query import Query
 from calotte.searches.concentration import Concentration
-from calotte.searches.radius import relaxed_radius
+from calotte.searches.radius import Bracket, relaxed_radius
 from calotte.searches.worst_case import WorstCase
 from calotte.settings import Settings
 from calotte.sphere import log_cap
@@ -123,6 +123,27 @@ def doubled_and_halved(case: Query, start: float, steps: int) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low
+
+
+@pytest.mark.parametrize("edge", [0.0, 1e-4, 0.37, 0.74, 5.0, 1e4, math.inf])
+@pytest.mark.parametrize("gained", [0.0, 1e-9, 1.0, math.inf])
+@pytest.mark.parametrize("lost", [1e-9, 1.0, 1e30, math.inf, math.nan])
+def test_a_bracket_ends_soon_whatever_margins_do(edge: float, gained: float, lost: float) -> None:
+    """Also where they never fail, or jump from one infinity to the other."""
+    bracket, asked = Bracket(0.01, 12), 0
+    while bracket.next is not None:
+        asked += 1
+        assert asked <= 72
+        bracket.learn(bracket.next + (gained if bracket.next <= edge else -lost))
+    low, high = 0.0, 0.01
+    for _ in range(40):
+        if high > edge:
+            break
+        low, high = high, 2 * high
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle <= edge else (low, middle)
+    assert bracket.found == low
 
 
 @pytest.mark.parametrize("name", ["wide", "narrow", "deep", "sign", "smallest"])

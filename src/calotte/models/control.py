@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -70,9 +71,10 @@ def stack(step: Step, row: Sequence[Value]) -> Value:
         raise step.unsupported("that gathers nothing, or sequences, is not supported")
     if all(isinstance(value, Constant) for value in row):
         constants = [value for value in row if isinstance(value, Constant)]
-        return Constant(np.stack([c.array for c in constants]), max(c.terms for c in constants))
+        computed = any(c.computed for c in constants)
+        return Constant(np.stack([c.array for c in constants]), max(c.terms for c in constants), computed)
     values = [
-        Constant(value.array[None], value.terms)
+        replace(value, array=value.array[None])
         if isinstance(value, Constant)
         else step.reshaped(value, (1, *value.shape))
         for value in row

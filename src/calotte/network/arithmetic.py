@@ -26,9 +26,9 @@ def check_arithmetic(arithmetic: str, network: Network) -> Arithmetic:
             f"arithmetic float32: the model's last {network.left_off} is left off, and float32 may round different "
             "values of it to equal ones: judge the values before it with --output NAME"
         )
-    if arithmetic == "float32" and network.interpolation is not None:
+    if arithmetic == "float32" and network.recomputed is not None:
         raise InvalidInput(
-            f"arithmetic float32: programs find the coefficients of {network.interpolation} by arithmetic of their "
-            "own, whose errors are not bounded"
+            f"arithmetic float32: programs find the numbers of {network.recomputed} by arithmetic of their own, "
+            "whose errors are not bounded"
         )
     return "real" if arithmetic == "real" else "float32"

@@ -89,7 +89,7 @@ class Network:
         left_off: what stood at the model's end, where the outputs are its arguments, in the same order.
         clipping: where this network clips its input before another one.
         original: the model that it was loaded from, where there is one that can be run.
-        interpolation: an operator in it whose coefficients each program finds by arithmetic of its own.
+        recomputed: an operator in it whose numbers each program finds by arithmetic of its own.
         raw: whether it normalises its inputs itself, so that they, noise and distances are in raw units.
     """
 
@@ -102,7 +102,7 @@ class Network:
     original: Original | None = None
     files: tuple[tuple[str, str], ...] = ()
     left_off: str | None = None
-    interpolation: str | None = None
+    recomputed: str | None = None
     raw: bool = False
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from calotte.query import Query
 
 __all__ = ["relaxed_radius"]
 
+_PATIENCE = 3  # steps of interpolation that may leave more than half of the bracket
 _FARTHER = 16.0  # where nothing fails yet; on `mnist-net_256x4` margins reach some 70 times as far as the cell
 
 
@@ -49,7 +50,7 @@ class Bracket:
         best, worst: the largest radius that holds, the smallest that failed.
         gained, lost: how much farther the margins reach than the best radius, and how much less far than the worst;
             halved where only the other one moves, so that both come close (the Illinois method).
-        held: whether the last radius did.
+        held: whether the last radius did; slow: steps since the bracket was last halved.
     """
 
     start: float
@@ -59,6 +60,7 @@ class Bracket:
     gained: float = math.nan
     lost: float = math.nan
     held: bool = False
+    slow: int = 0
 
     def __post_init__(self) -> None:
         self.next: float | None = self._ends(self._guess())[0]
@@ -72,7 +74,7 @@ class Bracket:
         """The margins of the `next` radius reach so far; what to try then."""
         if self.next is None:
             return
-        holds = distance >= self.next
+        holds, width = distance >= self.next, self.worst - self.best
         if holds:
             self.best, self.gained = self.next, distance - self.next
             self.lost *= 0.5 if self.held else 1.0
@@ -80,6 +82,7 @@ class Bracket:
             self.worst, self.lost = self.next, self.next - distance
             self.gained *= 1.0 if self.held else 0.5
         self.held = holds
+        self.slow = 0 if self.worst - self.best <= 0.5 * width else self.slow + 1
         low, high = self._ends(self._guess())
         self.next = low if low > self.best else high if self.best < high < self.worst else None
 
@@ -105,5 +108,6 @@ class Bracket:
         if self.worst > max(2.0 * self.best, self.start):
             return math.sqrt(max(self.best, 0.5 * self.start) * self.worst)
         more, less = (math.log1p(reach / self.worst) for reach in (self.gained, self.lost))
-        share = more / (more + less) if more + less > 0.0 else 0.5  # NaN where nothing holds yet
+        known = self.slow < _PATIENCE and 0.0 < more + less < math.inf  # NaN where nothing holds yet
+        share = more / (more + less) if known else 0.5
         return self.best + share * (self.worst - self.best)

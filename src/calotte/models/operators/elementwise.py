@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -151,4 +153,4 @@ def cast_like(step: Step, value: Value) -> Constant:
     """A constant as a number of the type that all variables have, that of the input."""
     if not isinstance(value, Constant):
         raise step.error("expected a constant")
-    return Constant(value.array.astype(step.builder.dtype), value.terms)
+    return replace(value, array=value.array.astype(step.builder.dtype))

@@ -66,14 +66,11 @@ def fold(step: Step) -> list[Constant]:
             raise step.unsupported(REFUSED.get(step.op_type, "without inputs is not supported"))
         raise step.unsupported("of constants is not folded: fold constants in the model")
     floating = any(np.issubdtype(value.array.dtype, np.floating) or value.terms for value in given)
-    if step.op_type == "DequantizeLinear":
-        return [dequantised(step)]
-    if floating and step.op_type in REAL:
-        return [arithmetic(step, *given)]
-    if floating and step.op_type in SUMS:
-        return [sums(step)]
-    if floating and step.op_type == "Pow":
-        return [power(step, *given)]
+    computed = any(value.computed for value in given)
+    if floating and step.op_type in REAL | SUMS | {"DequantizeLinear", "Pow"}:
+        if computed or step.op_type in SUMS:  # of one operation the rounding is known in any arithmetic
+            step.builder.recomputed = f"{step.op_type}, of constants,"
+        return [replace(computed_float(step, given), computed=True)]
     whole = step.op_type == "Range" and all(float(value.array.reshape(-1)[0]).is_integer() for value in given)
     if floating and step.op_type not in MOVED | CHOSEN and not whole:
         raise step.unsupported("on floating-point constants is not folded: fold constants in the model")
@@ -82,7 +79,16 @@ def fold(step: Step) -> list[Constant]:
         raise step.unsupported("on constants that were computed inexactly is not folded: fold constants in the model")
     refuse_huge(step, given)
     results = evaluated(step, [value.array if isinstance(value, Constant) else None for value in step.inputs])
-    return [Constant(result, terms) for result in results]
+    return [Constant(result, terms, computed) for result in results]
+
+
+def computed_float(step: Step, given: list[Constant]) -> Constant:
+    """What arithmetic on floating-point constants gives."""
+    if step.op_type == "DequantizeLinear":
+        return dequantised(step)
+    if step.op_type in SUMS:
+        return sums(step)
+    return power(step, *given) if step.op_type == "Pow" else arithmetic(step, *given)
 
 
 def dequantised(step: Step) -> Constant:

@@ -36,7 +36,7 @@ def grid_sample(step: Step) -> Value:
     if mode is None or math.prod(after) > MOST_PLACES:
         raise step.unsupported(f"in this mode, or of more than {MOST_PLACES} places, is not supported")
     if mode != "nearest":
-        step.builder.interpolation = step.op_type
+        step.builder.recomputed = step.op_type
     rows = []
     for point in grid.reshape(-1, rank).tolist():
         axes = [taps(step, Fraction(g), n, mode) for g, n in zip(reversed(point), spatial, strict=True)]

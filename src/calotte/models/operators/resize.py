@@ -31,7 +31,7 @@ def resize(step: Step) -> Value:
             f"in mode '{mode}', or with antialias, is not supported: use mode nearest, linear or cubic"
         )
     if mode != "nearest":
-        step.builder.interpolation = step.op_type
+        step.builder.recomputed = step.op_type
     axes, scales, sizes = targets(step, x)
     for axis, scale, size in zip(axes, scales, sizes, strict=True):
         if size == x.shape[axis] and scale == 1:

@@ -35,10 +35,12 @@ class Constant:
     """A value that does not depend on the input.
 
     `terms` roundings lie between it and the exact value, where float arithmetic was folded; 0: it is exact.
+    `computed`: whether it was: other arithmetic finds another value.
     """
 
     array: NDArray[Any]
     terms: int = 0
+    computed: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -152,7 +154,7 @@ def plain(shape: Shape) -> Shape:
 class Builder:
     """The nodes of a network under construction, and what the user should know about it.
 
-    `interpolation` is the operator, if any, whose coefficients programs find by arithmetic of their own;
+    `recomputed` is the operator, if any, whose numbers programs find by arithmetic of their own;
     `batch` is the fixed batch size of the file, which is imported at batch size 1; `dtype` the type of its input;
     `rounds` the number of rounds of loops that were written out.
     """
@@ -162,7 +164,7 @@ class Builder:
     nodes: list[Node] = field(default_factory=lambda: [Node("input", None)])
     notices: list[str] = field(default_factory=list)
     rounds: int = 0
-    interpolation: str | None = None
+    recomputed: str | None = None
     names: Counter[str] = field(default_factory=lambda: Counter({"input": 1}))
 
     def add(self, name: str, op: Affine | Relu, inputs: Sequence[Variable], shape: Shape) -> Variable:
