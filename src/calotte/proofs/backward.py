@@ -22,11 +22,11 @@ from calotte.cells.products import row_norms
 from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import Enclosure, evaluate
 from calotte.network.graph import Relu
-from calotte.proofs.dense import Layer, Lines, lines_of, through
+from calotte.proofs.dense import Layer, Lines, Step, lines_of, through
 from calotte.proofs.forms import Forms
 from calotte.proofs.reach import Reach
 from calotte.proofs.windows import Fields, Pulled, Rows, Whole, Windows, batches, offsets, unit_rows, unit_work
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, gamma
+from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma
 
 _MOST_WORK = 2e10  # multiplications that the units of a graph are worth in a pass: some 5 to 10 seconds
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
@@ -111,11 +111,9 @@ class Relaxation:
             return self._first(node, block)
         if not self.plain:
             return self._units(node, block)
-        (below,), op, signs = self.network.nodes[node].inputs, self.network.nodes[node].op, both_signs(block)
-        assert isinstance(op, Dense)
-        rows = signs[:, None] * op.weight[block].repeat(2, 1)
-        constant = (signs * (0.0 if op.offset is None else op.offset[block].repeat(2))).expand(len(self.x), -1)
-        return self._dense_form(below, rows.expand(len(self.x), -1, -1), {}, constant, mirrored=True)
+        rows = unit_rows(self.network, node, torch.arange(block.start, block.stop))
+        pulled = [self.pull_back(b, *rows, {}, mirrored=True) for b in range(len(self.x))]
+        return Forms.joined([self.at_noise(b, one.in_one(), whole=True) for b, one in enumerate(pulled)])
 
     def _units(self, node: int, block: slice) -> Forms:
         """Units and their negatives; of those that are not pulled back the intervals are all that is said."""
@@ -182,8 +180,6 @@ class Relaxation:
                 must be stable.
         """
         constants = torch.zeros(rows.shape[:2], dtype=torch.float64) if constants is None else constants
-        if self.plain and node > self.stop:
-            return self._dense_form(node, rows, kept, constants, mirrored=False)
         each = []
         for b, own in enumerate(rows):
             pulled = self.pull_back(b, node, Whole(own[None]), constants[b : b + 1], kept, mirrored=False)
@@ -198,53 +194,27 @@ class Relaxation:
         single = [isinstance(b, Relu) or (isinstance(a, Relu) and isinstance(b, Dense)) for a, b in pairs]
         return self.stop > 0 and all(single) and all(len(self.network.shape(i)) == 1 for i in nodes)
 
-    def _dense_form(self, node: int, rows: Tensor, kept: Mapping[int, Tensor], c: Tensor, mirrored: bool) -> Forms:
-        """Rows . (values of node) + c (B, R) for a plain chain; `mirrored`: half of the rows are minus the others."""
-        batch, count = len(self.x), rows.shape[1]
-        here = list(rows)
-        error = torch.full((batch, count), VALUE_SLACK, dtype=torch.float64)
-        activations: dict[int, Tensor] = {}
-        while True:
-            op, feeder = self.network.nodes[node].op, node
-            if isinstance(op, Relu):
-                feeder = self.network.feeders[node]
-                below, above, intercept = self.lines[node]
-                if node in kept:
-                    activations[node] = torch.stack([h[:, kept[node]] for h in here])
-                every = zip(below, above, intercept, self.reach.doubts[node], strict=True)
-                lines = [lines_of(*line, kept.get(node)) for line in every]
-            else:
-                lines = [Lines.none(self.network.shape(node)[0])] * batch
-            given = zip(here, lines, self._layers(feeder), strict=True)
-            steps = [through(h, line, layer, mirrored) for h, line, layer in given]
-            bend = torch.stack([step.bend for step in steps])
-            moved = torch.stack([step.moved for step in steps])
-            doubts = torch.stack([step.doubts for step in steps])
-            here, mirrored = [step.rows for step in steps], False
-            before, c = c + bend, c + bend + moved
-            error = error + doubts[:, :, 0] + gamma(4) * (before.abs() + c.abs())
-            lost = VALUE_SLACK * self.reach.magnitude[feeder].sum(1, keepdim=True)
-            if feeder == self.stop:
-                error = (error + lost) * self.inflation
-                normal_error = doubts[:, :, 1] * self.inflation + NORM_SLACK
-                return Forms(c, error, normal_error, self.accuracy, torch.stack(here), activations=activations)
-            node = self.network.nodes[feeder].inputs[0]
-            lost = lost + VALUE_SLACK * self.reach.magnitude[node].sum(1, keepdim=True)
-            error = (error + lost) * self.inflation
-
-    def _layers(self, feeder: int) -> list[Layer]:
-        """The matrix that ends in a node of a plain chain, for each input; from the noise for the node `stop`."""
+    def _layer(self, feeder: int, b: int) -> Layer:
+        """The matrix that ends in a node of a plain chain, for one input; from the noise for the node `stop`."""
         if feeder == self.stop:
-            doubts = self.start.error + gamma(self.start.value.shape[1] + 4) * self.start.value.abs()
-            return [
-                Layer(self.hyperplanes.space.rows, value, torch.stack([doubt, self.row_errors], 1))
-                for value, doubt in zip(self.start.value, doubts, strict=True)
-            ]
+            value, doubt = self.start.value[b], self.start.error[b]
+            doubt = doubt + dot_error(value.abs(), len(value) + 4)
+            return Layer(self.hyperplanes.space.rows, value, torch.stack([doubt, self.row_errors], 1))
         op = self.network.nodes[feeder].op
         assert isinstance(op, Dense)
-        doubts = self.reach.doubts[feeder]
         offset = torch.zeros(len(op.weight), dtype=torch.float64) if op.offset is None else op.offset
-        return [Layer(op.weight, offset, doubt[:, None]) for doubt in doubts]
+        return Layer(op.weight, offset, self.reach.doubts[feeder][b][:, None])
+
+    def _through_layer(
+        self, i: int, b: int, rows: Tensor, without: Tensor | None, mirrored: bool
+    ) -> tuple[int, Step]:
+        """Rows (R, n) of a node of a plain chain through its ReLU and the layer before it, at once; that layer."""
+        if not isinstance(self.network.nodes[i].op, Relu):
+            return i, through(rows, Lines.none(rows.shape[1]), self._layer(i, b), mirrored)
+        feeder = self.network.feeders[i]
+        below, above, intercept = (t[b] for t in self.lines[i])
+        lines = lines_of(below, above, intercept, self.reach.doubts[i][b], without)
+        return feeder, through(rows, lines, self._layer(feeder, b), mirrored)
 
     @cached_property
     def row_errors(self) -> Tensor:
@@ -269,21 +239,38 @@ class Relaxation:
         cotangents, activations, ends = {node: rows}, dict[int, Tensor](), dict[int, Rows]()
         error = torch.full_like(constant, VALUE_SLACK)
         for i in range(node, self.stop - 1, -1):
-            step = self.network.nodes[i]
+            step, twice = self.network.nodes[i], mirrored
             if mirrored and (i == self.stop or isinstance(step.op, Relu)):  # till then one side says it all
                 cotangents = {j: rows.both() for j, rows in cotangents.items()}
                 constant, error, mirrored = both(constant), torch.cat([error, error]), False
             if i == self.stop or i not in cotangents:
                 continue
-            here, fields = cotangents.pop(i), self._fields(i, b)
+            here, some = cotangents.pop(i), kept.get(i)
+            if some is not None:
+                activations[i] = here.whole().entries[:, :, some]
+            elif i in kept:
+                ends[i] = here.inside()
+                continue
+            if self.plain:
+                shape = constant.shape
+                flat = here.whole().entries.flatten(0, 1)
+                layer, found = self._through_layer(i, b, flat, some, twice and not mirrored)
+                parts_of = (found.bend, found.moved, *found.doubts.unbind(1))
+                bend, moved, *doubts = (t.reshape(shape) for t in parts_of)
+                before, constant = constant + bend, constant + bend + moved
+                error = error + doubts[0] + dot_error(before.abs() + constant.abs(), 4)
+                rows = Whole(found.rows.reshape(*shape, -1))
+                read = self.network.nodes[layer].inputs if layer > self.stop else ()
+                lost = VALUE_SLACK * sum(self.reach.magnitude[j][b].sum() for j in (layer, *read))
+                error = (error + lost) * self.inflation
+                if layer == self.stop:
+                    return Pulled(rows, constant, error, activations, ends, doubts[1] * self.inflation + NORM_SLACK)
+                cotangents[read[0]] = rows
+                continue
+            fields = self._fields(i, b)
             if isinstance(step.op, Relu):
-                if (some := kept.get(i)) is not None:
-                    entries = here.whole().entries
-                    activations[i] = entries[:, :, some]
-                    here = Whole(torch.where(some, 0.0, entries))
-                elif i in kept:
-                    ends[i] = here.inside()
-                    continue
+                if some is not None:
+                    here = Whole(torch.where(some, 0.0, here.whole().entries))
                 below, above, intercept = here.at(fields)
                 negative = here.entries.clamp_max(0.0)
                 constant = constant + here.sums(negative, intercept)
@@ -329,7 +316,10 @@ class Relaxation:
         return self._met[1][i]
 
     def at_noise(self, b: int, pulled: Pulled, whole: bool) -> Forms:
-        """From coefficients of the node `stop` to functions of the noise."""
+        """From coefficients of the node `stop`, or of the noise, to functions of the noise."""
+        if pulled.normal_error is not None:
+            kept, normals = pulled.activations, pulled.rows.entries
+            return Forms(pulled.constant, pulled.error, pulled.normal_error, self.accuracy, normals, None, kept)
         n, fields = self.start.value.shape[1], self._fields(self.stop, b)
         rows, before, noise_map = pulled.rows, pulled.constant, self.hyperplanes.noise_map
         if whole or self.stop or (noise_map is not None and noise_map.ndim == 2):

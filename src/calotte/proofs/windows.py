@@ -253,10 +253,11 @@ class Pulled:
     """Rows that were pulled back, for one input.
 
     Attributes:
-        rows: of the values of the node where that ends.
+        rows: of the values of the node where that ends, or of the noise.
         constant, error: (S, N) and a bound on the error of the whole.
         activations: ReLU node -> (S, N, number kept) coefficients, exact.
         ends: ReLU node -> rows of its activations, where rows ended there, exact.
+        normal_error: (S, N) what rows of the noise are off by, in the Euclidean norm; None: they are of a node.
     """
 
     rows: Rows
@@ -264,6 +265,15 @@ class Pulled:
     error: Tensor
     activations: dict[int, Tensor]
     ends: dict[int, Rows]
+    normal_error: Tensor | None = None
+
+    def in_one(self) -> Pulled:
+        """The same with one side, its rows those of all sides, one after the other."""
+        rows = Whole(self.rows.whole().entries.flatten(0, 1)[None])
+        constant, error = self.constant.flatten()[None], self.error.flatten()[None]
+        doubt = None if self.normal_error is None else self.normal_error.flatten()[None]
+        kept = {i: t.flatten(0, 1)[None] for i, t in self.activations.items()}
+        return Pulled(rows, constant, error, kept, self.ends, doubt)
 
 
 def unit_rows(network: Network, node: int, units: Tensor) -> tuple[int, Rows, Tensor]:
