@@ -14,9 +14,11 @@ from onnx import TensorProto, helper
 from shell import run, save_model
 from torch import Tensor
 from zoo import convolutional, dense, gaussian_layers, points, random_dense, residual
+from zoo import network as graph_of
 
 import calotte
 from calotte.assess import Assessor
+from calotte.network.affine import Dense, Diagonal
 from calotte.network.graph import Network
 from calotte.noise import Noise
 from calotte.settings import Settings
@@ -201,11 +203,15 @@ def test_the_command_line(tmp_path: Path, capsys, monkeypatch) -> None:  # type:
     assert {json.loads(line)["arithmetic"] for line in out.splitlines()} == {"float32"}
 
 
-@pytest.mark.parametrize("of", ["sums of sums", "sums of many", "one sum"])
+OTHERS = ["sums of sums", "sums of many", "one sum", "floor of a sum", "integer of a sum", "equal sums", "float64"]
+
+
+@pytest.mark.parametrize("of", OTHERS)
 def test_constants_that_may_be_others_in_float32_are_refused(tmp_path: Path, of: str) -> None:
-    """(1e8 + 0.5) - 1e8 is 0.5, and 0 in float32: the answer is another at every draw."""
+    """(1e8 + 0.5) - 1e8 is 0.5, and 0 in float32: the answer is another at every draw. Sums that differ are equal."""
+    double = TensorProto.DOUBLE if of == "float64" else TensorProto.FLOAT
     big = helper.make_tensor("big", TensorProto.FLOAT, [2], [1e8, 1e8])
-    small = helper.make_tensor("small", TensorProto.FLOAT, [2], [0.5, 0.0])
+    small = helper.make_tensor("small", double, [2], [0.5 + 1e-9, 0.0] if of == "float64" else [0.5, 0.0])
     all_ = helper.make_tensor("all", TensorProto.FLOAT, [3, 2], [1e8, 1e8, 0.5, 0.0, -1e8, -1e8])
     first = {
         "sums of sums": [
@@ -214,12 +220,28 @@ def test_constants_that_may_be_others_in_float32_are_refused(tmp_path: Path, of:
         ],
         "sums of many": [helper.make_node("ReduceSum", ["all", "axes"], ["c"], keepdims=0)],
         "one sum": [helper.make_node("Add", ["small", "small"], ["c"])],
+        "float64": [helper.make_node("Add", ["small", "small"], ["c"])],
+        "floor of a sum": [
+            helper.make_node("Add", ["big", "small"], ["sum"]),
+            helper.make_node("Floor", ["sum"], ["c"]),
+        ],
+        "integer of a sum": [
+            helper.make_node("Add", ["big", "small"], ["sum"]),
+            helper.make_node("Cast", ["sum"], ["integers"], to=TensorProto.INT64),
+            helper.make_node("Cast", ["integers"], ["c"], to=TensorProto.FLOAT),
+        ],
+        "equal sums": [
+            helper.make_node("Add", ["big", "small"], ["sum"]),
+            helper.make_node("Neg", ["big"], ["other"]),
+            helper.make_node("Equal", ["sum", "other"], ["same"]),
+            helper.make_node("Where", ["same", "big", "big"], ["c"]),
+        ],
     }[of]
     graph = helper.make_graph(
         [*first, helper.make_node("Add", ["x", "c"], ["y"])],
         "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("x", double, [1, 2])],
+        [helper.make_tensor_value_info("y", double, [1, 2])],
         [big, small, all_, helper.make_tensor("axes", TensorProto.INT64, [1], [0])],
     )
     onnx.save(
@@ -231,3 +253,33 @@ def test_constants_that_may_be_others_in_float32_are_refused(tmp_path: Path, of:
         return
     with pytest.raises(calotte.InvalidInput, match="of constants"):
         Assessor(network, calotte.Sphere(1.0), arithmetic="float32")
+
+
+@pytest.mark.parametrize("to", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE])
+def test_shorter_numbers_on_the_way_are_refused(tmp_path: Path, to: int) -> None:
+    """1 and 1.0004 are the same number in float16."""
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["h"], to=to), helper.make_node("Cast", ["h"], ["y"], to=TensorProto.FLOAT)],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "net.onnx"
+    )
+    network = calotte.load(tmp_path / "net.onnx")
+    if to == TensorProto.DOUBLE:
+        Assessor(network, calotte.Sphere(1.0), arithmetic="float32")
+        return
+    with pytest.raises(calotte.InvalidInput, match="shorter than float32"):
+        Assessor(network, calotte.Sphere(1.0), arithmetic="float32")
+
+
+def test_what_may_be_zero_divides_nothing() -> None:
+    """1e-38 is a subnormal number, for which float32 may have zero: x / 0 is infinite."""
+    shape, one = (2,), torch.eye(2).double()
+    net = graph_of(shape, Diagonal(shape, torch.full(shape, 1e-38).double(), None, divide=True), Dense(1e-37 * one))
+    x = torch.tensor([[0.5, 0.2]]).double()
+    for arithmetic, sure in (("real", True), ("float32", False)):
+        (found,) = calotte.assess(net, x, calotte.Sphere(1e-3), rungs=["cell"], arithmetic=arithmetic)
+        assert found.bounds[0].certain == sure

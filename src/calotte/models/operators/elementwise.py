@@ -135,6 +135,7 @@ def identity(step: Step) -> Value:
 
 FLOATS = (1, 10, 11, 16)
 """Numbers of float32, float16, float64 and bfloat16 in ONNX."""
+SHORT = (10, 16)
 
 
 @operator("Cast", "CastLike")
@@ -146,6 +147,9 @@ def cast(step: Step) -> Value:
     if isinstance(like, Constant) and not np.issubdtype(like.array.dtype, np.floating):
         raise step.unsupported(f"to {like.array.dtype} is not piecewise linear")
     value = step.argument(0)
+    short = like.array.dtype.itemsize < 4 if isinstance(like, Constant) else step.attributes.get("to", 1) in SHORT
+    if isinstance(value, Variable) and short:
+        step.builder.recomputed = f"{step.op_type} to a type shorter than float32"
     return cast_like(step, value) if isinstance(value, Constant) else value
 
 
