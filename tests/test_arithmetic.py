@@ -231,3 +231,36 @@ def test_constants_that_may_be_others_in_float32_are_refused(tmp_path: Path, of:
         return
     with pytest.raises(calotte.InvalidInput, match="of constants"):
         Assessor(network, calotte.Sphere(1.0), arithmetic="float32")
+
+
+def saved(folder: Path, *nodes: onnx.NodeProto, type: int = TensorProto.FLOAT) -> Network:
+    ends = [helper.make_tensor_value_info(name, type, [1, 2]) for name in "xy"]
+    eye = helper.make_tensor("w", TensorProto.FLOAT, [2], [1e-38, 1e-38])
+    graph = helper.make_graph(list(nodes), "net", ends[:1], ends[1:], [eye] if nodes[0].op_type == "Div" else [])
+    opset = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), folder / "net.onnx")
+    return calotte.load(folder / "net.onnx")
+
+
+def test_float16_within_is_refused(tmp_path: Path) -> None:
+    """1 and 1.0004 are the same in float16."""
+    there = helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16)
+    back = helper.make_node("Cast", ["h"], ["y"], to=TensorProto.FLOAT)
+    for network in (
+        saved(tmp_path, there, back),
+        saved(tmp_path, helper.make_node("Neg", ["x"], ["y"]), type=TensorProto.FLOAT16),
+    ):
+        with pytest.raises(calotte.InvalidInput, match="float16"):
+            Assessor(network, calotte.Sphere(1.0), arithmetic="float32")
+
+
+def test_divisors_that_may_be_taken_for_zero_prove_nothing(tmp_path: Path) -> None:
+    network = saved(tmp_path, helper.make_node("Div", ["x", "w"], ["y"]))
+    x = np.array([[1.0, 0.0]])
+    (one,) = calotte.assess(network, x, calotte.Sphere(1e-3), rungs=["theorem", "cell", "relaxation"])
+    assert one.best is not None
+    assert one.best.certain
+    (one,) = calotte.assess(
+        network, x, calotte.Sphere(1e-3), arithmetic="float32", rungs=["theorem", "cell", "relaxation"]
+    )
+    assert all(bound.log_misclassification == 0.0 for bound in one.bounds)
