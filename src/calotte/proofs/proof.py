@@ -47,7 +47,7 @@ class Proof(ABC):
         try:
             written = json.loads(text)
             return Proof._kinds[written["proof"]]._read(written)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
             raise InvalidInput(f"proof: not what Proof.to_json writes ({error})") from None
 
     def to_json(self) -> str:
