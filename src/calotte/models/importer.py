@@ -90,7 +90,7 @@ def imported_graph(model: onnx.ModelProto, decision: Rule | None, notices: list[
     name, shape, dtype, open_batch = the_input(graph, set(values))
     batch = batch_size(shape, graph.output[0])
     shape = (1, *shape[1:]) if batch > 1 else shape
-    builder = Builder(batch, dtype)
+    builder = Builder(batch, dtype, recomputed="float16" if dtype == np.float16 else None)
     values[name] = Variable(0, shape)
     run_nodes(graph, opset, values, builder)
     output = graph.output[0].name

@@ -196,12 +196,16 @@ def rounded(op: Affine, error: Bounds, met: Tensor, far: Tensor, operands: list[
     entries = raised(error.entries + local, _FEW)
     norm = raised(error.norm + norm_up(local.flatten(1), 1), _FEW)
     ones = (torch.ones(1, *shape, dtype=torch.float64) for shape in op.input_shapes)
-    return Bounds.of(entries, norm), math.inf if by_subnormal(op) else op.absolute.linear(*ones).max().item()
+    return Bounds.of(entries, norm), math.inf if by_zero(op) else op.absolute.linear(*ones).max().item()
 
 
-def by_subnormal(op: Affine) -> bool:
-    """Whether a map divides by what float32 may take for zero."""
-    return isinstance(op, Diagonal) and op.divide and bool((torch.as_tensor(op.weight).abs() < 2.0 * _TINY).any())
+def by_zero(op: Affine) -> bool:
+    """Whether a map divides by numbers that may be taken for zero."""
+    if isinstance(op, Inexact):
+        return by_zero(op.op)
+    if not (isinstance(op, Diagonal) and op.divide and op.weight is not None):
+        return False
+    return bool((op.weight.abs() < 2.0 * _TINY).any())
 
 
 def read(error: Bounds) -> Bounds:

@@ -135,7 +135,8 @@ def identity(step: Step) -> Value:
 
 FLOATS = (1, 10, 11, 16)
 """Numbers of float32, float16, float64 and bfloat16 in ONNX."""
-SHORT = (10, 16)
+HALVES = (10, 16)
+"""Those with 16 bits, in which float32 is not what computes."""
 
 
 @operator("Cast", "CastLike")
@@ -146,11 +147,16 @@ def cast(step: Step) -> Value:
     like = step.inputs[1] if step.op_type == "CastLike" and step.has(1) else None
     if isinstance(like, Constant) and not np.issubdtype(like.array.dtype, np.floating):
         raise step.unsupported(f"to {like.array.dtype} is not piecewise linear")
+    short = int(step.attributes.get("to", 1)) in HALVES if like is None else halved(like)
+    if short:
+        step.builder.recomputed = "float16 or bfloat16"
     value = step.argument(0)
-    short = like.array.dtype.itemsize < 4 if isinstance(like, Constant) else step.attributes.get("to", 1) in SHORT
-    if isinstance(value, Variable) and short:
-        step.builder.recomputed = f"{step.op_type} to a type shorter than float32"
     return cast_like(step, value) if isinstance(value, Constant) else value
+
+
+def halved(like: Value) -> bool:
+    """Whether a constant is of a type with 16 bits."""
+    return isinstance(like, Constant) and like.array.dtype.itemsize == 2
 
 
 def cast_like(step: Step, value: Value) -> Constant:

@@ -68,9 +68,8 @@ def fold(step: Step) -> list[Constant]:
     floating = any(np.issubdtype(value.array.dtype, np.floating) or value.terms for value in given)
     computed = any(value.computed for value in given)
     if floating and step.op_type in REAL | SUMS | {"DequantizeLinear", "Pow"}:
-        if (
-            computed or any(rounds_in_float32(value.array) for value in given) or step.op_type in SUMS
-        ):  # of one operation the rounding is known in any arithmetic
+        # of one operation on float32 numbers the rounding is known in any arithmetic
+        if computed or step.op_type in SUMS or any(rounds_in_float32(value.array) for value in given):
             step.builder.recomputed = f"{step.op_type}, of constants,"
         return [replace(computed_float(step, given), computed=True)]
     whole = step.op_type == "Range" and all(float(value.array.reshape(-1)[0]).is_integer() for value in given)
