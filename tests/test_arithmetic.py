@@ -201,11 +201,15 @@ def test_the_command_line(tmp_path: Path, capsys, monkeypatch) -> None:  # type:
     assert {json.loads(line)["arithmetic"] for line in out.splitlines()} == {"float32"}
 
 
-@pytest.mark.parametrize("of", ["sums of sums", "sums of many", "one sum"])
+OTHERS = ["sums of sums", "sums of many", "one sum", "floor of a sum", "integer of a sum", "equal sums", "float64"]
+
+
+@pytest.mark.parametrize("of", OTHERS)
 def test_constants_that_may_be_others_in_float32_are_refused(tmp_path: Path, of: str) -> None:
-    """(1e8 + 0.5) - 1e8 is 0.5, and 0 in float32: the answer is another at every draw."""
+    """(1e8 + 0.5) - 1e8 is 0.5, and 0 in float32: the answer is another at every draw. Sums that differ are equal."""
+    double = TensorProto.DOUBLE if of == "float64" else TensorProto.FLOAT
     big = helper.make_tensor("big", TensorProto.FLOAT, [2], [1e8, 1e8])
-    small = helper.make_tensor("small", TensorProto.FLOAT, [2], [0.5, 0.0])
+    small = helper.make_tensor("small", double, [2], [0.5 + 1e-9, 0.0] if of == "float64" else [0.5, 0.0])
     all_ = helper.make_tensor("all", TensorProto.FLOAT, [3, 2], [1e8, 1e8, 0.5, 0.0, -1e8, -1e8])
     first = {
         "sums of sums": [
@@ -214,12 +218,28 @@ def test_constants_that_may_be_others_in_float32_are_refused(tmp_path: Path, of:
         ],
         "sums of many": [helper.make_node("ReduceSum", ["all", "axes"], ["c"], keepdims=0)],
         "one sum": [helper.make_node("Add", ["small", "small"], ["c"])],
+        "float64": [helper.make_node("Add", ["small", "small"], ["c"])],
+        "floor of a sum": [
+            helper.make_node("Add", ["big", "small"], ["sum"]),
+            helper.make_node("Floor", ["sum"], ["c"]),
+        ],
+        "integer of a sum": [
+            helper.make_node("Add", ["big", "small"], ["sum"]),
+            helper.make_node("Cast", ["sum"], ["integers"], to=TensorProto.INT64),
+            helper.make_node("Cast", ["integers"], ["c"], to=TensorProto.FLOAT),
+        ],
+        "equal sums": [
+            helper.make_node("Add", ["big", "small"], ["sum"]),
+            helper.make_node("Neg", ["big"], ["other"]),
+            helper.make_node("Equal", ["sum", "other"], ["same"]),
+            helper.make_node("Where", ["same", "big", "big"], ["c"]),
+        ],
     }[of]
     graph = helper.make_graph(
         [*first, helper.make_node("Add", ["x", "c"], ["y"])],
         "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("x", double, [1, 2])],
+        [helper.make_tensor_value_info("y", double, [1, 2])],
         [big, small, all_, helper.make_tensor("axes", TensorProto.INT64, [1], [0])],
     )
     onnx.save(

@@ -68,7 +68,8 @@ def fold(step: Step) -> list[Constant]:
     floating = any(np.issubdtype(value.array.dtype, np.floating) or value.terms for value in given)
     computed = any(value.computed for value in given)
     if floating and step.op_type in REAL | SUMS | {"DequantizeLinear", "Pow"}:
-        if computed or step.op_type in SUMS:  # of one operation the rounding is known in any arithmetic
+        # of one operation on float32 numbers the rounding is known in any arithmetic
+        if computed or step.op_type in SUMS or any(rounds_in_float32(value.array) for value in given):
             step.builder.recomputed = f"{step.op_type}, of constants,"
         return [replace(computed_float(step, given), computed=True)]
     whole = step.op_type == "Range" and all(float(value.array.reshape(-1)[0]).is_integer() for value in given)
@@ -79,7 +80,16 @@ def fold(step: Step) -> list[Constant]:
         raise step.unsupported("on constants that were computed inexactly is not folded: fold constants in the model")
     refuse_huge(step, given)
     results = evaluated(step, [value.array if isinstance(value, Constant) else None for value in step.inputs])
+    integers = step.op_type in ("Cast", "CastLike") and not np.issubdtype(results[0].dtype, np.floating)
+    if computed and (step.op_type not in MOVED or integers):  # the least difference may be one between integers now
+        step.builder.recomputed = f"{step.op_type}, of constants,"
     return [Constant(result, terms, computed) for result in results]
+
+
+def rounds_in_float32(array: NDArray[Any]) -> bool:
+    """Whether float32 has other numbers in place of some of these."""
+    with np.errstate(over="ignore", under="ignore"):
+        return bool((array.astype(np.float32) != array).any())
 
 
 def computed_float(step: Step, given: list[Constant]) -> Constant:
