@@ -219,7 +219,7 @@ def test_an_input_without_an_answer_is_told_at_the_end(here: Path, capsys, monke
 
 def test_workers_say_what_one_process_says_and_stop_when_told(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """Ctrl-C in the middle, which reaches all processes; then the same command, with other workers, ends it."""
-    line = f"{ASSESS.replace('300', '60000')} --json --out"
+    line = f"{ASSESS.replace('300', '300000')} --json --out"
     whole = run(capsys, monkeypatch, f"{line} whole")[1]
     command = [sys.executable, "-m", "calotte", *f"{line} res --workers 2".split()]
     process = subprocess.Popen(
