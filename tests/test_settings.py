@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 
@@ -35,3 +36,16 @@ from calotte.settings import Settings
 def test_settings_that_make_no_sense_are_refused_at_once(options: dict, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         Settings(**options)
+
+
+def test_errors_of_bounds_at_once_add_up_to_no_more_than_is_allowed() -> None:
+    for confidence in (0.5, 0.9, 0.999, 1 - 1e-9):
+        for statements in (1, 2, 3, 7, 10_000, 10**6):
+            each = Settings(confidence=confidence).simultaneous(statements).confidence
+            errors = statements * (1 - Fraction(each))
+            assert errors <= 1 - Fraction(confidence)
+            assert errors >= (1 - Fraction(confidence)) * Fraction(9, 10) or statements > 10**5
+    with pytest.raises(InvalidInput, match="no level below 1"):
+        Settings(confidence=1 - 1e-9).simultaneous(10**9)
+    with pytest.raises(InvalidInput, match="statements"):
+        Settings().simultaneous(2.5)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -38,6 +38,25 @@ class Settings:
     delta: float | None = None
     search: bool = True
     device: str = "cpu"
+
+    def simultaneous(self, statements: int) -> Settings:
+        """The same with a level at which so many sampled bounds hold all at once with the confidence of these.
+
+        Their errors add up (Bonferroni): each may have 1 / statements of what all may have.
+
+        >>> Settings(confidence=0.99).simultaneous(100).confidence
+        0.9999000000000001
+
+        Raises:
+            InvalidInput: so many that no level below 1 does.
+        """
+        level = math.nextafter(1.0 - (1.0 - self.confidence) / max(1, whole("statements", statements)), math.inf)
+        if level >= 1.0:
+            raise InvalidInput(
+                f"{statements} bounds at once at confidence {self.confidence}: no level below 1 is that high; "
+                "lower the confidence, or take fewer inputs"
+            )
+        return replace(self, confidence=level)
 
     def __post_init__(self) -> None:
         for name in ("samples", "seed", "boxes"):

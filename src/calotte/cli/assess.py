@@ -83,6 +83,14 @@ def assess(
     confidence: Annotated[
         float, typer.Option(help="Level of sampled bounds, for each input separately.", rich_help_panel=BOUNDS)
     ] = 0.999,
+    simultaneous: Annotated[
+        bool,
+        typer.Option(
+            "--simultaneous",
+            help="That level for the sampled bounds of all inputs and sizes at once (Bonferroni).",
+            rich_help_panel=BOUNDS,
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of all samples.", rich_help_panel=BOUNDS)] = 0,
     delta: Annotated[
         float | None,
@@ -153,7 +161,7 @@ def assess(
 
     from functools import partial
 
-    from calotte.assess import Assessor
+    from calotte.assess import RUNGS, Assessor, select_rungs
     from calotte.assessment import Assessment
     from calotte.campaign.cluster import on_ray
     from calotte.campaign.keys import Keys
@@ -162,6 +170,7 @@ def assess(
     from calotte.campaign.workers import here, in_processes
     from calotte.cli.opening import event_file, make_settings, notices, open_both, open_event, open_noise, split_names
     from calotte.cli.running import finish, open_store, run_through, tasks_of
+    from calotte.ladder import PROVED_RUNGS
     from calotte.report.tables import assessment_table
     from calotte.report.words import remarks, summary
     from calotte.requirement import Requirement
@@ -174,6 +183,11 @@ def assess(
     settings = replace(settings, delta=delta, search=search, device=device.value)
     network, data = open_both(model, inputs, decision, output, layout, index, clip, mean, std)
     sizes, places = sizes_of(data, eps, sigma)
+    keys = Keys(data.index, places)
+    sampled = [rung for rung in select_rungs(split_names(rungs), RUNGS) if rung.name not in PROVED_RUNGS]
+    statements = len(keys) * len(sampled)
+    if simultaneous:
+        settings = settings.simultaneous(statements)
     box = event_file(event)
     noises = [open_noise(noise.value, network, *size, map=map, cut=cut, box=box) for size in sizes]
     # whatever is wrong is found here, before anything is written or printed
@@ -187,7 +201,6 @@ def assess(
         settings=settings,
     )
     assessors = [assessor.at(one.size) for one in noises]
-    keys = Keys(data.index, places)
     tasks = tasks_of(data, network, keys)
     do: Doing = here
     if workers is not None:
@@ -196,8 +209,11 @@ def assess(
         do = partial(on_ray, address=ray)
     with open_store(context, network, keys, threads=None if do is here else 1) as store:
         notices(network, data, noises[0])
-        if delta is not None and samples < least_samples(delta, confidence):
-            least = least_samples(delta, confidence)
+        if simultaneous and statements:
+            each = f"each at {settings.confidence:.12g}"
+            say(stderr, f"notice: all {statements} sampled bounds hold at once at confidence {confidence:g}, {each}")
+        if delta is not None and samples < least_samples(delta, settings.confidence):
+            least = least_samples(delta, settings.confidence)
             when = ", whatever --samples" if math.isinf(least) else f" before {least} samples: raise --samples"
             say(stderr, f"notice: no 'yes' to p <= {delta!r}{when}")
         job = Job([one.assess for one in assessors], store.run, [one.said for one in assessors])
