@@ -219,11 +219,17 @@ def test_an_input_without_an_answer_is_told_at_the_end(here: Path, capsys, monke
 
 def test_workers_say_what_one_process_says_and_stop_when_told(here: Path, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """Ctrl-C in the middle, which reaches all processes; then the same command, with other workers, ends it."""
-    line = f"{ASSESS.replace('300', '300000')} --json --out"
+    line = f"{ASSESS.replace('300', '60000')} --json --out"
     whole = run(capsys, monkeypatch, f"{line} whole")[1]
     command = [sys.executable, "-m", "calotte", *f"{line} res --workers 2".split()]
     process = subprocess.Popen(
-        command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it may be ignored
     )
     while process.poll() is None and not stored(here / "res"):
         time.sleep(0.005)
