@@ -96,7 +96,7 @@ def check(query: Query) -> None:
     network, radius = query.network, query.sizes
     around = Support(radius, -math.inf)
     relaxation = relaxed_units(query, around).relaxation
-    last, rows, constants = margin_rows(query)
+    last, rows, constants = margin_rows(query, None)
     lowest = relaxation.forms(last, rows, {}, constants).lowest(radius[:, None])
     comparison = query.margins.rows
     generator = torch.Generator().manual_seed(0)
