@@ -14,7 +14,7 @@ from calotte.query import Query
 __all__ = ["Known"]
 
 S = TypeVar("S")
-_OF_PROBLEM = ("predicted", "event margins", "margins", "distances")
+_OF_QUERY = ("predicted", "event margins", "margins", "distances")
 """What a Query knows of its input alone; the rest depends on the noise."""
 
 
@@ -46,5 +46,5 @@ class Known:
         """Keep what a query knows of the input, but not that time was too short."""
         there = query.known
         self.of_query = {
-            name: there[name] for name in _OF_PROBLEM if name in there and not isinstance(there[name], OutOfTime)
+            name: there[name] for name in _OF_QUERY if name in there and not isinstance(there[name], OutOfTime)
         }

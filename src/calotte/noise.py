@@ -20,9 +20,10 @@ from numpy.typing import ArrayLike
 from scipy import special
 from torch import Tensor
 
-from calotte.assumptions import NORMAL_ERROR, NORMAL_QUANTILE_ERROR, UNDERFLOW
+from calotte.assumptions import NORMAL_QUANTILE_ERROR
 from calotte.checks import array, number
 from calotte.errors import InvalidInput
+from calotte.normal import log_normal_tail
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, dot_error
 from calotte.sphere import Rounding, cap_height, log_cap
 
@@ -278,14 +279,7 @@ class Gaussian(Noise):
         return self.size
 
     def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
-        log_p = torch.from_numpy(np.asarray(special.log_ndtr(-s.numpy())))
-        if rounding == "nearest":
-            return log_p
-        # a normal tail is never zero: where its logarithm overflows, a huge negative number is an upper bound
-        log_p = log_p.clamp_min(-1e300) if rounding == "up" else log_p
-        margin = NORMAL_ERROR * log_p.abs() + UNDERFLOW
-        moved = (log_p + margin).clamp_max(0.0) if rounding == "up" else log_p - margin
-        return torch.where(torch.isinf(s), torch.where(s > 0, -torch.inf, 0.0), moved)
+        return log_normal_tail(s, rounding=rounding)
 
     def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
         s = -torch.from_numpy(np.asarray(special.ndtri_exp(log_p.numpy())))

@@ -1,4 +1,4 @@
-"""Normal: the measure of an interval under the standard normal law, as a logarithm, rounded to either side."""
+"""Normal: measures of half-lines and intervals under the standard normal law, as logarithms, rounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from calotte.assumptions import NORMAL_ERROR, UNDERFLOW
 from calotte.rounding import gamma, lowered, raised
 from calotte.sphere import Rounding
 
-__all__ = ["log_normal_between"]
+__all__ = ["log_normal_between", "log_normal_tail"]
 
 
 def log_normal_between(low: Tensor, high: Tensor, *, rounding: Rounding) -> Tensor:
@@ -22,11 +22,12 @@ def log_normal_between(low: Tensor, high: Tensor, *, rounding: Rounding) -> Tens
     outwards = 1.0 if rounding == "up" else -1.0
     left = high < 0  # mirrored
     a, b = torch.where(left, -high, low), torch.where(left, -low, high)
-    near, far = _log_tail(a, outwards), _log_tail(b, -outwards)
+    inwards: Rounding = "down" if rounding == "up" else "up"
+    near, far = log_normal_tail(a, rounding=rounding), log_normal_tail(b, rounding=inwards)
     error = gamma(8) * (1.0 + near.abs() + torch.where(far.isinf(), 0.0, far.abs()))
     share = -torch.expm1((far - near).clamp_max(0.0)) + outwards * error
     one_side = near + share.clamp(0.0, 1.0).log()
-    both = _log_tail(-a, -outwards).exp() + far.exp()
+    both = log_normal_tail(-a, rounding=inwards).exp() + far.exp()
     middle = 1.0 - (lowered(both, 8) if rounding == "up" else raised(both, 8)) + outwards * gamma(8)
     found = torch.where(a > 0, one_side, middle.clamp(0.0, 1.0).log())
     found = found + outwards * gamma(8) * (1.0 + found.abs())
@@ -34,7 +35,13 @@ def log_normal_between(low: Tensor, high: Tensor, *, rounding: Rounding) -> Tens
     return torch.where(found.isnan(), nothing, found.clamp_max(0.0))
 
 
-def _log_tail(s: Tensor, outwards: float) -> Tensor:
-    """log P(g >= s), moved up where `outwards` is 1 and down where it is -1."""
+def log_normal_tail(s: Tensor, *, rounding: Rounding = "nearest") -> Tensor:
+    """log P(g >= s) for a standard normal g, s of any shape, to the nearest or rounded "up" or "down"."""
     log_p = torch.from_numpy(np.asarray(special.log_ndtr(-s.numpy())))
-    return torch.minimum(log_p + outwards * (NORMAL_ERROR * log_p.abs() + UNDERFLOW), torch.zeros_like(log_p))
+    if rounding == "nearest":
+        return log_p
+    # a normal tail is never zero: where its logarithm overflows, a huge negative number is an upper bound
+    log_p = log_p.clamp_min(-1e300) if rounding == "up" else log_p
+    margin = NORMAL_ERROR * log_p.abs() + UNDERFLOW
+    moved = (log_p + margin).clamp_max(0.0) if rounding == "up" else log_p - margin
+    return torch.where(torch.isinf(s), torch.where(s > 0, -torch.inf, 0.0), moved)

@@ -131,13 +131,11 @@ class Query:
     @property
     def event_margins(self) -> Margins:
         """The margins of the event at the inputs."""
-        found = self.once("event margins", lambda: self.event.margins(self.network, self.x, self.predicted))
-        return found
+        return self.once("event margins", lambda: self.event.margins(self.network, self.x, self.predicted))
 
     @property
     def margins(self) -> Margins:
         """The margins of the event at the inputs, and combinations of those of conjunctions."""
-
         return self.once("margins", lambda: with_combinations(self.network, self.x, self.event_margins))
 
     @property

@@ -25,7 +25,7 @@ from calotte.network.affine import Affine
 from calotte.network.graph import Network, Node
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
 
-__all__ = ["Enclosure", "evaluate", "normal_errors", "outputs"]
+__all__ = ["Enclosure", "evaluate", "normal_errors", "outputs", "rectified"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,12 @@ def apply(op: Affine, *xs: Enclosure) -> Enclosure:
     return Enclosure(value, error)
 
 
+def rectified(x: Enclosure) -> Enclosure:
+    """Enclosure of a ReLU of enclosed values."""
+    error = torch.where(x.value + x.error <= 0, 0.0, x.error)  # not where either is NaN
+    return Enclosure(x.value.clamp_min(0.0), error)
+
+
 def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = None) -> dict[int, Enclosure]:
     """Enclose the pre-activations of every ReLU node and the outputs at a batch x (B, d).
 
@@ -80,10 +86,9 @@ def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = N
     def step(i: int, node: Node, below: list[Enclosure]) -> Enclosure:
         if isinstance(node.op, Affine):
             return apply(node.op, *below)
-        value, error = below[0].value, below[0].error
         if masks is not None:
-            return Enclosure(*(torch.where(masks[i], t, 0.0) for t in (value, error)))
-        return Enclosure(value.clamp_min(0.0), torch.where(value + error <= 0, 0.0, error))  # not where either is NaN
+            return Enclosure(*(torch.where(masks[i], t, 0.0) for t in (below[0].value, below[0].error)))
+        return rectified(below[0])
 
     start = x.reshape(-1, *network.input_shape)
     feeders, found = set(network.feeders.values()), dict[int, Enclosure]()

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from calotte.network.affine import Affine, Dense, Diagonal, Inexact
-from calotte.network.enclosure import Enclosure, apply, magnitude_pass
+from calotte.network.enclosure import Enclosure, apply, magnitude_pass, rectified
 from calotte.network.graph import Network, Node
 from calotte.network.norms import spectral_norm
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, norm_up, raised
@@ -138,7 +138,7 @@ def through_relu(below: State, upper: Tensor | None) -> State:
         top = torch.minimum(top, upper)
     error = below.error.where(~(top + below.error.entries <= 0))
     sums = torch.minimum(below.sums, top.clamp_min(0.0))
-    at_x = Enclosure(value.clamp_min(0.0), torch.where(value + doubt <= 0, 0.0, doubt))
+    at_x = rectified(below.at_x)
     return State(at_x, sums, raised(at_x.value + at_x.error, _FEW), moved, error)
 
 

@@ -21,7 +21,7 @@ from calotte.proofs.forms import Forms
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
-from calotte.rounding import UNIT_ROUNDOFF, gamma, raised
+from calotte.rounding import UNIT_ROUNDOFF, gamma
 
 __all__ = ["failing_margins", "log_difference_down", "log_sum_down", "lower_on_good_event"]
 
@@ -36,10 +36,7 @@ def lower_on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tenso
         -inf where nothing is proved.
     """
     around = Support.of(query, sizes, tail)
-    budget = None
-    if chooser is not None:
-        budget = Budget(torch.minimum(raised(heights * sizes, 4), around.radius), sizes, chooser)
-    event = relaxed_units(query, around, budget)
+    event = relaxed_units(query, around, Budget.within(around, sizes, heights, chooser))
     opposite = query.event_margins.negated
     last, rows, constants = margin_rows(query, event.errors, opposite)
     failing = event.relaxation.forms(last, rows, {}, constants)

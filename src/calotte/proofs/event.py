@@ -76,6 +76,16 @@ class Budget:
     sizes: Tensor
     chooser: Chooser
 
+    @staticmethod
+    def within(around: Support, sizes: Tensor, heights: Tensor | float, chooser: Chooser | None) -> Budget | None:
+        """Half-spaces at heights, in units of the noise's sizes (B,), no farther than the support; None without
+        a chooser: nothing is paid for."""
+        return (
+            None
+            if chooser is None
+            else Budget(torch.minimum(raised(heights * sizes, 4), around.radius), sizes, chooser)
+        )
+
 
 def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -> GoodEvent:
     """Bounds on all units on a good event, whatever is chosen; over the whole support where there is no budget."""
@@ -170,11 +180,7 @@ def on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tensor, cho
         chooser: says what is paid for; None: nothing is, and the bounds hold over the whole support.
     """
     around = Support.of(query, sizes, tail)
-    budget = None
-    if chooser is not None:
-        reach = torch.minimum(raised(heights * sizes, 4), around.radius)
-        budget = Budget(reach, sizes, chooser)
-    margins, event = relaxed_margins(query, around, budget)
+    margins, event = relaxed_margins(query, around, Budget.within(around, sizes, heights, chooser))
     missed = torch.full_like(event.log_price, around.log_missed)
     paid = [missed] if chooser is None else [event.log_price, missed]
     log_bound, log_margins = (paid_for(query, margins, sizes, logs) for logs in (paid, []))

@@ -18,9 +18,8 @@ from calotte.proofs.chooser import Recorded
 from calotte.proofs.exponents import Exponents, Group, verified, verified_each
 from calotte.proofs.first import first_layer
 from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.half_spaces import check_heights
+from calotte.proofs.half_spaces import check_choices, check_fit, check_heights
 from calotte.proofs.layers import Place, log_bound
-from calotte.proofs.price import BOTH, FREE
 from calotte.proofs.proof import Proof, digits, floats, hexadecimal, integers
 from calotte.proofs.sums import Sums, Tilt
 from calotte.proofs.support import Support
@@ -67,9 +66,7 @@ class FirstLayerMoments(Proof, kind="moments"):
         check_heights(self.tail, 0.0)
         if not (isinstance(self.log_each, float) and -math.inf < self.log_each <= 0.0):
             raise InvalidInput(f"proof: log_each must be a finite number, 0 or less, came {self.log_each!r}")
-        for node, choice in self.choices.items():
-            if choice.dtype != torch.int8 or choice.ndim != 1 or bool(((choice < FREE) | (choice > BOTH)).any()):
-                raise InvalidInput(f"proof: choices of node {node} must be a vector of int8 from {FREE} to {BOTH}")
+        check_choices(self.choices)
         for place, tilt in self.tilts.items():
             shaped = tilt.slopes.ndim == tilt.rates.ndim == 2 and tilt.rates.shape[1] == len(tilt.slopes)
             if not (shaped and tilt.slopes.dtype == torch.uint8 and 0 <= tilt.exponents < len(self.exponents)):
@@ -83,13 +80,7 @@ class FirstLayerMoments(Proof, kind="moments"):
         first = first_layer(query.hyperplanes, NEVER)
         if first is None:
             return 0.0
-        network = query.network
-        expected = {i: network.size(i) for i in network.relus if i not in first.relus}
-        came = {i: len(choice) for i, choice in self.choices.items()}
-        if came != expected:
-            raise InvalidInput(
-                f"proof: made for another network: choices for ReLU nodes (node: units) {came}, it has {expected}"
-            )
+        check_fit(self.choices, query.network, first.relus)
         around = Support.of(query, query.sizes, self.tail)
         law = GaussianLaw.of(query.noise, query.sizes.item(), query.m)
         chooser = Recorded({i: choice[None] for i, choice in self.choices.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from calotte.proofs.price import BOTH, FREE
 from calotte.proofs.proof import Proof, digits, integers
 from calotte.query import Query
 
-__all__ = ["GoodHalfSpaces", "check_choices", "check_heights"]
+__all__ = ["GoodHalfSpaces", "check_choices", "check_fit", "check_heights"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +37,11 @@ class GoodHalfSpaces(Proof, kind="half-spaces"):
 
     def __post_init__(self) -> None:
         check_heights(self.tail, self.height)
-        for node, choice in self.choices.items():
-            known = isinstance(choice, Tensor) and choice.dtype == torch.int8 and choice.ndim == 1
-            if not known or bool(((choice < FREE) | (choice > BOTH)).any()):
-                raise InvalidInput(f"proof: choices of node {node} must be a vector of int8 from {FREE} to {BOTH}")
+        check_choices(self.choices)
 
     def log_bound(self, query: Query) -> float:
         if self.choices:
-            check_choices(self.choices, query.network)
+            check_fit(self.choices, query.network)
         chooser = Recorded({i: choice[None] for i, choice in self.choices.items()}) if self.choices else None
         heights = torch.full((1,), self.height, dtype=torch.float64)
         return on_good_event(query, query.sizes, self.tail, heights, chooser).log_bound.item()
@@ -72,13 +69,25 @@ def check_heights(tail: float, height: float) -> None:
         raise InvalidInput("proof: tail must be finite")
 
 
-def check_choices(choices: Mapping[int, Tensor], network: Network) -> None:
-    """Refuse choices (units,) that are not one for each unit of each ReLU node of a network.
+def check_choices(choices: Mapping[int, Tensor]) -> None:
+    """Refuse what are no choices.
+
+    Raises:
+        InvalidInput: saying of which node.
+    """
+    for node, choice in choices.items():
+        known = isinstance(choice, Tensor) and choice.dtype == torch.int8 and choice.ndim == 1
+        if not known or bool(((choice < FREE) | (choice > BOTH)).any()):
+            raise InvalidInput(f"proof: choices of node {node} must be a vector of int8 from {FREE} to {BOTH}")
+
+
+def check_fit(choices: Mapping[int, Tensor], network: Network, without: Collection[int] = ()) -> None:
+    """Refuse choices that are not one for each unit of each ReLU node of a network, some nodes left out.
 
     Raises:
         InvalidInput: they were made for another network.
     """
-    expected = {i: math.prod(network.shape(network.feeders[i])) for i in network.relus}
+    expected = {i: network.size(i) for i in network.relus if i not in without}
     came = {i: choice.numel() for i, choice in choices.items()}
     if came != expected:
         raise InvalidInput(

@@ -42,8 +42,7 @@ def localise(
     """
     network, scale = query.network, size.item()
     around = Support.of(query, size, t)
-    reach = torch.minimum(raised(height * size, 4), around.radius)
-    event = relaxed_units(query, around, Budget(reach, size, chooser))
+    event = relaxed_units(query, around, Budget.within(around, size, height, chooser))
     relaxation, price = event.relaxation, event.log_price
     missed = log_sum_up(torch.stack([price, torch.full_like(price, around.log_missed)], 1)).item()
     unstable = {i: (low < 0) & (high > 0) for i, (low, high) in relaxation.intervals.items()}

@@ -19,7 +19,7 @@ from calotte.errors import InvalidInput
 from calotte.proofs.boxes import Boxes
 from calotte.proofs.chooser import Recorded
 from calotte.proofs.evaluate import evaluate, restricted
-from calotte.proofs.half_spaces import check_choices, check_heights
+from calotte.proofs.half_spaces import check_choices, check_fit, check_heights
 from calotte.proofs.local import LocalNetwork
 from calotte.proofs.localise import localise
 from calotte.proofs.proof import Proof, digits, floats, hexadecimal, integers
@@ -92,7 +92,8 @@ class Partition(Proof, kind="partition"):
 
     def log_bound(self, query: Query) -> float:
         check_heights(self.tail, self.height)
-        check_choices(self.choices, query.network)
+        check_choices(self.choices)
+        check_fit(self.choices, query.network)
         check(query.noise.isotropic, f"{query.noise.kind} noise has no boxes along directions")
         chooser = Recorded({i: choice.reshape(1, -1) for i, choice in self.choices.items()})
         found = localise(query, query.sizes, self.height, self.tail, chooser)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import magnitude_pass
-from calotte.network.graph import Relu
+from calotte.network.graph import Node
 from calotte.noise import Noise
 from calotte.proofs.cuboids import Cuboids
 from calotte.query import Query
@@ -132,23 +132,18 @@ def margin_ranges(query: Query, size: float, cuboids: Cuboids, kept: int) -> Mar
     network, margins, m = query.network, query.margins, cuboids.low.shape[1]
     start = at_noise(query.x[0], query.noise, size, cuboids)
     shape = (len(cuboids), *network.input_shape)
-    found = {
-        0: Zonotopes(start.centre.reshape(shape), start.generators.reshape(m, *shape), start.error.reshape(shape))
-    }
+    start = Zonotopes(start.centre.reshape(shape), start.generators.reshape(m, *shape), start.error.reshape(shape))
     shares = torch.eye(m, dtype=torch.float64)[:, None].expand(m, len(cuboids), m)
-    for i, node in enumerate(network.nodes[1:], start=1):
-        if isinstance(node.op, Relu):
-            below = found[node.inputs[0]]
-            count = min(kept, network.size(i))
-            found[i], units = bent(below, len(shares), count)
-            shares = torch.cat([shares, shares_of(below, units, shares)])
-        else:
-            assert isinstance(node.op, Affine)
-            found[i] = through(node.op, *(found[j] for j in node.inputs))
-        for j in node.inputs:
-            if network.last_reader[j] == i:
-                found.pop(j, None)
-    last = found[network.last]
+
+    def step(i: int, node: Node, below: list[Zonotopes]) -> Zonotopes:
+        nonlocal shares
+        if isinstance(node.op, Affine):
+            return through(node.op, *below)
+        found, units = bent(below[0], len(shares), min(kept, network.size(i)))
+        shares = torch.cat([shares, shares_of(below[0], units, shares)])
+        return found
+
+    last = network.swept(start, step)
     outputs = Zonotopes(last.centre.flatten(1), last.generators.flatten(2), last.error.flatten(1))
     forms = through(Dense(margins.rows[0], margins.constants[0]), outputs)
     low, high = forms.range
