@@ -31,8 +31,8 @@ from calotte.cells.hyperplanes import Hyperplanes
 from calotte.ladder import PROVED_RUNGS
 from calotte.network.affine import Affine
 from calotte.proofs.event import margin_rows, relaxed_margins, relaxed_units
+from calotte.proofs.relaxation.windows import unit_rows
 from calotte.proofs.support import Support
-from calotte.proofs.windows import unit_rows
 from calotte.query import Query
 
 EPS, BATCH, DELTA = 0.5, 64, 1e-3

@@ -19,7 +19,7 @@ from calotte.assumptions import (
     NORMAL_QUANTILE_ERROR,
 )
 from calotte.noise import Ball, Gaussian, Sphere
-from calotte.proofs.moments import gaussian_comparison
+from calotte.proofs.moments.tails import gaussian_comparison
 from calotte.sampling.monte_carlo import clopper_pearson
 from calotte.sampling.sequential import log_martingale
 

@@ -20,10 +20,10 @@ from calotte.lower import LowerBound
 from calotte.network.event import Event, as_event
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs import tiling, zonotopes
-from calotte.proofs.cuboids import Cuboids
+from calotte.proofs.cuboids import tiling, zonotopes
+from calotte.proofs.cuboids.cuboids import Cuboids
+from calotte.proofs.cuboids.tiling import Tiling
 from calotte.proofs.prove import one_input
-from calotte.proofs.tiling import Tiling
 from calotte.searches.bisection import Bisection
 from calotte.settings import Settings
 

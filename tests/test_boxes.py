@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo import exact_log_tail, mp
 
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs.boxes import Boxes, log_tail_down, log_tail_up
+from calotte.proofs.local.boxes import Boxes, log_tail_down, log_tail_up
 
 KINDS = (Sphere, Ball, Gaussian)
 DRAWS = 40_000

@@ -16,12 +16,12 @@ from calotte.network.affine import Dense, Diagonal, Sum
 from calotte.network.graph import Network, Relu
 from calotte.network.margins import Case, Cases
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs.backward import Relaxation, relaxed_lines
-from calotte.proofs.boxes import Boxes
-from calotte.proofs.evaluate import evaluate, restricted
-from calotte.proofs.local import LocalNetwork
-from calotte.proofs.localise import localise
-from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.evaluate import evaluate, restricted
+from calotte.proofs.local.localise import localise
+from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
+from calotte.proofs.relaxation.backward import Relaxation, relaxed_lines
 from calotte.query import Query
 from calotte.searches import tree
 from calotte.searches.branching import Branching, axes

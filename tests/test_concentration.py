@@ -20,9 +20,9 @@ from calotte.network.affine import Dense
 from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.proofs import event
-from calotte.proofs.backward import Relaxation
 from calotte.proofs.event import GoodEvent, relaxed_margins
 from calotte.proofs.forms import Forms
+from calotte.proofs.relaxation.backward import Relaxation
 from calotte.proofs.support import Support
 from calotte.query import Query
 from calotte.searches.concentration import Concentration

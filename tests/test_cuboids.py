@@ -13,9 +13,9 @@ from calotte.independent import Box, Truncated
 from calotte.network.event import CHANGE
 from calotte.noise import Gaussian
 from calotte.normal import log_normal_between
-from calotte.proofs.cuboids import Cuboids
+from calotte.proofs.cuboids.cuboids import Cuboids
+from calotte.proofs.cuboids.zonotopes import margin_ranges
 from calotte.proofs.prove import one_input
-from calotte.proofs.zonotopes import margin_ranges
 from calotte.settings import Settings
 
 ENDS = [

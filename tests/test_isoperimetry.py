@@ -20,9 +20,9 @@ from calotte.assess import assess
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs.balls import free_within
-from calotte.proofs.local import LocalNetwork
-from calotte.proofs.localise import localise
+from calotte.proofs.local.balls import free_within
+from calotte.proofs.local.localise import localise
+from calotte.proofs.local.network import LocalNetwork
 from calotte.query import Query
 from calotte.sampling import isoperimetry
 from calotte.sampling.isoperimetry import ISOPERIMETRY, log_far

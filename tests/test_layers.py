@@ -16,12 +16,12 @@ from calotte.network.affine import Dense, Reshape
 from calotte.network.convolution import Convolution
 from calotte.network.graph import Network, Relu
 from calotte.noise import Sphere
-from calotte.proofs.backward import Relaxation
-from calotte.proofs.exponents import Group
-from calotte.proofs.first import first_layer
-from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.layers import Layers
-from calotte.proofs.sums import Sums
+from calotte.proofs.moments.exponents import Group
+from calotte.proofs.moments.first import first_layer
+from calotte.proofs.moments.gaussian import GaussianLaw
+from calotte.proofs.moments.layers import Layers
+from calotte.proofs.moments.sums import Sums
+from calotte.proofs.relaxation.backward import Relaxation
 from calotte.proofs.support import Support
 from calotte.query import Query
 from calotte.searches.moments import ExponentialMoments, units_read

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs.moments import correlations, dominating_diagonals, gaussian_comparison, log_moment
+from calotte.proofs.moments.tails import correlations, dominating_diagonals, gaussian_comparison, log_moment
 from calotte.searches.diagonals import least_diagonals
 
 

@@ -20,7 +20,7 @@ from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths, short
-from calotte.proofs.layers import Place
+from calotte.proofs.moments.layers import Place
 from calotte.proofs.price import ABOVE, BELOW, BOTH
 from calotte.proofs.proof import Proof
 from calotte.settings import Settings

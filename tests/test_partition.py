@@ -19,10 +19,10 @@ import calotte
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Sphere
-from calotte.proofs.boxes import Boxes
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.tilted import BoxTilt
 from calotte.proofs.partition import Bounded, Partition
 from calotte.proofs.prove import Proof, one_input, prove
-from calotte.proofs.tilted import BoxTilt
 from calotte.searches.bisection import Bisection
 from calotte.searches.branching import Branching
 from calotte.searches.worst_case import WorstCase

@@ -16,15 +16,15 @@ from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import Contradiction
 from calotte.ladder import PROVED_RUNGS
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs.boxes import Boxes
 from calotte.proofs.chooser import Chooser, Recorded
-from calotte.proofs.evaluate import evaluate
 from calotte.proofs.event import Budget, relaxed_margins
-from calotte.proofs.local import LocalNetwork
-from calotte.proofs.localise import localise
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.evaluate import evaluate
+from calotte.proofs.local.localise import localise
+from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.proofs.price import ABOVE, BELOW, BOTH, NEGATIVE, POSITIVE, Offer
 from calotte.proofs.support import Support
-from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.query import Query
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift

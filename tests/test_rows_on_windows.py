@@ -18,10 +18,10 @@ from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.graph import Network, Relu
 from calotte.network.rearrange import Select
 from calotte.noise import Ball, Gaussian, Sphere
-from calotte.proofs import backward, windows
-from calotte.proofs.backward import Relaxation
 from calotte.proofs.event import Budget, relaxed_units
-from calotte.proofs.reach import Reach
+from calotte.proofs.relaxation import backward, windows
+from calotte.proofs.relaxation.backward import Relaxation
+from calotte.proofs.relaxation.reach import Reach
 from calotte.proofs.support import Support
 from calotte.query import Query
 from calotte.searches.thrift import Thrift

@@ -46,19 +46,20 @@ from calotte.ladder import PROVED_RUNGS
 from calotte.network.clip import clipped
 from calotte.network.graph import Network
 from calotte.noise import Ball, Bounded, Gaussian, Noise, Sphere
-from calotte.proofs import cell, evaluate, event
-from calotte.proofs.backward import Relaxation
-from calotte.proofs.boxes import Boxes
+from calotte.proofs import cell, event
 from calotte.proofs.chooser import Chooser
-from calotte.proofs.evaluate import Units
 from calotte.proofs.event import GoodEvent
 from calotte.proofs.forms import Forms
-from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.layers import Layers, Proposer
+from calotte.proofs.local import evaluate
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.evaluate import Units
+from calotte.proofs.local.tilted import ExponentialTails
+from calotte.proofs.moments.gaussian import GaussianLaw
+from calotte.proofs.moments.layers import Layers, Proposer
+from calotte.proofs.moments.sums import Sums
 from calotte.proofs.price import Offer
-from calotte.proofs.sums import Sums
+from calotte.proofs.relaxation.backward import Relaxation
 from calotte.proofs.support import Support
-from calotte.proofs.tilted import ExponentialTails
 from calotte.query import Query
 from calotte.sampling import monte_carlo
 from calotte.searches import branching

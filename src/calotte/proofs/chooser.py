@@ -8,9 +8,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from calotte.proofs.local import LocalNetwork
+from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.proofs.price import Offer
-from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs
 
 __all__ = ["Chooser", "Recorded"]
 

@@ -16,11 +16,11 @@ from calotte.independent import Independent
 from calotte.network.float32 import Float32Errors
 from calotte.network.margins import Margins
 from calotte.noise import quotient_down
-from calotte.proofs.backward import Relaxation
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.float32 import float32_errors, lowered_constants
 from calotte.proofs.forms import Forms
 from calotte.proofs.price import NEGATIVE, Offer, known
+from calotte.proofs.relaxation.backward import Relaxation
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query

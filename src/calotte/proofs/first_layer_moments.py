@@ -15,13 +15,13 @@ from calotte.deadline import NEVER
 from calotte.errors import InvalidInput
 from calotte.noise import Bounded, Gaussian
 from calotte.proofs.chooser import Recorded
-from calotte.proofs.exponents import Exponents, Group, verified, verified_each
-from calotte.proofs.first import first_layer
-from calotte.proofs.gaussian import GaussianLaw
 from calotte.proofs.half_spaces import check_choices, check_fit, check_heights
-from calotte.proofs.layers import Place, log_bound
+from calotte.proofs.moments.exponents import Exponents, Group, verified, verified_each
+from calotte.proofs.moments.first import first_layer
+from calotte.proofs.moments.gaussian import GaussianLaw
+from calotte.proofs.moments.layers import Place, log_bound
+from calotte.proofs.moments.sums import Sums, Tilt
 from calotte.proofs.proof import Proof, digits, floats, hexadecimal, integers
-from calotte.proofs.sums import Sums, Tilt
 from calotte.proofs.support import Support
 from calotte.query import Query
 

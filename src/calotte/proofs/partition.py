@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from calotte.errors import InvalidInput
-from calotte.proofs.boxes import Boxes
 from calotte.proofs.chooser import Recorded
-from calotte.proofs.evaluate import evaluate, restricted
 from calotte.proofs.half_spaces import check_choices, check_fit, check_heights
-from calotte.proofs.local import LocalNetwork
-from calotte.proofs.localise import localise
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.evaluate import evaluate, restricted
+from calotte.proofs.local.localise import localise
+from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.local.tilted import BoxTilt
 from calotte.proofs.proof import Proof, digits, floats, hexadecimal, integers
-from calotte.proofs.tilted import BoxTilt
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
 

@@ -1,6 +1,6 @@
 """Isoperimetry: most noise is far from every error, so errors are far rarer than samples could show.
 
-A is the set of points whose balls of radius t hold no error within the good event G (`calotte.proofs.balls`).
+A is the set of points whose balls of radius t hold no error within the good event G (`calotte.proofs.local.balls`).
 Sampling shows P(A) >= q, and errors in G are further than t away from all of A. No set of measure q has a smaller
 neighbourhood than a cap on the sphere (Lévy 1922) or a half-space under a Gaussian (Borell; Sudakov and Tsirelson,
 1974-75). With alpha the angle of the cap of measure q, theta = 2 arcsin(t / (2 eps)) and T(cos phi) the measure of a
@@ -25,9 +25,9 @@ from torch import Tensor
 from calotte.bound import Bound, Rung
 from calotte.deadline import Deadline, OutOfTime
 from calotte.noise import Bounded, Gaussian, Noise
-from calotte.proofs.balls import free_within
-from calotte.proofs.local import LocalNetwork
-from calotte.proofs.localise import localise
+from calotte.proofs.local.balls import free_within
+from calotte.proofs.local.localise import localise
+from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
 from calotte.rounding import UNIT_ROUNDOFF, gamma

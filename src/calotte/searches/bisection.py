@@ -12,7 +12,7 @@ from torch import Tensor
 
 from calotte.independent import Independent
 from calotte.noise import Gaussian
-from calotte.proofs.tiling import Tiling
+from calotte.proofs.cuboids.tiling import Tiling
 from calotte.query import Query
 
 __all__ = ["Bisection"]

@@ -2,9 +2,10 @@
 
     p <= P(not G) + sum over boxes B of P(error, u in B, G),
 
-every term bounded by `proofs.evaluate`. Conditioning on the directions along which the unstable units move together
-leaves each of them little to move by. Boxes are cut where the bound is largest, along the direction that the loss of
-their relaxation comes from; a cut that does not help is not made, so that more of them never give a worse bound.
+every term bounded by `proofs.local.evaluate`. Conditioning on the directions along which the unstable units move
+together leaves each of them little to move by. Boxes are cut where the bound is largest, along the direction that the
+loss of their relaxation comes from; a cut that does not help is not made, so that more
+never give a worse bound.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from torch import Tensor
 
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
-from calotte.proofs.boxes import Boxes, log_tail_up
 from calotte.proofs.chooser import Chooser
-from calotte.proofs.evaluate import restricted
-from calotte.proofs.local import LocalNetwork
-from calotte.proofs.localise import localise
+from calotte.proofs.local.boxes import Boxes, log_tail_up
+from calotte.proofs.local.evaluate import restricted
+from calotte.proofs.local.localise import localise
+from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.proof import Proof
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from calotte.proofs.local import LocalNetwork
+from calotte.proofs.local.network import LocalNetwork
 from calotte.searches.exponents import least
 
 __all__ = ["least_diagonals", "shapes"]

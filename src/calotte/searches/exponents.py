@@ -8,9 +8,9 @@ import torch
 from scipy.sparse import linalg
 from torch import Tensor
 
-from calotte.proofs.exponents import Exponents, Group, verified, verified_each
-from calotte.proofs.first import FirstLayer
 from calotte.proofs.first_layer_moments import short
+from calotte.proofs.moments.exponents import Exponents, Group, verified, verified_each
+from calotte.proofs.moments.first import FirstLayer
 
 __all__ = ["exponents", "exponents_each", "least"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.proofs.boxes import Boxes
-from calotte.proofs.evaluate import Evaluation
-from calotte.proofs.local import LocalNetwork
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.evaluate import Evaluation
+from calotte.proofs.local.network import LocalNetwork
 
 __all__ = ["Found", "hinted"]
 

@@ -1,7 +1,7 @@
 """Rung `moments`: margins and deeper units bounded by exponential moments, all first-layer units as they are.
 
-One evaluation bounds an input's margins under one noise (`proofs.layers`); how much its good event may cost follows
-from the bound that is aimed at. Networks of one hidden layer have no good event.
+One evaluation bounds an input's margins under one noise (`proofs.moments.layers`); how much its good event may cost
+follows from the bound that is aimed at. Networks of one hidden layer have no good event.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from calotte.bound import ProvedRung
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import OutOfTime
 from calotte.proofs.chooser import Chooser
-from calotte.proofs.first import FirstLayer, first_layer
-from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.layers import Summed, log_bound
+from calotte.proofs.moments.first import FirstLayer, first_layer
+from calotte.proofs.moments.gaussian import GaussianLaw
+from calotte.proofs.moments.layers import Summed, log_bound
 from calotte.proofs.proof import Proof
 from calotte.proofs.support import Support
 from calotte.query import Query

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.proofs.boxes import Boxes
 from calotte.proofs.chooser import Chooser
-from calotte.proofs.evaluate import evaluate, restricted
-from calotte.proofs.local import LocalNetwork
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.evaluate import evaluate, restricted
+from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.partition import Bounded, Partition, Slab
 
 __all__ = ["Cut", "Sketch"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs, TiltedForms
+from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs, TiltedForms
 
 __all__ = ["Tilting"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from calotte.proofs.local import LocalNetwork
+from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.proofs.price import ABOVE, BELOW, BOTH, FREE, NEGATIVE, POSITIVE, Offer
-from calotte.proofs.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.searches.diagonals import shapes
 from calotte.searches.slopes import Tilting
 

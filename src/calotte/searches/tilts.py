@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from calotte.proofs.exponents import Exponents
 from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths
-from calotte.proofs.gaussian import GaussianLaw
-from calotte.proofs.layers import Place, Summed
-from calotte.proofs.sums import FAR, Sums, Tilt
+from calotte.proofs.moments.exponents import Exponents
+from calotte.proofs.moments.gaussian import GaussianLaw
+from calotte.proofs.moments.layers import Place, Summed
+from calotte.proofs.moments.sums import FAR, Sums, Tilt
 from calotte.query import Query
 from calotte.searches.exponents import exponents, exponents_each
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from calotte.deadline import Deadline
-from calotte.proofs.boxes import Boxes
 from calotte.proofs.chooser import Chooser
-from calotte.proofs.evaluate import evaluate
-from calotte.proofs.local import LocalNetwork
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.evaluate import evaluate
+from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.union import log_sum_up
 from calotte.searches.hints import Found, hinted
 from calotte.searches.sketch import Cut

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from calotte.cells.products import row_norms
-from calotte.proofs.exponents import Exponents, Group
-from calotte.proofs.first import FirstLayer
-from calotte.proofs.gaussian import MEAN_ERROR, GaussianLaw
-from calotte.proofs.moments import log_moment
+from calotte.proofs.moments.exponents import Exponents, Group
+from calotte.proofs.moments.first import FirstLayer
+from calotte.proofs.moments.gaussian import MEAN_ERROR, GaussianLaw
+from calotte.proofs.moments.tails import log_moment
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
 
 __all__ = ["FAR", "Sums", "Tilt", "levels", "log_moments"]

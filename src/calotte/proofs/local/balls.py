@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from calotte.proofs.backward import relaxed_lines
-from calotte.proofs.boxes import Boxes
-from calotte.proofs.local import LocalNetwork
-from calotte.proofs.rows import LocalRows, lowest
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.local.rows import LocalRows, lowest
+from calotte.proofs.relaxation.backward import relaxed_lines
 from calotte.rounding import dot_error, raised
 
 __all__ = ["free_within"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotte.proofs.boxes import Boxes
-from calotte.proofs.local import LocalNetwork
-from calotte.proofs.moments import correlations, dominating_diagonals, gaussian_comparison, log_moment
-from calotte.proofs.rows import LocalRows
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.local.rows import LocalRows
+from calotte.proofs.moments.tails import correlations, dominating_diagonals, gaussian_comparison, log_moment
 from calotte.rounding import VALUE_SLACK, dot_error, gamma, raised
 
 __all__ = ["BoxTilt", "ExponentialTails", "Pairs", "Shapes", "TiltedForms"]

@@ -17,7 +17,7 @@ from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import magnitude_pass
 from calotte.network.graph import Node
 from calotte.noise import Noise
-from calotte.proofs.cuboids import Cuboids
+from calotte.proofs.cuboids.cuboids import Cuboids
 from calotte.query import Query
 from calotte.rounding import VALUE_SLACK, dot_error, raised
 

@@ -13,8 +13,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from calotte.proofs.definite import positive
-from calotte.proofs.first import FirstLayer
+from calotte.proofs.moments.definite import positive
+from calotte.proofs.moments.first import FirstLayer
 from calotte.rounding import gamma
 
 __all__ = ["Exponents", "Group", "dominates", "dominates_each", "group_of", "verified", "verified_each"]

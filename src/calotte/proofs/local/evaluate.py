@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from calotte.proofs.backward import relaxed_lines
-from calotte.proofs.boxes import Boxes, log_tail_up
 from calotte.proofs.chooser import Chooser, Recorded
-from calotte.proofs.local import LocalNetwork, consecutive
+from calotte.proofs.local.boxes import Boxes, log_tail_up
+from calotte.proofs.local.network import LocalNetwork, consecutive
+from calotte.proofs.local.rows import LocalRows, lowest
+from calotte.proofs.local.tilted import BoxTilt, ExponentialTails
 from calotte.proofs.price import Offer, known
-from calotte.proofs.rows import LocalRows, lowest
-from calotte.proofs.tilted import BoxTilt, ExponentialTails
+from calotte.proofs.relaxation.backward import relaxed_lines
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import dot_error, raised
 

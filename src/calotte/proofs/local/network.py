@@ -21,8 +21,8 @@ from torch import Tensor
 
 from calotte.network.margins import Cases
 from calotte.noise import Noise
-from calotte.proofs.boxes import Boxes, log_tail_up
-from calotte.proofs.rows import LocalRows
+from calotte.proofs.local.boxes import Boxes, log_tail_up
+from calotte.proofs.local.rows import LocalRows
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, raised
 

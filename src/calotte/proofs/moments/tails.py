@@ -23,7 +23,7 @@ from torch import Tensor
 
 from calotte.assumptions import LOG_GAMMA_ERROR, NORMAL_ERROR
 from calotte.noise import Bounded, Gaussian, Noise
-from calotte.proofs.definite import positive
+from calotte.proofs.moments.definite import positive
 from calotte.rounding import dot_error, gamma
 
 __all__ = ["correlations", "dominating_diagonals", "gaussian_comparison", "log_moment"]

@@ -22,10 +22,20 @@ from calotte.cells.products import row_norms
 from calotte.network.affine import Affine, Dense
 from calotte.network.enclosure import Enclosure, evaluate
 from calotte.network.graph import Relu
-from calotte.proofs.dense import Layer, Lines, Step, lines_of, through
 from calotte.proofs.forms import Forms
-from calotte.proofs.reach import Reach
-from calotte.proofs.windows import Fields, Pulled, Rows, Whole, Windows, batches, offsets, unit_rows, unit_work
+from calotte.proofs.relaxation.dense import Layer, Lines, Step, lines_of, through
+from calotte.proofs.relaxation.reach import Reach
+from calotte.proofs.relaxation.windows import (
+    Fields,
+    Pulled,
+    Rows,
+    Whole,
+    Windows,
+    batches,
+    offsets,
+    unit_rows,
+    unit_work,
+)
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma
 
 _MOST_WORK = 2e10  # multiplications that the units of a graph are worth in a pass: some 5 to 10 seconds

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import Budget, margin_rows, relaxed_units
-from calotte.proofs.local import LocalNetwork, consecutive
+from calotte.proofs.local.network import LocalNetwork, consecutive
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query

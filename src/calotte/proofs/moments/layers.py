@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 from calotte.network.float32 import Float32Errors
-from calotte.proofs.backward import Relaxation
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
-from calotte.proofs.exponents import Group, group_of
-from calotte.proofs.first import FirstLayer
 from calotte.proofs.float32 import float32_errors
-from calotte.proofs.gaussian import GaussianLaw
+from calotte.proofs.moments.exponents import Group, group_of
+from calotte.proofs.moments.first import FirstLayer
+from calotte.proofs.moments.gaussian import GaussianLaw
+from calotte.proofs.moments.sums import Sums, Tilt, levels, log_moments
 from calotte.proofs.price import Offer, halves, known, signs
-from calotte.proofs.sums import Sums, Tilt, levels, log_moments
+from calotte.proofs.relaxation.backward import Relaxation
+from calotte.proofs.relaxation.windows import Pulled, Whole, Windows, unit_rows
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
-from calotte.proofs.windows import Pulled, Whole, Windows, unit_rows
 from calotte.query import Query
 from calotte.rounding import VALUE_SLACK, gamma, raised
 
