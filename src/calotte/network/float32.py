@@ -293,7 +293,7 @@ def rounded(op: Affine, error: Bounds, met: Tensor, far: Tensor, operands: list[
     flushed = magnitude_pass(op.support, VALUE_SLACK, *operands) + 2.0 * op.terms + 4.0  # weights; results, offset
     local = raised(sums + _TINY * flushed, _FEW)
     if isinstance(op, Sum):  # what zeros alone are added to is exact
-        local = torch.where(sum((t != 0).int() for t in operands) > 1, local, 0.0)
+        local = torch.where(torch.stack([t != 0 for t in operands]).sum(0) > 1, local, 0.0)
     return error.plus(local)
 
 
