@@ -15,11 +15,10 @@ from torch import Tensor
 
 from calotte.independent import Independent
 from calotte.noise import Gaussian
-from calotte.proofs.below import log_sum_down
 from calotte.proofs.cuboids.cuboids import Cuboids
 from calotte.proofs.cuboids.zonotopes import margin_ranges
 from calotte.proofs.float32 import executed
-from calotte.proofs.union import log_sum_up
+from calotte.proofs.union import log_sum_down, log_sum_up
 from calotte.query import Query
 
 __all__ = ["Tiling"]
