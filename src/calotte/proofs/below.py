@@ -36,7 +36,7 @@ def lower_on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tenso
         -inf where nothing is proved.
     """
     around = Support.of(query, sizes, tail)
-    event = relaxed_units(query, around, Budget.within(around, sizes, heights, chooser))
+    event = relaxed_units(query, around, Budget.within(around, heights, chooser))
     opposite = query.event_margins.negated
     last, rows, constants = margin_rows(query, event.errors, opposite)
     failing = event.relaxation.forms(last, rows, {}, constants)
