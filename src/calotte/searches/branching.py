@@ -147,11 +147,10 @@ class Branching(ProvedRung):
 
     def propose(self, query: Query) -> Proof | None:
         bound = self.log_bound(query, query.sizes).item()
+        if self.bisection.applies(query) and self.bisection.cut(query, query.sizes.item()).log_upper <= bound:
+            return self.bisection.propose(query)
         outcomes: list[Outcome] = query.known.get(self._last(query, query.sizes), [])
-        if not outcomes or bound < outcomes[0].log_bound:  # cuboids are not written down yet
-            return None
-        found = outcomes[0]
-        if found.sketch is None:
+        if not outcomes or (found := outcomes[0]).sketch is None:
             return self.below.propose(query)
         local = localise(query, query.sizes, found.sketch.height, found.sketch.tail, self.chooser)
         assert local is not None, "it was found before"
