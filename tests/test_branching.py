@@ -25,7 +25,8 @@ from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.proofs.relaxation.backward import Relaxation, relaxed_lines
 from calotte.query import Query
 from calotte.searches import tree
-from calotte.searches.branching import Branching, axes
+from calotte.searches.axes import axes
+from calotte.searches.branching import Branching
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings

@@ -17,14 +17,13 @@ from torch import Tensor
 from calotte.errors import InvalidInput
 from calotte.independent import Independent
 from calotte.noise import Gaussian
-from calotte.proofs.below import log_sum_down
 from calotte.proofs.cuboids.cuboids import Cuboids
 from calotte.proofs.cuboids.lines import margin_lines
 from calotte.proofs.cuboids.places import places
 from calotte.proofs.cuboids.shares import below_zero, less, occurring
 from calotte.proofs.cuboids.zonotopes import swept
 from calotte.proofs.float32 import executed
-from calotte.proofs.union import log_sum_up
+from calotte.proofs.union import log_sum_down, log_sum_up
 from calotte.query import Query
 from calotte.rounding import dot_error
 from calotte.sphere import Rounding
