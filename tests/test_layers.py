@@ -62,7 +62,7 @@ def layers_of(net: Network, x: Tensor, peaks: Peaks | None = None) -> Layers:
     hyperplanes = Hyperplanes(net)
     query = Query(hyperplanes, x[None], [0], Sphere(EPS), Settings())
     around = Support.of(query, torch.tensor([EPS]).double(), 6.0)
-    first, relaxation = first_layer(hyperplanes, NEVER), Relaxation(hyperplanes, query.x, around.radius)
+    first, relaxation = first_layer(hyperplanes, NEVER), Relaxation(hyperplanes, query.x, around.farthest)
     assert first is not None
     value, error = first.units_of(net, evaluate(net, query.x, also=[one.source for one in first.ends.maxima]))
     none = torch.zeros(first.ends.windows)
