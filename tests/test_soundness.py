@@ -29,6 +29,7 @@ from zoo import (
     exact_log_tail,
     gaussian_layers,
     points,
+    pooled,
     random_dense,
     residual,
     signed_planes,
@@ -353,6 +354,16 @@ def convolutions() -> list[Case]:
     return cases
 
 
+def pools() -> list[Case]:
+    """Max pools behind a convolution, ReLUs before them or after them, p counted."""
+    cases = []
+    for kind, size, relu_first in ((Sphere, 1.5, True), (Ball, 1.6, False), (Gaussian, 0.25, True)):
+        net, x = pooled(1, relu_first), points(1, 36, 1)[0]
+        p = logarithm(counted(net, x, kind(size), 36))
+        cases.append(Case(f"pooled {kind.__name__} {size}", net, x, kind(size), p))
+    return cases
+
+
 def wrong_in_floats() -> list[Case]:
     """Sums that cancel to the wrong sign in float64: the answer printed is wrong of the real-arithmetic network."""
     cases, rng = [], np.random.default_rng(0)
@@ -425,6 +436,7 @@ def table() -> tuple[Case, ...]:
         *planes(),
         *high_dimensions(),
         *convolutions(),
+        *pools(),
         *wrong_in_floats(),
         *rounded_half_spaces(),
     )
@@ -732,6 +744,19 @@ def with_products(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> 
     return lambda patch: patch.setattr(Sums, "products", lambda self, weights: change(*right(self, weights)))
 
 
+def with_maxima(
+    change: Callable[[Tensor, tuple[Tensor, ...], Tensor], tuple[Tensor, ...]],
+) -> Callable[[pytest.MonkeyPatch], None]:
+    """A mutant whose sums below maxima are others, given their coefficients for each member."""
+    right = Layers.below_maxima
+
+    def wrong(self: Layers, constant: Tensor, weight: Tensor, entries: Tensor) -> tuple[Tensor, ...]:
+        found, met = right(self, constant, weight, entries), entries[:, self.first.ends.window]
+        return change(constant, found, torch.cat([weight, met], 1))
+
+    return lambda patch: patch.setattr(Layers, "below_maxima", wrong)
+
+
 def unpaid_layers(patch: pytest.MonkeyPatch) -> None:
     """A mutant whose good event of deeper layers costs nothing, and is a bad one."""
     right = Layers.bound_units
@@ -767,7 +792,7 @@ CUT = (
     *("far half-space Sphere d=30", "far units", "switch d=2 off Sphere units=1", "switch d=2 unstable Sphere"),
     "float32 half-space d=2",
 )
-SUMMED = ("convolution", "switch d=2", "behind another", "float32")  # and those of `moments`
+SUMMED = ("convolution", "pooled", "switch d=2", "behind another", "float32")  # and those of `moments`
 BITTEN = ("perceptron d=5 Ball", "switch d=2", "wrong in floats", "float32")  # for mutants of LINEAR
 MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]] = {
     "d + 50 for d": (ALL, with_dimension(50)),
@@ -825,6 +850,14 @@ MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]]
     "a variance dropped": (
         ("moments",),
         with_products(lambda inner, squared: (inner, 0.0 * squared)),
+    ),
+    "thresholds of maxima forgotten": (
+        ("moments",),
+        with_maxima(lambda constant, found, met: (constant, *found[1:])),
+    ),
+    "all members of a maximum counted": (
+        ("moments",),
+        with_maxima(lambda constant, found, met: (found[0], met, found[2])),
     ),
     "the good event of deeper layers not paid for": (("moments",), unpaid_layers),
     "the share for its upper limit": (("sampling",), plain_share),

@@ -38,7 +38,8 @@ class Slabs:
         draws: by which it is seen what fails; where no draw sees the event nothing is tried.
         at_once: draws in a pass.
         room: P(not G) lies e^-room below the share of the draws.
-        slabs: of the first cut, up to `reach` standard deviations; halvings: of those in which anything was gained.
+        slabs: of the first cut, up to `reach` standard deviations.
+        halvings: of those in which anything was gained, and of those beside them; `most` of log p are gained enough.
         levels: heights tried first, in standard deviations.
         most_switching: units that noise may switch, up to which it is tried.
     """
@@ -50,6 +51,7 @@ class Slabs:
     room: float = 5.0
     slabs: int = 12
     halvings: int = 2
+    most: float = 3.0
     reach: float = 3.5
     levels: tuple[float, ...] = (1.8, 2.4, 3.0)
     most_switching: int = 800
@@ -77,13 +79,16 @@ class Slabs:
         boxes = Boxes.joined(cut(Boxes.whole(local.directions.shape[1]), 0, local, self.slabs, reach))
         log_held = self._log_held(local, boxes, query.deadline)
         for _ in range(self.halvings):
-            gained = boxes.log_measure(local.noise, local.m) - log_held > self.growth.silent
-            if not gained.any() or query.deadline.passed:
+            gained = boxes.log_measure(local.noise, local.m) - log_held
+            some = gained > self.growth.silent
+            some = (some | torch.cat([some[1:], some[:1]]) | torch.cat([some[-1:], some[:-1]])) & (gained < self.most)
+            if not some.any() or query.deadline.passed:
                 break
-            slabs = gained.nonzero()
-            halves = Boxes.joined([half for slab in slabs for half in cut(boxes[slab], 0, local, 2, reach)])
-            log_held = torch.cat([log_held[~gained], self._log_held(local, halves, query.deadline)])
-            boxes = Boxes.joined([boxes[~gained], halves])
+            halves = Boxes.joined([half for slab in some.nonzero() for half in cut(boxes[slab], 0, local, 2, reach)])
+            log_held = torch.cat([log_held[~some], self._log_held(local, halves, query.deadline)])
+            boxes = Boxes.joined([boxes[~some], halves])
+            order = boxes.low[:, 0].argsort()
+            boxes, log_held = boxes[order], log_held[order]
         return log_occurring(local, boxes, log_held)
 
     def _log_held(self, local: LocalNetwork, boxes: Boxes, deadline: Deadline) -> Tensor:

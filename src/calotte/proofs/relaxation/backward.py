@@ -251,7 +251,7 @@ class Relaxation:
         error = torch.full_like(constant, VALUE_SLACK)
         for i in range(node, self.stop - 1, -1):
             step, twice = self.network.nodes[i], mirrored
-            if mirrored and (i == self.stop or isinstance(step.op, Relu)):  # till then one side says it all
+            if mirrored and (i == self.stop or i in kept or isinstance(step.op, Relu)):  # till then one side is all
                 cotangents = {j: rows.both() for j, rows in cotangents.items()}
                 constant, error, mirrored = both(constant), torch.cat([error, error]), False
             if i == self.stop or i not in cotangents:
