@@ -34,8 +34,8 @@ class SmallNetworks:
 
     Attributes:
         cuboids: K, over which they hold; units: (K,) how many each has.
-        coefficient: (K, U + C, m + U) of t and of the units' activations; constant: (K, U + C); error: (K, U + C), what
-            a row may be off by.
+        coefficient: (K, U + C, m + U) of t and of the units' activations.
+        constant, error: (K, U + C), the latter what a row may be off by.
     """
 
     cuboids: Cuboids
@@ -54,11 +54,9 @@ class SmallNetworks:
     @staticmethod
     def joined(each: Sequence[SmallNetworks]) -> SmallNetworks:
         """Those of all, one after the other."""
-        low, high = (
-            torch.cat(ends) for ends in zip(*((one.cuboids.low, one.cuboids.high) for one in each), strict=True)
-        )
+        cuboids = Cuboids(torch.cat([one.cuboids.low for one in each]), torch.cat([one.cuboids.high for one in each]))
         parts = zip(*((one.units, one.coefficient, one.constant, one.error) for one in each), strict=True)
-        return SmallNetworks(Cuboids(low, high), *(torch.cat(part) for part in parts))
+        return SmallNetworks(cuboids, *(torch.cat(part) for part in parts))
 
     def lines(self, parts: Cuboids) -> Lines:
         """Linear bounds on the margins over one part of each cuboid, from both sides.
@@ -80,7 +78,7 @@ def reduced(query: Query, found: Swept, cuboids: Cuboids, most: int) -> SmallNet
 
     def note(values: Zonotopes, at: tuple[Tensor, ...], row: Tensor, limit: Tensor) -> None:
         """Divide values (cuboid, unit) `at` by their limits, and write them in rows."""
-        given = values.generators.flatten(2)[:, *at]
+        given = values.generators.flatten(2)[:, at[0], at[1]]
         middle, off = values.centre.flatten(1)[at], values.error.flatten(1)[at]
         met = (middle.abs() + given.abs().sum(0)) / limit
         coefficient[at[0], row, : len(given)] = (given / limit).t()
