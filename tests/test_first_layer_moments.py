@@ -9,6 +9,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 from zoo import convolutional, dense, network, points, random_dense, residual, tensor
 
@@ -179,6 +180,47 @@ def test_a_kink_on_the_circle_needs_what_it_loses() -> None:
     truth = math.log(np.exp(-np.clip(np.cos(angles) - 0.9, 0, None)).mean())
     assert log_moments(sums, law, tilt).item() >= truth
     assert log_moments(sums, replace(law, lost=0.0), tilt).item() < truth - 0.02
+
+
+def uncovered(law: GaussianLaw, dimension: int) -> float:
+    """By how much at most what is taken from a ReLU near its kink is in the mean less than it is larger, in units of
+    |zeta|: over the places s = -zeta / k of a.u, the law of t being that of a chi variable over its mean."""
+    k = np.concatenate([np.linspace(0.02, 3.0, 3000), np.linspace(0.95, 1.05, 2001)])
+    mean, chi, more = mean_norm(dimension), stats.chi(dimension), stats.chi(dimension + 1)
+    excess = more.sf(k * mean) - k * chi.sf(k * mean)  # E (t - k)^+
+    excess = np.where(k < 1, excess - (1.0 - k), excess) / k
+    near = chi.cdf(k * (1.0 + law.width) * mean) - chi.cdf(k * max(1.0 - law.width, 0.0) * mean)
+    return float((excess - law.bump * near - law.rest).max())
+
+
+@pytest.mark.parametrize("dimension", [10, 49, 51, 60, 200, 784, 3072])
+def test_kinks_are_smoothed_by_enough(dimension: int) -> None:
+    """Against the law of norms, exactly; and mutants."""
+    law = GaussianLaw.of(Sphere(1.0), 1.0, dimension)
+    assert uncovered(law, dimension) <= 0.0
+    assert math.isinf(law.width) == (dimension < 50)
+    assert uncovered(replace(law, bump=0.75 * law.bump), dimension) > 1e-4
+    if dimension >= 50:
+        assert uncovered(replace(law, width=0.02 * law.width), dimension) > 1e-4
+        assert law.width < 13.0 / math.sqrt(dimension)
+
+
+def test_smoothed_kinks_cost_less_and_are_above_draws() -> None:
+    """Units whose kinks are one to two deviations away, on a sphere in 100 dimensions."""
+    rows, value = points(40, 100, 1), torch.linspace(-0.2, 0.2, 40).double()
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    first = layer_of(rows)
+    power = exponents(first, torch.ones(40).double())
+    assert power is not None
+    sums, law = sums_of(first, value, 0.0, torch.ones(40).double()), GaussianLaw.of(Sphere(1.0), 1.0, 100)
+    plain = replace(law, width=math.inf, bump=law.lost, rest=0.0)
+    u = Sphere(1.0).sample(100_000, 100, torch.Generator().manual_seed(2))
+    for rate in (0.5, 3.0):
+        tilt = Tilt(torch.special.ndtr(10.0 * value)[None], tensor([rate]), power)
+        w = torch.exp(-rate * (value + u @ rows.t()).clamp_min(0.0).sum(1))
+        found = log_moments(sums, law, tilt).item()
+        assert math.log((w.mean() - 4 * w.std() / math.sqrt(len(w))).item()) <= found
+        assert found < log_moments(sums, plain, tilt).item() - 0.004
 
 
 def test_exponents_that_are_too_small_are_wrong() -> None:

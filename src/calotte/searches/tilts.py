@@ -36,6 +36,7 @@ class Tilts:
         share: of the rate that a Gaussian form would want; cap: times the rate at which the bound wanted is reached.
         proposed: how maxima are bounded.
         said: slopes in 255ths, rates and exponents that were proposed.
+        likeliest: by which power of their means exponents suit the smallest margins more than others.
         fine: as buckets, where there are maxima; highest, halvings: of the search for thresholds.
         seen: sums of squares of the weights by which layers read the first one, unit by unit, as far as they are met.
     """
@@ -49,6 +50,7 @@ class Tilts:
     cap: float = 2.0
     buckets: float = 2.0
     fine: float = 8.0
+    likeliest: float = 8.0
     highest: float = 8.0
     halvings: int = 40
     seen: list[Tensor] = field(default_factory=list)
@@ -150,11 +152,16 @@ class Tilts:
         about = self._about(law, first)
         deviation = about * first.longest
         centre = sums.of_units(sums.value)
-        spread = bends(centre, deviation, torch.special.ndtr(centre / deviation.clamp_min(1e-150)))[1]
+        slope = torch.special.ndtr(centre / deviation.clamp_min(1e-150))
+        mean, spread = bends(centre, deviation, slope)
         if direct:
             self.seen.append(squares.sum(0))
             spread = squares * spread
-            share = (spread / spread.sum(1, keepdim=True).clamp_min(1e-290)).mean(0)
+            share = spread / spread.sum(1, keepdim=True).clamp_min(1e-290)
+            if place.node < 0:  # of the likeliest to fail above all
+                mean = (sums.constant + (sums.weight * (mean + slope * centre)).sum(1)).clamp_min(1e-290)
+                share = (mean.amin() / mean)[:, None] ** self.likeliest * share
+            share = share.mean(0)
         else:  # lines differ with what is aimed at: what the layers before them read is taken
             share = (torch.stack(self.seen).sum(0) * spread if self.seen else spread).mean(0)
         key = ("exponents", direct, len(sums.weight) if direct else 0, about)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from calotte.noise import Bounded, Gaussian, Noise
-from calotte.rounding import gamma
+from calotte.rounding import gamma, raised
 
 __all__ = ["MEAN_ERROR", "GaussianLaw", "mean_norm"]
 
 MEAN_ERROR = 1e-13
 """Relative error of `mean_norm`."""
+_FAR, _NEAR = 3.5, 3.0  # deviations of norms, as bounded, within which kinks are smoothed: any will do
 _LARGE = 200  # from here on four terms of the series are exact in float64
 
 
@@ -22,32 +23,45 @@ class GaussianLaw:
 
     With t = ||g|| / eps independent of u = g / t and E t = 1, Jensen's inequality gives E_t exp(-lambda F~(t u)) >=
     exp(-lambda E_t F~(t u)), so that F~ may be any function with E_t F~(t u) <= F(u). Where g_j <= 0 that is relu
-    itself, convex along rays; where g_j > 0 it is relu less |zeta_j| E (t - 1)^+.
+    itself, convex along rays; where g_j > 0 it is relu less |zeta_j| `lost`, or less |zeta_j| (`bump` + `rest`) where
+    |z| <= `width` |zeta_j| and |zeta_j| `rest` elsewhere: kinks are smoothed near to them only.
 
     Attributes:
         low, high: bounds on its standard deviation.
-        lost: an upper bound on E (t - 1)^+; 0 where the noise is that Gaussian.
+        lost: an upper bound on E (t - 1)^+; 0 where the noise is that Gaussian, and so are the others.
     """
 
     low: float
     high: float
     lost: float
+    width: float
+    bump: float
+    rest: float
 
     @classmethod
     def of(cls, noise: Noise, size: float, m: int) -> Self:
         """The Gaussian for a noise of some size in R^m.
 
         E ||g||^2 = sigma^2 m and (E ||g||)^2 >= sigma^2 (m - 1/2) (G. N. Watson, "A note on gamma functions", 1959),
-        so that Var t <= 1 / (2 m - 1), and E (t - 1)^+ = E |t - 1| / 2 is at most half of its root. A ball is the
-        projection of a sphere of R^(m+2).
+        so that Var t <= 1 / (2 m - 1), and E (t - 1)^+ = E |t - 1| / 2 is at most half of its root. Norms are
+        concentrated: P(t >= 1 + y) and P(t <= 1 - y) are at most exp(-(m - 1/2) y^2 / 2). A ball is the projection of
+        a sphere of R^(m+2).
         """
         if isinstance(noise, Gaussian):
-            return cls(size, size, 0.0)
+            return cls(size, size, 0.0, 0.0, 0.0, 0.0)
         assert isinstance(noise, Bounded), "of another law nothing is known"
         dimension = noise.sphere_dimension(m)
         sigma = size / mean_norm(dimension)
         lost = 0.5 / math.sqrt(2 * dimension - 1) * (1.0 + gamma(8))
-        return cls(sigma * (1.0 - 2.0 * MEAN_ERROR), sigma * (1.0 + 2.0 * MEAN_ERROR), lost)
+        low, high = sigma * (1.0 - 2.0 * MEAN_ERROR), sigma * (1.0 + 2.0 * MEAN_ERROR)
+        root = math.sqrt(dimension - 0.5)
+        far, near = _FAR / root, _NEAR / root
+        if far > 0.5:
+            return cls(low, high, lost, math.inf, lost, 0.0)
+        width = raised((far + near) / (1.0 - far), 8)
+        bump = raised(lost / (1.0 - 2.0 * math.exp(-0.5 * _NEAR**2)), 16)
+        rest = raised(math.exp(-0.5 * _FAR**2) / (_FAR * root * (1.0 - far)), 32)
+        return cls(low, high, lost, width, bump, rest)
 
 
 def mean_norm(d: int) -> float:

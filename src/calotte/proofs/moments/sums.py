@@ -21,7 +21,7 @@ from calotte.proofs.moments.exponents import Exponents, Group
 from calotte.proofs.moments.first import FirstLayer
 from calotte.proofs.moments.gaussian import MEAN_ERROR, GaussianLaw
 from calotte.proofs.moments.tails import log_moment
-from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, gamma, lowered, raised
 
 __all__ = ["FAR", "Sums", "Tilt", "levels", "log_moments"]
 
@@ -119,11 +119,17 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
     value = value + theta.abs() * half * (1.0 + gamma(8))
     wide = (deviation - law.low * shortest * (1.0 - gamma(8))) * (1.0 + gamma(8))
     value = torch.where(rising, value, value + theta.abs() * (1.0 + theta.abs() * deviation) * wide)
+    if law.lost > 0:
+        steep = raised(-theta * (centre.abs() + doubt), 8)
+        width = raised((centre.abs() + doubt) * law.width, 8)
+        narrow = lowered(law.low * shortest, 8)
+        away = lowered((lowered(mean.abs(), 4) - half - width).clamp_min(0.0) / deviation, 8)
+        likely = raised(width / narrow, 8).log() - 0.5 * away * away  # sqrt(2 / pi) < 1
+        value = torch.where(rising, value, kinked(value, steep, likely.nan_to_num(0.0).clamp_max(0.0), law))
     value = value / power
     value = value + gamma(4) * value.abs()
-    kink = rate * g * (centre.abs() + doubt) * law.lost * (1.0 + gamma(8))
     # e_j >= 0: where g_j > 0 its term may be left out
-    below = torch.where(value.isnan(), 0.0, (value + kink + gamma(4) * (value.abs() + kink)).clamp_max(0.0))
+    below = torch.where(value.isnan(), 0.0, value.clamp_max(0.0))
     terms = torch.where(g > 0, below, torch.where(g < 0, value, 0.0))
 
     sigma = rate[:, 0] * norm * law.high
@@ -132,6 +138,19 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
     total = linear + terms.sum(1) + gamma(n + 32) * (size + 1.0)
     sound = ((slope >= 0) & (slope <= 1) & power.isfinite()).all(1) & (rate[:, 0] > 0) & rate[:, 0].isfinite()
     return torch.where(sound & ~total.isnan(), total, torch.inf)
+
+
+def kinked(value: Tensor, steep: Tensor, log_near: Tensor, law: GaussianLaw) -> Tensor:
+    """The same for what stands in for units where g_j > 0, kinks smoothed: log E exp(theta_j e) (`gaussian`).
+
+    Args:
+        value: log E exp(theta_j e_j), an upper bound; steep: -theta_j |zeta_j|, too; log_near: on log P(|z_j'| <= w).
+    """
+    everywhere = value + raised(steep * law.lost, 4)
+    bump = torch.expm1(raised(steep * law.bump, 8)).log()
+    near = torch.logaddexp(value, bump + log_near) + steep * law.rest
+    near = near + dot_error(1.0 + value.abs() + bump.abs() + log_near.abs() + near.abs(), 16)
+    return torch.where(near < everywhere, near, everywhere) + dot_error(everywhere.abs(), 4)
 
 
 def levels(log_moment_: Tensor, rate: Tensor, log_each: Tensor) -> Tensor:
