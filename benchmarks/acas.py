@@ -28,7 +28,7 @@ from calotte.network.graph import Network
 from calotte.proofs.prove import one_input
 from calotte.searches.bisection import Bisection
 
-CUBOIDS = 400_000
+CUBOIDS = 2_000_000
 DRAWS = 1_000_000
 MEANS, RANGES = (19791.091, 0.0, 0.0, 650.0, 600.0), (60261.0, 2 * math.pi, 2 * math.pi, 1100.0, 1200.0)
 

@@ -37,8 +37,8 @@ class Bisection:
     each: int = 40
     span: float = 10.0
     kept: int = 4
-    at_once: int = 2048
-    alike: float = 0.2
+    at_once: int = 8192
+    alike: float = 0.1
 
     def applies(self, query: Query) -> bool:
         """Whether the noise has few coordinates, and independent ones."""
@@ -58,13 +58,14 @@ class Bisection:
     def cut(self, query: Query, size: float) -> Tiling:
         """The noise in cuboids: once for each size that a query of one input is asked about."""
         found: Tiling = query.once((self, size), lambda: Tiling(query, size, self.span, self.kept))
-        while len(found.open) and found.count < self.each * query.settings.boxes and not query.deadline.passed:
+        most = self.each * query.settings.boxes
+        while len(found.open) and found.count < most and not query.deadline.passed:
             hopeless = found.log_lower > query.target > -torch.inf
             if hopeless or self.done(found) or found.log_upper <= max(query.target, query.enough):
                 break
             largest = found.log_most.max()
             open_ = (found.log_most - largest).exp() - (found.log_least - largest).exp()
-            largest, places = open_.topk(min(self.at_once, len(found.open)))
+            largest, places = open_.topk(min(self.at_once, len(found.open), (most - found.count + 1) // 2))
             places = places[largest >= largest[0] * self.alike].sort().values
             found.cut(Cuts(found.numbers[places], found.doubts[places].argmax(1)))
         return found
