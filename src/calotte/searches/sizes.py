@@ -9,8 +9,8 @@ __all__ = ["STEEPNESS", "bisected", "closed_in"]
 
 STEEPNESS = 20.0
 """Of log p over log eps, until two bounds tell."""
-_FIRST, _LONGEST, _MOST_UP = 0.33, 8.0, 41  # steps up: the first (measured: `branching`), the longest, how many
-_ROOM = 0.4  # how far below the target a bound is where more effort would not have taken it
+_FIRST, _LONGEST, _MOST_UP = 0.38, 8.0, 41  # steps up: the first (measured: `branching`), the longest, how many
+_ROOM = 2.0  # how far below the target more effort may still have taken a bound that reached it
 _TELLING = 2.5  # how far above the target a bound tells where it is reached
 _MOST_DOWN = 20  # steps down, halves at most, where the first size is too large
 _CLOSE, _MOST_BETWEEN = 0.015, 12  # where it stops: distance of the ends, evaluations between them
