@@ -94,7 +94,7 @@ def window_products(network: Network) -> Callable[[], None]:
 def check(query: Query) -> None:
     """Leave where a sample violates a bound, or a batch says something else than one input."""
     network, radius = query.network, query.sizes
-    around = Support(radius, -math.inf)
+    around = Support.ball(query, radius)
     relaxation = relaxed_units(query, around).relaxation
     last, rows, constants = margin_rows(query, None)
     lowest = relaxation.forms(last, rows, {}, constants).lowest(radius[:, None])
@@ -128,7 +128,7 @@ def measure(name: str) -> None:
     for query in (batch.alone(0), batch):
         n = len(query.x)
         radius = torch.full((n,), EPS, dtype=torch.float64)
-        around = Support(radius, -math.inf)
+        around = Support.ball(query, radius)
         given = (query, around)
         took[n] = seconds(lambda given=given: relaxed_margins(*given), 15 if n == 1 else 3) / n
     print(
@@ -149,7 +149,7 @@ def measure_convolutional(name: str) -> None:
     check(batch)
     took = {}
     for query in (batch.alone(0), batch):
-        around = Support(query.sizes, -math.inf)
+        around = Support.ball(query, query.sizes)
         given = (query, around)
         took[len(query.x)] = seconds(lambda given=given: relaxed_margins(*given), 5) / len(query.x)
     floor = seconds(window_products(network), 1)

@@ -22,7 +22,7 @@ from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.proofs.cuboids import tiling, zonotopes
 from calotte.proofs.cuboids.cuboids import Cuboids
-from calotte.proofs.cuboids.tiling import Tiling
+from calotte.proofs.cuboids.tiling import Cuts, Tiling
 from calotte.proofs.prove import one_input
 from calotte.searches.bisection import Bisection
 from calotte.settings import Settings
@@ -171,8 +171,8 @@ def test_whoever_says_where_to_cut(seed: int) -> None:
     kept = tiling.Tiling(query, case.law.size, 1.0, kept=seed)
     before = kept.log_upper, kept.log_lower
     for _ in range(12):
-        places = torch.randperm(len(kept.open), generator=g)[:40]
-        kept.cut(places, torch.randint(2, (len(places),), generator=g))
+        numbers = kept.numbers[torch.randperm(len(kept.open), generator=g)[:40].sort().values]
+        kept.cut(Cuts(numbers, torch.randint(2, (len(numbers),), generator=g)))
         assert math.exp(kept.log_upper) >= least
         assert math.exp(kept.log_lower) <= most
         assert kept.log_upper <= before[0] + 1e-9
@@ -214,8 +214,8 @@ def gaps_dropped(patch: pytest.MonkeyPatch) -> None:
 
 def half_dropped(patch: pytest.MonkeyPatch) -> None:
     """Of what is cut one half gets lost."""
-    original = Cuboids.halves
-    patch.setattr(Cuboids, "halves", lambda self, axes: original(self, axes)[: len(self)])
+    original = Tiling._decide
+    patch.setattr(Tiling, "_decide", lambda self, parts, numbers: original(self, parts[::2], numbers[::2]))
 
 
 def half_doubled(patch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ def test_a_gaussian_counts_what_lies_outside() -> None:
     query = one_input(net, x, law, SETTINGS, "change")
     whole = Tiling(query, law.size, 0.5, kept=2)
     for _ in range(60):
-        whole.cut(torch.arange(len(whole.open)), whole.shares.argmax(1))
+        whole.cut(Cuts(whole.numbers, whole.shares.argmax(1)))
         if not len(whole.open):
             break
     outside = 2 * 2 * float(mpmath.exp(log_normal_tail(mpmath.mpf("0.5"))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from zoo import convolutional, dense, exact_log_tail, points, random_dense, residual, tensor
 
 import calotte
+from calotte.bound import ProvedRung
 from calotte.independent import Box, Truncated
 from calotte.ladder import PROVED_RUNGS
 from calotte.lower import LowerBound
@@ -24,10 +25,19 @@ from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.printing import probability_down_text
 from calotte.proofs import below
-from calotte.proofs.below import log_difference_down, log_sum_down
 from calotte.proofs.forms import Forms
+from calotte.proofs.local.boxes import Boxes
+from calotte.proofs.local.evaluate import Units
+from calotte.proofs.local.localise import Localised
+from calotte.proofs.local.occurring import opposite
+from calotte.proofs.price import NEGATIVE, POSITIVE, Offer
 from calotte.proofs.prove import one_input
+from calotte.proofs.union import log_difference_down, log_sum_down
 from calotte.query import Query
+from calotte.searches import slabs
+from calotte.searches.concentration import Concentration
+from calotte.searches.slabs import Slabs
+from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
 
 SETTINGS = Settings(search=False, boxes=15)
@@ -154,12 +164,12 @@ def cases() -> tuple[Case, ...]:
     return tuple(case for case in made() if case.most > 3e-3)
 
 
-def violations(some: Sequence[Case], name: str, said: list[float] | None = None) -> list[str]:
+def violations(some: Sequence[Case], rung: ProvedRung, said: list[float] | None = None) -> list[str]:
     """Lower bounds beyond the draws, or above the upper bound; what is `said` is kept. An empty list is a pass."""
     lines = []
     for case in some:
-        query, rung = case.query, PROVED_RUNGS[name]
-        if rung.refuses(query) is not None or (name == "branching" and query.m > 2):  # nothing from below there
+        query = case.query
+        if rung.refuses(query) is not None:
             continue
         (upper,) = rung.bound(query)
         (lower,) = rung.lower(query, [upper])
@@ -170,12 +180,26 @@ def violations(some: Sequence[Case], name: str, said: list[float] | None = None)
     return lines
 
 
-@pytest.mark.parametrize(("name", "telling"), [("relaxation", 0.1), ("concentration", 0.3), ("branching", 0.1)])
+@pytest.mark.parametrize(("name", "telling"), [("relaxation", 0.1), ("concentration", 0.3), ("branching", 0.4)])
 def test_no_lower_bound_is_above_what_draws_show(name: str, telling: float) -> None:
     said: list[float] = []
-    assert violations(cases(), name, said) == []
+    assert violations(cases(), PROVED_RUNGS[name], said) == []
     assert len(cases()) >= 20
     assert sum(p > 1e-3 for p in said) >= telling * len(cases())
+
+
+class Rash(Thrift):
+    """Takes units to have one sign, whatever that costs: those of one layer, or of all."""
+
+    def __init__(self, sign: int, layer: int | None = None) -> None:
+        super().__init__()
+        object.__setattr__(self, "sign", sign)
+        object.__setattr__(self, "layer", layer)
+
+    def choose(self, layer: int, offer: Offer) -> Tensor:
+        if self.layer in (None, layer):  # type: ignore[attr-defined]
+            return torch.full(offer.free[:, 0].shape, self.sign)  # type: ignore[attr-defined]
+        return super().choose(layer, offer)
 
 
 def price_not_paid(patch: pytest.MonkeyPatch) -> None:
@@ -206,8 +230,14 @@ def half_of_a_conjunction(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("mutate", [price_not_paid, heights_turned, lower_for_upper, half_of_a_conjunction])
 def test_mutants_are_caught(monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]) -> None:
     cases()
+    rungs = (
+        PROVED_RUNGS["concentration"],
+        Concentration(chooser=Rash(POSITIVE)),
+        Concentration(chooser=Rash(NEGATIVE)),
+    )
+    assert not any(violations(cases()[::8], rung) for rung in rungs)
     mutate(monkeypatch)
-    assert any(violations(cases()[start::4], "concentration") for start in range(4))
+    assert any(violations(cases()[start::4], rung) for start in range(4) for rung in rungs)
 
 
 @pytest.mark.parametrize("pair", [(0.0, -1.0), (-1e-9, -2.0), (-3.0, -3.0 - 1e-9), (-700.0, -701.0), (-5.0, -700.0)])
@@ -254,3 +284,77 @@ def test_a_table_shows_both_sides() -> None:
         probability_down_text(found[1].lower[0].log_misclassification),
     ]
     assert "rounded down" in str(table.caption)
+
+
+@lru_cache
+def gates() -> tuple[Case, ...]:
+    """One unit z, and the event that it falls below a level, or rises above it: half-spaces with p about 0.3."""
+    row = torch.randn(1, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    made = []
+    for level in (0.5, 1.5):
+        net = dense((row.tolist(), [1.0]), ([[1.0], [0.0]], [0.0, level]))
+        size = 0.5 / row.norm().item() / 0.5  # at half a standard deviation
+        made += [Case(net, torch.zeros(1, 20).double(), Gaussian(size), "change")]
+        made += [Case(net, torch.zeros(1, 20).double(), Sphere(size * math.sqrt(20)), "change")]
+    return tuple(made)
+
+
+CHOSEN = [Slabs(), *(Slabs(chooser=Rash(NEGATIVE, layer)) for layer in (0, None))]  # 0: of the local network
+
+
+def too_high(how: Slabs) -> bool:
+    """Whether slabs prove more than draws show."""
+    return any(math.exp(how.log_lower(case.query, case.query.sizes)) > case.most for case in gates())
+
+
+def test_slabs_come_near_the_measure_of_a_half_space() -> None:
+    for case in gates():
+        assert math.exp(Slabs().log_lower(case.query, case.query.sizes)) > 0.75 * case.most, case
+
+
+def no_price_of_g(patch: pytest.MonkeyPatch) -> None:
+    right = slabs.localise
+
+    def free(*arguments: Any) -> Localised | None:
+        found = right(*arguments)
+        return None if found is None else replace(found, network=replace(found.network, log_missed=-math.inf))
+
+    patch.setattr(slabs, "localise", free)
+
+
+def boxes_twice(patch: pytest.MonkeyPatch) -> None:
+    right = slabs.cut
+    patch.setattr(slabs, "cut", lambda *a: 2 * right(*a))
+    patch.setattr(Boxes, "apart", lambda self: torch.ones(len(self), dtype=torch.bool))
+
+
+def what_holds_for_what_fails(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(slabs, "opposite", lambda query, forms: query)
+
+
+def price_of_boxes_unpaid(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Units, "log_price", lambda self, log_box: torch.full_like(log_box, -torch.inf))
+
+
+@pytest.mark.parametrize("mutate", [no_price_of_g, boxes_twice, what_holds_for_what_fails, price_of_boxes_unpaid])
+def test_mutants_of_slabs_are_caught(
+    monkeypatch: pytest.MonkeyPatch, mutate: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    assert not any(map(too_high, CHOSEN))
+    mutate(monkeypatch)
+    assert any(map(too_high, CHOSEN))
+
+
+def test_boxes_that_overlap_count_once() -> None:
+    low, high = tensor([[0.0], [0.5], [1.0], [0.0]]), tensor([[1.0], [1.5], [2.0], [1.0]])
+    assert Boxes(low, high).apart().tolist() == [True, False, True, False]
+
+
+def test_forms_that_do_not_make_the_event_are_refused() -> None:
+    """Of a conjunction both inequalities have to fail."""
+    net = dense(([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]))
+    event = Event([[(tensor([1.0, 0.0]), 0.5), (tensor([0.0, 1.0]), 0.5)]])
+    query = one_input(net, torch.zeros(2).double(), Gaussian(0.3), SETTINGS, event)
+    with pytest.raises(ValueError, match="may not occur"):
+        opposite(query, torch.tensor([1]))
+    assert opposite(query, torch.tensor([0, 1])).margins.cases.forms == 2

@@ -67,7 +67,10 @@ def test_the_measure_of_a_slab(kind: type[Noise], m: int) -> None:
         found = box((a, b)).log_measure(kind(1.0), m).item()
         with mpmath.workdps(40):
             exact = float(mpmath.log(exact_slab(kind, a, b, m))) if exact_slab(kind, a, b, m) > 0 else -INF
+        down = box((a, b)).log_measure_down(kind(1.0), m).item()
         loose = 1e-4 if high - low < 1e-3 else 1e-8  # a difference of two tails that nearly cancels
+        assert down <= exact, (low, high, exact, down)
+        assert down >= exact - loose or exact < -30 or m == 1, (low, high, exact, down)
         assert exact <= found <= exact + loose or (exact == -INF and found < -30), (low, high, exact, found)
         n += exact < -5
     assert n >= 1 or m == 1
@@ -113,6 +116,8 @@ def test_two_components_by_quadrature(kind: type[Noise], m: int) -> None:
 
         exact = mpmath.log(mpmath.quad(joint, [mp(a), mp(b)], maxdegree=4))
         found = box((a, b), (c, e)).log_measure(kind(1.0), m).item()
+        down = box((a, b), (c, e)).log_measure_down(kind(1.0), m).item()
+        assert float(exact) - 1.0 <= down <= float(exact) + 1e-8
         assert float(exact) - 1e-8 <= found <= float(exact) + (1e-8 if kind is Gaussian else 0.3)
 
 
@@ -128,7 +133,9 @@ def test_several_components_against_draws(kind: type[Noise], m: int) -> None:
     u = draws(kind, m)[:, None, :axes]
     share = ((u >= boxes.low) & (u <= boxes.high)).all(2).double().mean(0)
     assert (found >= share - 4 * (share / DRAWS).sqrt()).all()
-    assert found.sum() >= 1.0
+    down = boxes.log_measure_down(kind(1.0), m).exp()
+    assert (down <= share + 4 * ((share + 1 / DRAWS) / DRAWS).sqrt()).all()
+    assert found.sum() >= 1.0 >= down.sum()
     assert found.sum() <= (1.0 + 1e-9 if kind is Gaussian else 2.5 if m == 20 else 12.0)
 
 

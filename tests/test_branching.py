@@ -20,11 +20,13 @@ from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.evaluate import evaluate, restricted
 from calotte.proofs.local.localise import localise
 from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.local.regions import InBoxes
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.proofs.relaxation.backward import Relaxation, relaxed_lines
 from calotte.query import Query
 from calotte.searches import tree
-from calotte.searches.branching import Branching, axes
+from calotte.searches.axes import axes
+from calotte.searches.branching import Branching
 from calotte.searches.concentration import Concentration
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
@@ -189,7 +191,7 @@ def test_levels_and_tails_by_moments(law: Noise, slopes: str) -> None:
             rows = local.pull_back(own, sign, lines)
             boxes = Boxes.whole(local.directions.shape[1]).repeated(2)
             boxes.low[1, 0], boxes.high[1, 0] = -0.2 * unit, 0.4 * unit
-            moments = ExponentialTails(local, boxes, Thrift().shapes)
+            moments = ExponentialTails(InBoxes(local, boxes), Thrift().shapes)
             low, high = (end.expand(2, -1) for end in (local.low, local.high))
             log_each = torch.full((2, len(own)), math.log(0.02), dtype=torch.float64)
             box, row = torch.ones(2, len(own), dtype=torch.bool).nonzero(as_tuple=True)
@@ -230,7 +232,7 @@ def test_a_unit_along_the_axis_spoils_no_form(along: float) -> None:
     )
     boxes = Boxes(tensor([[-0.5]]), tensor([[0.5]]))
     rows = local.pull_back(local.margins, torch.ones(1).double(), torch.zeros(3, 1, 2).double())
-    moments = ExponentialTails(local, boxes, Thrift().shapes)
+    moments = ExponentialTails(InBoxes(local, boxes), Thrift().shapes)
     pairs = moments.pairs(rows, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
     tilt = Thrift().tilt(0, moments, pairs, None)
     found = moments.tails(pairs, tilt, local.low[None], local.high[None]).item()

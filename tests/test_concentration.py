@@ -66,7 +66,7 @@ def test_bounds_on_the_support_contain_all_samples(name: str, eps: float) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Relaxation, "settle", watched)
-        margins, good = relaxed_margins(case, Support(radius, -math.inf))
+        margins, good = relaxed_margins(case, Support.ball(case, radius))
     assert (good.log_price == -torch.inf).all()
     lowest = margins.lowest(radius[:, None])
     generator = torch.Generator().manual_seed(9)
@@ -113,7 +113,7 @@ def doubled_and_halved(case: Query, start: float, steps: int) -> float:
     """The largest radius at which the margins of one input hold, by a pass at each."""
 
     def holds(radius: float) -> bool:
-        margins, _ = relaxed_margins(case, Support(torch.tensor([radius], dtype=torch.float64), -math.inf))
+        margins, _ = relaxed_margins(case, Support.ball(case, torch.tensor([radius], dtype=torch.float64)))
         return bool((case.margins.cases.kept(margins.distances()) >= radius).all())
 
     low, high = 0.0, start
@@ -224,7 +224,7 @@ def test_a_flipped_slope_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         self.lines[relu] = (above, below, torch.zeros_like(intercept))
 
     monkeypatch.setattr(Relaxation, "settle", flipped)
-    lowest = relaxed_margins(case, Support(radius, -math.inf))[0].lowest(radius[:, None])
+    lowest = relaxed_margins(case, Support.ball(case, radius))[0].lowest(radius[:, None])
     y = x[:, None] + Sphere(1.0).sample(5000, network.d, torch.Generator().manual_seed(1))
     comparison = network.decision.comparison(case.predicted)
     margins = torch.stack([network.forward(y[i]) @ comparison[i].t() for i in range(4)])

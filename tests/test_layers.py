@@ -60,7 +60,7 @@ def layers_of(net: Network, x: Tensor) -> Layers:
     hyperplanes = Hyperplanes(net)
     query = Query(hyperplanes, x[None], [0], Sphere(EPS), Settings())
     around = Support.of(query, torch.tensor([EPS]).double(), 6.0)
-    first, relaxation = first_layer(hyperplanes, NEVER), Relaxation(hyperplanes, query.x, around.radius)
+    first, relaxation = first_layer(hyperplanes, NEVER), Relaxation(hyperplanes, query.x, around.farthest)
     assert first is not None
     here = [relaxation.at_x[net.feeders[i]] for i in first.relus]
     value, error = torch.cat([h.value.flatten() for h in here]), torch.cat([h.error.flatten() for h in here])

@@ -94,10 +94,10 @@ def test_recorded_decisions_give_the_same_bits(chooser: Chooser, law: Noise) -> 
     network, x = random_dense((12, 14, 10, 3), 5), points(1, 12, 6)
     case = Query(Hyperplanes(network), x, [0], law, Settings())
     around = Support.of(case, case.sizes, 5.0)
-    reach = 0.7 * around.radius
-    margins, event = relaxed_margins(case, around, Budget(reach, case.sizes, chooser))
+    reach = 0.7 * around.farthest
+    margins, event = relaxed_margins(case, around, Budget(reach, chooser))
     assert torch.cat([t.flatten() for t in event.choices.values()]).unique().numel() > 1
-    again, repeated = relaxed_margins(case, around, Budget(reach, case.sizes, Recorded(event.choices)))
+    again, repeated = relaxed_margins(case, around, Budget(reach, Recorded(event.choices)))
     assert torch.equal(event.log_price, repeated.log_price)
     assert torch.equal(margins.constant, again.constant)
     assert torch.equal(margins.norm, again.norm)

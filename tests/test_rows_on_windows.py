@@ -133,7 +133,7 @@ NETWORKS = {
 def relaxed(net: Network, x: Tensor, radius: float, noise_map: Tensor | None = None) -> Relaxation:
     noise = Ball(radius, map=noise_map)
     case = Query(Hyperplanes(net, noise_map), x, list(range(len(x))), noise, Settings())
-    return relaxed_units(case, Support(torch.full((len(x),), radius).double(), -math.inf)).relaxation
+    return relaxed_units(case, Support.ball(case, torch.full((len(x),), radius).double())).relaxation
 
 
 def deep(relaxation: Relaxation) -> Iterator[tuple[int, int]]:
@@ -288,8 +288,8 @@ def test_bounds_on_a_good_event_hold_where_nothing_that_was_paid_for_fails() -> 
     net = NETWORKS["residual"]
     x, law = points(1, net.d, 6), Gaussian(0.05)
     case = Query(Hyperplanes(net), x, [0], law, Settings())
-    sizes, reach = case.sizes, torch.full((1,), 0.2).double()
-    event = relaxed_units(case, Support(torch.full((1,), 1.0).double(), -20.0), Budget(reach, sizes, Thrift()))
+    reach, radius = torch.full((1,), 0.2).double(), torch.full((1,), 1.0).double()
+    event = relaxed_units(case, Support.ball(case, radius), Budget(reach, Thrift()))
     y = x + law.sample(4000, net.d, GENERATOR)
     inside = torch.ones(len(y), dtype=torch.bool)
     for node, value in net.values(y):

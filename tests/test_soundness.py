@@ -613,7 +613,7 @@ def with_support(change: Callable[[Support], Support]) -> Callable[[pytest.Monke
 
 
 def halved(around: Support) -> Support:
-    return replace(around, radius=0.5 * around.radius)
+    return replace(around, farthest=0.5 * around.farthest)
 
 
 def with_reach(factor: float) -> Callable[[pytest.MonkeyPatch], None]:

@@ -147,7 +147,7 @@ class ProvedRung(Rung):
         needs_plane: whether the bound holds from dimension 2 on only (sphere and ball).
         one_by_one: whether it takes the inputs of a batch one after the other.
         searches: whether it tries for smaller bounds until the time is up.
-        from_below: whether it bounds p from below too; passes_below: whether that takes passes of its own.
+        from_below: whether it bounds p from below too.
     """
 
     any_noise: ClassVar[bool] = False
@@ -156,7 +156,6 @@ class ProvedRung(Rung):
     one_by_one: ClassVar[bool] = False
     searches: ClassVar[bool] = False
     from_below: ClassVar[bool] = False
-    passes_below: ClassVar[bool] = True
 
     @abstractmethod
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
@@ -171,6 +170,10 @@ class ProvedRung(Rung):
     def log_lower(self, query: Query, sizes: Tensor) -> Tensor:
         """Lower bounds (B,) on log p, as `log_bound`, rounded down; -inf where nothing is proved."""
         return torch.full_like(sizes, -torch.inf)
+
+    def passes_below(self, query: Query) -> bool:
+        """Whether lower bounds take passes of their own."""
+        return True
 
     def propose(self, query: Query) -> Proof | None:
         """The Proof of the bound for a query of one input: `prove` makes the same bits of it.
@@ -212,7 +215,7 @@ class ProvedRung(Rung):
         if not self.from_below or any(bound.skipped is not None for bound in upper):
             return []
         logs = [-math.inf] * len(query.x)
-        if not all(bound.certain for bound in upper) and not (unseen and self.passes_below):
+        if not all(bound.certain for bound in upper) and not (unseen and self.passes_below(query)):
             with contextlib.suppress(OutOfTime):
                 logs = self.log_lower(query, query.sizes).tolist()
         return [LowerBound(self.name, log) for log in logs]

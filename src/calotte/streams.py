@@ -25,6 +25,7 @@ class Stream(IntEnum):
     IMPORTANCE = 10
     ALORE = 11
     ADVERSARY = 12  # where its random starts lie
+    SLABS = 13  # that show which outputs noise changes, before slabs bound p from below
 
 
 def generator(stream: Stream, seed: int, index: int, chunk: int = 0) -> torch.Generator:

@@ -19,11 +19,10 @@ from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import Budget, margin_rows, relaxed_units
 from calotte.proofs.forms import Forms
 from calotte.proofs.support import Support
-from calotte.proofs.union import log_sum_up
+from calotte.proofs.union import log_complement_down, log_difference_down, log_sum_up
 from calotte.query import Query
-from calotte.rounding import UNIT_ROUNDOFF, gamma
 
-__all__ = ["failing_margins", "log_difference_down", "log_sum_down", "lower_on_good_event"]
+__all__ = ["failing_margins", "lower_on_good_event"]
 
 
 def lower_on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tensor, chooser: Chooser | None) -> Tensor:
@@ -36,7 +35,7 @@ def lower_on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tenso
         -inf where nothing is proved.
     """
     around = Support.of(query, sizes, tail)
-    event = relaxed_units(query, around, Budget.within(around, sizes, heights, chooser))
+    event = relaxed_units(query, around, Budget.within(around, heights, chooser))
     opposite = query.event_margins.negated
     last, rows, constants = margin_rows(query, event.errors, opposite)
     failing = event.relaxation.forms(last, rows, {}, constants)
@@ -66,26 +65,3 @@ def failing_margins(query: Query, forms: Forms, sizes: Tensor) -> Tensor:
         else:
             each.append(log_complement_down(log_sum_up(hold.topk(case.needed, 1, largest=False).values)))
     return torch.stack(each, 1).amax(1)
-
-
-def log_complement_down(log_p: Tensor) -> Tensor:
-    """log(1 - exp(log_p)), rounded down, for log_p <= 0."""
-    return log_difference_down(torch.zeros_like(log_p), log_p)
-
-
-def log_difference_down(log_a: Tensor, log_b: Tensor) -> Tensor:
-    """log(exp(log_a) - exp(log_b)), rounded down; -inf where that is not positive, or nothing is known."""
-    lower = log_a - gamma(4) * log_a.abs()
-    share = -torch.expm1((log_b - lower) * (1.0 - gamma(8)))  # relative errors of a negative exponent, moved to zero
-    share = share * (1.0 - gamma(8)) - 4 * UNIT_ROUNDOFF
-    found = lower + share.clamp_min(0.0).log()
-    found = found - gamma(8) * (1.0 + found.abs())
-    known = (log_b < lower) & (share > 0) & found.isfinite()
-    return torch.where(known, found, -torch.inf).clamp_max(0.0)
-
-
-def log_sum_down(log_terms: Tensor) -> Tensor:
-    """log of the sum of exp(log_terms) over the last axis, rounded down, at most 0; -inf of NaN."""
-    total = torch.logsumexp(log_terms, -1)
-    slack = gamma(log_terms.shape[-1] + 16) + gamma(4) * total.abs()
-    return torch.where(total.isfinite(), total - slack, -torch.inf).clamp_max(0.0)

@@ -15,7 +15,6 @@ from torch import Tensor
 from calotte.independent import Independent
 from calotte.network.float32 import Float32Errors
 from calotte.network.margins import Margins
-from calotte.noise import quotient_down
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.float32 import float32_errors, lowered_constants
 from calotte.proofs.forms import Forms
@@ -68,35 +67,29 @@ class Budget:
 
     Attributes:
         reach: (B,) distance of the half-spaces that bound a unit.
-        sizes: (B,) of the noise.
         chooser: says what is paid for.
     """
 
     reach: Tensor
-    sizes: Tensor
     chooser: Chooser
 
     @staticmethod
-    def within(around: Support, sizes: Tensor, heights: Tensor | float, chooser: Chooser | None) -> Budget | None:
-        """Half-spaces at heights, in units of the noise's sizes (B,), no farther than the support; None without
-        a chooser: nothing is paid for."""
-        return (
-            None
-            if chooser is None
-            else Budget(torch.minimum(raised(heights * sizes, 4), around.radius), sizes, chooser)
-        )
+    def within(around: Support, heights: Tensor | float, chooser: Chooser | None) -> Budget | None:
+        """Half-spaces at heights, in units of the noise's sizes, no farther than the support; None without a
+        chooser: nothing is paid for."""
+        if chooser is None:
+            return None
+        return Budget(torch.minimum(raised(heights * around.sizes, 4), around.farthest), chooser)
 
 
 def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -> GoodEvent:
     """Bounds on all units on a good event, whatever is chosen; over the whole support where there is no budget."""
     network, x = query.network, query.x
-    relaxation, errors = Relaxation(query.hyperplanes, x, around.radius), float32_errors(query, around)
-    whole, log_each = around.radius[:, None], torch.full((len(x), 1), -torch.inf, dtype=torch.float64)
+    relaxation, errors = Relaxation(query.hyperplanes, x, around.farthest), float32_errors(query, around)
+    log_each = torch.full((len(x), 1), -torch.inf, dtype=torch.float64)
     if budget is not None:
-        height, heights = budget.reach[:, None], quotient_down(budget.reach, budget.sizes)
-        log_each = query.noise.standard_log_tail(heights, query.m, rounding="up")[:, None]
-        log_each = torch.where(height < whole, log_each, -torch.inf)
-    halves, signs = torch.zeros_like(whole), [log_each]
+        log_each = around.log_beyond(budget.reach)[:, None]
+    halves, signs = torch.zeros_like(log_each), [log_each]
     choices: dict[int, Tensor] = {}
     for i, node in enumerate(network.nodes):
         if i:
@@ -111,16 +104,13 @@ def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -
             query.deadline.check(f"at node '{network.nodes[feeder].name}'")
             linear = relaxation.unit_forms(feeder, block)
             sides = (len(x), 2, block.stop - block.start)
-            lowest = linear.lowest(whole)
-            if around.cube is not None and linear.vectors is not None:  # of graphs a ball around the cube is taken
-                lowest = torch.maximum(lowest, linear.lowest_in(around.cube[:, None]))
-            free[:, :, block] = lowest.reshape(sides)
+            free[:, :, block] = around.lowest(linear).reshape(sides)
             if budget is not None:
-                paid[:, :, block] = linear.lowest(height).reshape(sides)
-                log_sign[:, :, block] = log_below_zero(query, linear, budget.sizes).reshape(sides)
+                paid[:, :, block] = linear.lowest(budget.reach[:, None]).reshape(sides)
+                log_sign[:, :, block] = around.log_tail(linear).reshape(sides)
                 if off is not None:  # what is paid for is that float32 finds the unit inactive too
                     inactive = linear.lowered(torch.cat([torch.zeros_like(off[:, block]), off[:, block]], 1))
-                    log_sign[:, 1, block] = log_below_zero(query, inactive, budget.sizes).reshape(sides)[:, 1]
+                    log_sign[:, 1, block] = around.log_tail(inactive).reshape(sides)[:, 1]
         low, high = free[:, 0], -free[:, 1]
         usable = low, high
         if budget is not None:
@@ -138,15 +128,6 @@ def relaxed_units(query: Query, around: Support, budget: Budget | None = None) -
     total = log_each + halves.log() + dot_error(1.0 + log_each.abs(), 8)
     signs[0] = torch.where(halves > 0, total, -torch.inf)
     return GoodEvent(relaxation, log_sum_up(torch.cat(signs, 1)), choices, errors)
-
-
-def log_below_zero(query: Query, linear: Forms, sizes: Tensor) -> Tensor:
-    """Upper bounds (B, R) on log P(value < 0) for values with such linear bounds; 0 where that is likely."""
-    heights = quotient_down(linear.distances(), sizes[:, None])
-    logs = torch.zeros_like(heights)
-    unlikely = heights > 0
-    logs[unlikely] = query.noise.standard_log_tail(heights[unlikely], query.m, rounding="up")
-    return logs
 
 
 def relaxed_margins(query: Query, around: Support, budget: Budget | None = None) -> tuple[Forms, GoodEvent]:
@@ -180,23 +161,21 @@ def on_good_event(query: Query, sizes: Tensor, tail: float, heights: Tensor, cho
         chooser: says what is paid for; None: nothing is, and the bounds hold over the whole support.
     """
     around = Support.of(query, sizes, tail)
-    margins, event = relaxed_margins(query, around, Budget.within(around, sizes, heights, chooser))
+    margins, event = relaxed_margins(query, around, Budget.within(around, heights, chooser))
     missed = torch.full_like(event.log_price, around.log_missed)
     paid = [missed] if chooser is None else [event.log_price, missed]
-    log_bound, log_margins = (paid_for(query, margins, sizes, logs) for logs in (paid, []))
+    log_bound, log_margins = (paid_for(query, around, margins, logs) for logs in (paid, []))
     return OnGoodEvent(log_bound, event.log_price, log_margins, event.choices)
 
 
-def paid_for(query: Query, margins: Forms, sizes: Tensor, logs: list[Tensor]) -> Tensor:
+def paid_for(query: Query, around: Support, margins: Forms, logs: list[Tensor]) -> Tensor:
     """log of sum_k P(a_k.r + c_k <= 0) plus probabilities given as logarithms, rounded up, (B,).
 
     Over the margins that a bound counts: the likeliest are left out where it takes several to fail.
     """
-    noise = query.noise
-    heights = quotient_down(margins.distances(), sizes[:, None])
-    terms = noise.standard_log_tail(heights, query.m, rounding="up")
+    noise, terms = query.noise, around.log_tail(margins)
     if isinstance(noise, Independent):
-        tails = noise.log_tails(margins.normal, margins.normal_errors, margins.lower, sizes)
+        tails = noise.log_tails(margins.normal, margins.normal_errors, margins.lower, around.sizes)
         terms = torch.minimum(terms, tails)
     terms = query.margins.cases.kept_logs(terms)
     return log_sum_up(torch.cat([terms, *(log[:, None] for log in logs)], 1))

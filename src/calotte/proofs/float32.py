@@ -25,8 +25,8 @@ def float32_errors(query: Query, around: Support) -> Float32Errors | None:
     longest = 1.0 if scale is None else scale.abs().max().item()
     if scale is not None and scale.ndim == 2:
         longest = norm_up(scale.flatten(), 0).item()
-    entries = raised(around.radius[:, None] * scales, 8).reshape(-1, *query.network.input_shape)
-    return Float32Errors(query.network, query.x, Bounds.of(entries, raised(around.radius * longest, 8)))
+    entries = raised(around.farthest[:, None] * scales, 8).reshape(-1, *query.network.input_shape)
+    return Float32Errors(query.network, query.x, Bounds.of(entries, raised(around.farthest * longest, 8)))
 
 
 def lowered_constants(margins: Margins, errors: Float32Errors | None) -> Tensor:

@@ -15,12 +15,13 @@ from calotte.noise import Noise
 from calotte.proofs.cell import OverCell
 from calotte.proofs.first_layer_moments import FirstLayerMoments
 from calotte.proofs.half_spaces import GoodHalfSpaces
+from calotte.proofs.halvings import Halvings
 from calotte.proofs.partition import Partition
 from calotte.proofs.proof import Proof
 from calotte.query import Query
 from calotte.settings import Settings
 
-__all__ = ["FirstLayerMoments", "GoodHalfSpaces", "OverCell", "Partition", "Proof", "one_input", "prove"]
+__all__ = ["FirstLayerMoments", "GoodHalfSpaces", "Halvings", "OverCell", "Partition", "Proof", "one_input", "prove"]
 
 
 def prove(

@@ -10,7 +10,7 @@ from torch import Tensor
 from calotte.noise import Noise
 from calotte.rounding import UNIT_ROUNDOFF, gamma, up
 
-__all__ = ["cell_bound", "log_sum_up", "theorem_bound"]
+__all__ = ["cell_bound", "log_complement_down", "log_difference_down", "log_sum_down", "log_sum_up", "theorem_bound"]
 
 
 def theorem_bound(noise: Noise, heights: Tensor, m: int, units: int) -> Tensor:
@@ -49,3 +49,26 @@ def log_sum_up(log_terms: Tensor) -> Tensor:
     total = torch.logsumexp(log_terms, -1)
     slack = gamma(log_terms.shape[-1] + 16) + 4 * UNIT_ROUNDOFF * total.abs()
     return torch.where(torch.isinf(total), total, total + slack).clamp_max(0.0)
+
+
+def log_complement_down(log_p: Tensor) -> Tensor:
+    """log(1 - exp(log_p)), rounded down, for log_p <= 0."""
+    return log_difference_down(torch.zeros_like(log_p), log_p)
+
+
+def log_difference_down(log_a: Tensor, log_b: Tensor) -> Tensor:
+    """log(exp(log_a) - exp(log_b)), rounded down; -inf where that is not positive, or nothing is known."""
+    lower = log_a - gamma(4) * log_a.abs()
+    share = -torch.expm1((log_b - lower) * (1.0 - gamma(8)))  # relative errors of a negative exponent, moved to zero
+    share = share * (1.0 - gamma(8)) - 4 * UNIT_ROUNDOFF
+    found = lower + share.clamp_min(0.0).log()
+    found = found - gamma(8) * (1.0 + found.abs())
+    known = (log_b < lower) & (share > 0) & found.isfinite()
+    return torch.where(known, found, -torch.inf).clamp_max(0.0)
+
+
+def log_sum_down(log_terms: Tensor) -> Tensor:
+    """log of the sum of exp(log_terms) over the last axis, rounded down, at most 0; -inf of NaN."""
+    total = torch.logsumexp(log_terms, -1)
+    slack = gamma(log_terms.shape[-1] + 16) + gamma(4) * total.abs()
+    return torch.where(total.isfinite(), total - slack, -torch.inf).clamp_max(0.0)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from calotte.independent import Independent
 from calotte.noise import Gaussian
-from calotte.proofs.cuboids.tiling import Tiling
+from calotte.proofs.cuboids.tiling import Cuts, Tiling
+from calotte.proofs.halvings import Halvings
 from calotte.query import Query
 
 __all__ = ["Bisection"]
@@ -57,14 +58,15 @@ class Bisection:
     def cut(self, query: Query, size: float) -> Tiling:
         """The noise in cuboids: once for each size that a query of one input is asked about."""
         found: Tiling = query.once((self, size), lambda: Tiling(query, size, self.span, self.kept))
-        # tensors of (generators, cuboids, units) take most of the memory
-        entries = (query.m + self.kept * len(query.network.relus)) * query.network.widest
-        at_once = max(1, min(self.at_once, int(query.settings.memory_limit / (8 * 8 * entries))))
         while len(found.open) and found.count < self.each * query.settings.boxes and not query.deadline.passed:
             hopeless = found.log_lower > query.target > -torch.inf
             if hopeless or self.done(found) or found.log_upper <= max(query.target, query.enough):
                 break
-            largest, places = found.log_open.topk(min(at_once, len(found.open)))
-            places = places[largest > largest[0] - self.alike]
-            found.cut(places, found.shares[places].argmax(1))
+            largest, places = found.log_open.topk(min(self.at_once, len(found.open)))
+            places = places[largest > largest[0] - self.alike].sort().values
+            found.cut(Cuts(found.numbers[places], found.shares[places].argmax(1)))
         return found
+
+    def propose(self, query: Query) -> Halvings:
+        """The Proof of what was found for a query of one input."""
+        return Halvings.of(self.cut(query, query.sizes.item()), self.span)

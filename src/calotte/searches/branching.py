@@ -27,13 +27,15 @@ from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.proof import Proof
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
+from calotte.searches.axes import axes
 from calotte.searches.bisection import Bisection
 from calotte.searches.concentration import Concentration
 from calotte.searches.sketch import Sketch
+from calotte.searches.slabs import Slabs
 from calotte.searches.thrift import Thrift
 from calotte.searches.tree import Growth, Tree, cut
 
-__all__ = ["Branching", "axes"]
+__all__ = ["Branching"]
 
 _BEGIN = "; calotte plan finds the noise where it begins to"
 _NOTHING = f"not even the slab nearest to the input gives a bound at this size{_BEGIN}"
@@ -71,7 +73,7 @@ class Branching(ProvedRung):
     The numbers below were found on `256x2` and `256x4` by `benchmarks/tightness.py`.
 
     Attributes:
-        bisection: of noise in few independent coordinates.
+        bisection: of noise in few independent coordinates; slabs_below: how others are bounded from below.
         chooser: says what units pay for; below: the rung that this one is never above; growth: of the trees.
         goals: bounds on log p aimed at, in turn, where the query names none.
         decades: powers of ten below what was reached that are tried where the next goal is missed.
@@ -89,7 +91,6 @@ class Branching(ProvedRung):
 
     any_noise: ClassVar[bool] = True
     from_below: ClassVar[bool] = True
-    passes_below: ClassVar[bool] = False
     one_by_one: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     name: str = "branching"
@@ -100,6 +101,7 @@ class Branching(ProvedRung):
     source: str = "[docs/ladder.md](docs/ladder.md)"
     chooser: Chooser = field(default_factory=Thrift)
     bisection: Bisection = field(default_factory=Bisection)
+    slabs_below: Slabs = field(default_factory=Slabs)
     below: ProvedRung = field(default_factory=Concentration)
     growth: Growth = field(default_factory=Growth)
     goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
@@ -128,7 +130,11 @@ class Branching(ProvedRung):
     def log_lower(self, query: Query, sizes: Tensor) -> Tensor:
         if self.bisection.applies(query):
             return self.bisection.sides(query, sizes)[1]
-        return super().log_lower(query, sizes)
+        each = [self.slabs_below.log_lower(query.alone(i), sizes[i : i + 1]) for i in range(len(sizes))]
+        return torch.tensor(each, dtype=torch.float64)
+
+    def passes_below(self, query: Query) -> bool:
+        return not self.bisection.applies(query)
 
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
         start = self.below.log_bound(query, sizes)
@@ -150,11 +156,10 @@ class Branching(ProvedRung):
 
     def propose(self, query: Query) -> Proof | None:
         bound = self.log_bound(query, query.sizes).item()
+        if self.bisection.applies(query) and self.bisection.cut(query, query.sizes.item()).log_upper <= bound:
+            return self.bisection.propose(query)
         outcomes: list[Outcome] = query.known.get(self._last(query, query.sizes), [])
-        if not outcomes or bound < outcomes[0].log_bound:  # cuboids are not written down yet
-            return None
-        found = outcomes[0]
-        if found.sketch is None:
+        if not outcomes or (found := outcomes[0]).sketch is None:
             return self.below.propose(query)
         local = localise(query, query.sizes, found.sketch.height, found.sketch.tail, self.chooser)
         assert local is not None, "it was found before"
@@ -292,30 +297,3 @@ class Branching(ProvedRung):
         left = max(int(slab.left(local.m)), 1)  # the same price in the dimensions that the slab leaves
         rest = local.noise.standard_quantile(price, left, rounding="up") * slab.radii(local.noise)[1]
         return rest.item()
-
-
-def axes(local: LocalNetwork, most: int = 6, few: int = 1) -> Tensor:
-    """(n, K) orthonormal directions to cut along: those along which the units that may change sign move together.
-
-    Leading right singular vectors of the units' linear parts at u = 0, weighted by what the units mean for the
-    margins and by how near they are to changing sign; units of the first layer count only where there are no others.
-    All of R^n where n is `most` or less, `few` of them else.
-    """
-    n_units, n = local.units, local.normal.shape[1]
-    linear, value = local.normal.clone(), local.constant.clone()
-    for group in local.groups:
-        active = (value[: group.start] > 0).double()
-        linear[group] += (local.weight[group, : group.start] * active) @ linear[: group.start]
-        value[group] += local.weight[group, : group.start] @ value[: group.start].clamp_min(0.0)
-    influence = local.weight[n_units:].clone()
-    for group in reversed(local.groups):
-        active = (value[group] > 0).double()
-        influence[:, : group.start] += (influence[:, group] * active) @ local.weight[group, : group.start]
-    deviation = (linear[:n_units].norm(dim=1) * local.sigma).clamp_min(1e-300)
-    near = torch.exp(-0.5 * (value[:n_units] / (2.0 * deviation)) ** 2)
-    rows = (near * influence.abs().amax(0))[:, None] * linear[:n_units]
-    rows = rows[local.groups[0].stop if len(local.groups) > 1 else 0 :]
-    rows = torch.where(rows.isfinite().all(), rows, torch.zeros_like(rows))
-    small = n <= most
-    directions: Tensor = torch.linalg.svd(rows, full_matrices=small)[2]
-    return directions[: n if small else few].t().contiguous()

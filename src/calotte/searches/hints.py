@@ -10,6 +10,7 @@ from torch import Tensor
 from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.evaluate import Evaluation
 from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.local.regions import InBoxes
 
 __all__ = ["Found", "hinted"]
 
@@ -42,7 +43,7 @@ def hinted(local: LocalNetwork, boxes: Boxes, found: Evaluation) -> Found:
     loss = torch.where((low < 0) & (high > 0), loss / (high - low), 0.0)
     influence = -read.clamp_max(0.0)
     impact = torch.zeros(count, 2, local.units, dtype=torch.float64)
-    half = local.half_widths(boxes)
+    half = InBoxes(local, boxes).half_widths
     gain = components[torch.arange(count), worst].abs() * half
     for group, (taken, along, norm) in reversed(list(zip(local.groups, units.forms, strict=True))):
         a, b = low[:, group], high[:, group]

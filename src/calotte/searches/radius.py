@@ -30,7 +30,7 @@ def relaxed_radius(query: Query, start: Tensor, steps: int = 12) -> Tensor:
     try:
         while any(bracket.next is not None for bracket in brackets):
             radius = torch.tensor([b.best if b.next is None else b.next for b in brackets], dtype=torch.float64)
-            margins, _ = relaxed_margins(query, Support(radius, -math.inf))
+            margins, _ = relaxed_margins(query, Support.ball(query, radius))
             kept = query.margins.cases.kept(margins.distances()).amin(1).tolist()
             for bracket, distance in zip(brackets, kept, strict=True):
                 bracket.learn(distance)

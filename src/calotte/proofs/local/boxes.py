@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from calotte.noise import Noise, quotient_down
+from calotte.proofs.union import log_difference_down, log_sum_up
 from calotte.rounding import dot_error, gamma, lowered, raised
 from calotte.sphere import Rounding
 
@@ -111,6 +112,32 @@ class Boxes:
             part = torch.where(a > 0, one_side, middle)
             total = total + torch.where(self.split[:, k], part, 0.0)
         return (total * (1.0 - gamma(self.low.shape[1] + 8))).clamp_max(0.0)
+
+    def log_measure_down(self, noise: Noise, m: int) -> Tensor:
+        """Lower bounds (L,) on log P(u / size in the box), as `log_measure`; -inf for points of a line."""
+        total = torch.zeros(len(self), dtype=torch.float64)
+        for k in range(self.low.shape[1]):
+            earlier = Boxes(self.low[:, :k], self.high[:, :k])
+            (smallest, largest), left = earlier.radii(noise), earlier.left(m)
+            negative = self.high[:, k] < 0  # mirrored
+            a = torch.where(negative, -self.high[:, k], self.low[:, k])
+            b = torch.where(negative, -self.low[:, k], self.high[:, k])
+            beyond = log_tail_up(noise, b, smallest, largest, left)
+            one_side = log_difference_down(log_tail_down(noise, a, smallest, left), beyond)
+            outside = log_sum_up(torch.stack([log_tail_up(noise, -a, smallest, largest, left), beyond], 1))
+            middle = log_difference_down(torch.zeros_like(outside), outside)
+            part = torch.where(a > 0, one_side, middle)
+            part = torch.where(left > (1 if noise.bounded else 0), part, -torch.inf)  # in one dimension faces count
+            total = total + torch.where(self.split[:, k], part, 0.0)
+        return raised(total, self.low.shape[1] + 8)
+
+    def apart(self) -> Tensor:
+        """bool (L,) boxes that share no inner point with earlier ones that are apart."""
+        apart = torch.ones(len(self), dtype=torch.bool)
+        for i in range(1, len(self)):
+            meet = ((self.low[:i] < self.high[i]) & (self.low[i] < self.high[:i])).all(1)
+            apart[i] = not (meet & apart[:i]).any()
+        return apart
 
     def radii(self, noise: Noise) -> tuple[Tensor, Tensor]:
         """Bounds (L,) on the radius of the rest of the noise, in units of its size; 1 and 1 for the Gaussian."""

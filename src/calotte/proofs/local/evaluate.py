@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from calotte.proofs.chooser import Chooser, Recorded
-from calotte.proofs.local.boxes import Boxes, log_tail_up
+from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.network import LocalNetwork, consecutive
-from calotte.proofs.local.rows import LocalRows, lowest
+from calotte.proofs.local.regions import InBoxes, Region
+from calotte.proofs.local.rows import LocalRows
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails
 from calotte.proofs.price import Offer, known
 from calotte.proofs.relaxation.backward import relaxed_lines
@@ -50,7 +51,6 @@ class Units:
         low, high: (L, N); lines: (3, L, N) of `relaxed_lines`.
         log_each: (L, 2 N) logarithms of the prices of half-spaces that were used, given the box.
         choices, improved: group -> (L, n) what was paid for, and offered by moments; tilts: group -> how.
-        moments: of the boxes.
         forms: for each group what its rows take from earlier units' activations (L, 2 n, .), their components
             (L, n, K) and norms (L, n).
     """
@@ -62,7 +62,6 @@ class Units:
     choices: dict[int, Tensor]
     improved: dict[int, Tensor]
     tilts: dict[int, BoxTilt]
-    moments: ExponentialTails
     forms: list[tuple[Tensor, Tensor, Tensor]]
 
     def log_price(self, log_box: Tensor) -> Tensor:
@@ -71,9 +70,9 @@ class Units:
         price = torch.where(price.isfinite(), price + dot_error(1.0 + price.abs(), 8), -torch.inf)
         return log_sum_up(torch.cat([price, torch.full_like(log_box, -torch.inf)[:, None]], 1))
 
-    def chosen(self, margins: dict[int, BoxTilt]) -> Recorded:
+    def chosen(self, moments: ExponentialTails, margins: dict[int, BoxTilt]) -> Recorded:
         """Everything that was decided, on the margins too."""
-        return Recorded(self.choices, self.improved, self.moments.shapes, self.tilts | margins)
+        return Recorded(self.choices, self.improved, moments.shapes, self.tilts | margins)
 
 
 def evaluate(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Evaluation:
@@ -85,42 +84,42 @@ def evaluate(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser)
             of the noise's size, for the part of the noise that the box leaves free; inf for none.
         chooser: says what is paid for.
     """
-    units = relaxed(local, boxes, reach, chooser)
-    rows = local.pull_back(local.margins, torch.ones(len(local.margins), dtype=torch.float64), units.lines)
-    log_box = boxes.log_measure(local.noise, local.m)
-    over = local.over(boxes, rows)
-    inside = log_box[:, None] + local.log_tail(*over[:3], *boxes.radii(local.noise), boxes.left(local.m))
-    everywhere = Boxes.whole(boxes.low.shape[1]).repeated(len(boxes))
-    beyond = local.log_tail(
-        *local.over(everywhere, rows)[:3], *everywhere.radii(local.noise), everywhere.left(local.m)
-    )
-    parts = torch.minimum(inside, beyond)
+    inside, everywhere = (InBoxes(local, b) for b in (boxes, Boxes.whole(boxes.low.shape[1]).repeated(len(boxes))))
+    moments = ExponentialTails(inside, chooser.shapes)
+    units = relaxed(inside, reach, chooser, moments)
+    rows = local.margin_rows(units.lines)
+    products, log_box = local.products(rows), inside.log_measure()
+    rest, whole = (region.rest_of(rows.constant, products) for region in (inside, everywhere))
+    parts = torch.minimum(log_box[:, None] + inside.log_tail(rest), everywhere.log_tail(whole))
     box, row = torch.ones(parts.shape, dtype=torch.bool).nonzero(as_tuple=True)
-    pairs = units.moments.pairs(rows, box, row)
-    tilt = chooser.tilt(len(local.groups), units.moments, pairs, None)
-    tails = units.moments.tails(pairs, tilt, units.low, units.high).reshape(parts.shape)
+    pairs = moments.pairs(rows, box, row)
+    tilt = chooser.tilt(len(local.groups), moments, pairs, None)
+    tails = moments.tails(pairs, tilt, units.low, units.high).reshape(parts.shape)
     parts = torch.minimum(parts, log_box[:, None] + tails)
     parts = local.cases.kept_logs(parts)
     price = units.log_price(log_box)
     log_bound = torch.minimum(log_sum_up(torch.cat([parts, price[:, None]], 1)), log_box)
-    chosen = units.chosen({len(local.groups): tilt})
-    return Evaluation(log_bound, log_sum_up(parts), price, units, rows, over[3], parts.argmax(1), chosen)
+    chosen = units.chosen(moments, {len(local.groups): tilt})
+    return Evaluation(log_bound, log_sum_up(parts), price, units, rows, rest.components, parts.argmax(1), chosen)
 
 
-def relaxed(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) -> Units:
-    """Bounds on all units over boxes, on their good events, whatever is chosen."""
-    count, n_units = len(boxes), local.units
-    (smallest, largest), left = boxes.radii(local.noise), boxes.left(local.m)
-    whole = largest if local.noise.bounded else torch.full_like(largest, torch.inf)
-    whole = whole[:, None, None]
-    height = torch.minimum(reach, whole)
-    log_each = log_tail_up(local.noise, height, smallest, largest, left)
-    log_each = torch.where(height < whole, log_each, -torch.inf)  # what nothing lies beyond is not paid for
+def relaxed(region: Region, reach: Tensor | None, chooser: Chooser, moments: ExponentialTails | None) -> Units:
+    """Bounds on all units over L regions, on their good events, whatever is chosen.
+
+    Args:
+        reach: (L, 2, N) as of `evaluate`; None: no half-spaces.
+        moments: of the regions; None: no unit is offered a bound by them.
+    """
+    local, count = region.local, len(region)
+    whole = region.farthest[:, None, None]
+    height = whole.expand(count, 2, local.units) if reach is None else torch.minimum(reach, whole)
+    log_each = torch.full_like(height, -torch.inf)  # what nothing lies beyond is not paid for
+    if reach is not None:
+        log_each = torch.where(height < whole, region.log_beyond(height), log_each)
     low, high = (t.expand(count, -1).clone() for t in (local.low, local.high))
-    lines = torch.zeros(3, count, n_units, dtype=torch.float64)
-    price = torch.full((count, 2, n_units), -torch.inf, dtype=torch.float64)
+    lines = torch.zeros(3, count, local.units, dtype=torch.float64)
+    price = torch.full((count, 2, local.units), -torch.inf, dtype=torch.float64)
     forms = []
-    moments = ExponentialTails(local, boxes, chooser.shapes)
     choices: dict[int, Tensor] = {}
     improved: dict[int, Tensor] = {}
     tilts: dict[int, BoxTilt] = {}
@@ -128,15 +127,14 @@ def relaxed(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) 
         own = torch.arange(group.start, group.stop)
         n = len(own)
         rows = local.pull_back(own.repeat(2), torch.tensor([1.0, -1.0]).double().repeat_interleave(n), lines)
-        least, shortest, norm, components = local.over(boxes, rows)
-        forms.append((-rows.read.clamp_max(0.0), components[:, :n], norm[:, :n]))
-        log_sign = local.log_tail(least, shortest, norm, smallest, largest, left).reshape(count, 2, n)
-        least, norm = least.reshape(count, 2, n), norm.reshape(count, 2, n)
+        rest = region.rest(rows)
+        forms.append((-rows.read.clamp_max(0.0), rest.components[:, :n], rest.longest[:, :n]))
+        log_sign = region.log_tail(rest).reshape(count, 2, n)
         free = torch.stack([low[:, group], -high[:, group]], 1)
-        free = torch.maximum(free, lowest(least, norm, whole))
-        paid = torch.maximum(free, lowest(least, norm, height[:, :, group]))
+        free = torch.maximum(free, rest.lowest(region.farthest[:, None]).reshape(count, 2, n))
+        paid = torch.maximum(free, rest.lowest(height[:, :, group].flatten(1)).reshape(count, 2, n))
         offer = Offer(free, paid, log_sign, log_each[:, :, group])
-        if group.start:
+        if group.start and moments is not None:
             improved[k] = chooser.improve(k, offer)
             box, row = improved[k].repeat(1, 2).nonzero(as_tuple=True)
             pairs, log_half = moments.pairs(rows, box, row), offer.log_half.flatten(1)[box, row]
@@ -146,7 +144,7 @@ def relaxed(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser) 
         price[:, :, group] = torch.maximum(offer.log_signs(choice), offer.log_halves(choice))
         low[:, group], high[:, group] = offer.ends(choice)
         lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))
-    return Units(low, high, lines, price.flatten(1), choices, improved, tilts, moments, forms)
+    return Units(low, high, lines, price.flatten(1), choices, improved, tilts, forms)
 
 
 def by_moments(offer: Offer, box: Tensor, row: Tensor, levels: Tensor, logs: Tensor) -> Offer:
@@ -166,7 +164,9 @@ def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser)
         chooser: says which of them are.
     """
     reach = torch.full((1, 2, local.units), height, dtype=torch.float64)
-    units = relaxed(local, box, reach, chooser)
+    region = InBoxes(local, box)
+    moments = ExponentialTails(region, chooser.shapes)
+    units = relaxed(region, reach, chooser, moments)
     low, high = units.low[0], units.high[0]
     kept = (low < 0) & (high > 0)
     lines = torch.where(kept, 0.0, units.lines)
@@ -185,7 +185,7 @@ def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser)
     counts = [len(part) for part in parts]
     groups = consecutive(counts)
     normal, constant, error, weight = (torch.cat(t) for t in zip(*forms, strict=True))
-    missed = units.log_price(box.log_measure(local.noise, local.m)).item()
+    missed = units.log_price(region.log_measure()).item()
     within = replace(
         local,
         groups=groups,
@@ -197,4 +197,4 @@ def restricted(local: LocalNetwork, box: Boxes, height: float, chooser: Chooser)
         high=high[kept],
         log_missed=missed,
     )
-    return within, units.chosen({})
+    return within, units.chosen(moments, {})

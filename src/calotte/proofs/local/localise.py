@@ -42,7 +42,7 @@ def localise(
     """
     network, scale = query.network, size.item()
     around = Support.of(query, size, t)
-    event = relaxed_units(query, around, Budget.within(around, size, height, chooser))
+    event = relaxed_units(query, around, Budget.within(around, height, chooser))
     relaxation, price = event.relaxation, event.log_price
     missed = log_sum_up(torch.stack([price, torch.full_like(price, around.log_missed)], 1)).item()
     unstable = {i: (low < 0) & (high > 0) for i, (low, high) in relaxation.intervals.items()}
@@ -71,7 +71,7 @@ def localise(
     )
     accuracy = max(form.accuracy for form in forms) + gamma(4)  # normals are scaled too
     length = raised(normal.norm(dim=1), normal.shape[1] + 4)
-    radius = raised(around.radius.item() / scale, 4)
+    radius = raised(around.farthest.item() / scale, 4)
     ends = [torch.zeros(0, dtype=torch.float64)] * 2
     if kept:
         ends = [torch.cat([relaxation.intervals[i][k][0][mask] for i, mask in kept.items()]) for k in (0, 1)]

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from calotte.network.margins import Cases
 from calotte.noise import Noise
-from calotte.proofs.local.boxes import Boxes, log_tail_up
-from calotte.proofs.local.rows import LocalRows
+from calotte.proofs.local.boxes import log_tail_up
+from calotte.proofs.local.rows import LocalRows, Products
 from calotte.proofs.union import log_sum_up
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, raised
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, gamma, raised
 
 __all__ = ["LocalNetwork", "consecutive"]
 
@@ -147,12 +147,12 @@ class LocalNetwork:
         """For every group the earlier groups that it reads."""
         return [[h for h in self.groups[:k] if self.weight[g, h].any()] for k, g in enumerate(self.groups)]
 
-    def over(self, boxes: Boxes, rows: LocalRows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The rows over boxes: lowest constant (L, R), bounds on the norm of what is left, components (L, R, K)."""
-        return self.within(boxes, rows.constant, *self.products(rows))
+    def margin_rows(self, lines: Tensor) -> LocalRows:
+        """Linear functions below the margins, given the lines (3, L, N) of the units."""
+        return self.pull_back(self.margins, torch.ones(len(self.margins), dtype=torch.float64), lines)
 
-    def products(self, rows: LocalRows) -> tuple[Tensor, Tensor, Tensor]:
-        """Squares of the rows' norms (L, R), components (L, R, K), and the lengths added up in them (L, R)."""
+    def products(self, rows: LocalRows) -> Products:
+        """What inner products say of the rows' normals."""
         n = rows.linear.shape[2]
         flat = rows.linear.flatten(0, 1)
         shape = rows.linear.shape[:2]
@@ -168,58 +168,12 @@ class LocalNetwork:
                 ..., None
             ] * self.normal[rows.own]
             squared = (normal * normal).sum(2)
-        return squared, components, spread
-
-    def within(
-        self, boxes: Boxes, constant: Tensor, squared: Tensor, components: Tensor, spread: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`over`, from constants (L, R) and `products`."""
-        split = boxes.split.to(torch.float64)[:, None]
-        squared = squared - (components * components * split).sum(2)
-        error = raised(self.accuracy * spread * spread, len(self.constant) + 8)
-        largest = (squared.clamp_min(0.0) + 4.0 * error).sqrt() * (1.0 + 4 * UNIT_ROUNDOFF) + NORM_SLACK
-        largest = torch.where(squared.isfinite(), largest, torch.inf)
-        smallest = (squared - 4.0 * error).clamp_min(0.0).sqrt() * (1.0 - 4 * UNIT_ROUNDOFF) - NORM_SLACK
-        smallest = torch.where(squared.isfinite(), smallest.clamp_min(0.0), 0.0)
-        a, b = (t[:, None] for t in self.ends(boxes))
-        moved = torch.minimum(components * a, components * b)
-        far = torch.maximum(a.abs(), b.abs())
-        added = dot_error((components.abs() * far).sum(2), boxes.low.shape[1] + 8)
-        slack = self.accuracy * spread * far.sum(2) + added + VALUE_SLACK * far.sum(2)
-        least = constant + moved.sum(2)
-        least = least - 2.0 * slack - dot_error(constant.abs() + least.abs(), 8) - VALUE_SLACK
-        return torch.where(least.isnan(), -torch.inf, least), smallest, largest, components
-
-    def ends(self, boxes: Boxes) -> tuple[Tensor, Tensor]:
-        """The lower and upper ends (L, K) of boxes on G; 0 where not split."""
-        low, high = (torch.where(boxes.split, t.clamp(-self.span, self.span), 0.0) for t in (boxes.low, boxes.high))
-        return low, high
-
-    def half_widths(self, boxes: Boxes) -> Tensor:
-        """(L, K) half of the boxes' widths; 0 where not split."""
-        a, b = self.ends(boxes)
-        return raised((b - a) / 2, 8)
-
-    def over_middle(self, boxes: Boxes, rows: LocalRows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As `over`, but the constant at the middle of the boxes, not rounded."""
-        _, shortest, longest, components = self.over(boxes, rows)
-        a, b = self.ends(boxes)
-        moved = (components * ((a + b) / 2)[:, None]).sum(2)
-        return rows.constant + moved, shortest, longest, components
+        return Products(squared, components, spread)
 
     @cached_property
     def diagonals(self) -> dict[Hashable, tuple[Tensor, Tensor]]:
         """What `tilted.diagonals` has found, by who proposed the shapes, and the components that are split."""
         return {}
-
-    def log_tail(
-        self, least: Tensor, shortest: Tensor, longest: Tensor, smallest: Tensor, largest: Tensor, left: Tensor
-    ) -> Tensor:
-        """Upper bounds on log P(a.v <= -least), ||a|| between two bounds, v the rest of the noise."""
-        norm = torch.where(least >= 0, longest, shortest)
-        heights = least / norm * torch.where(least >= 0, 1.0 - gamma(8), 1.0 + gamma(8))
-        heights = torch.where(heights.isnan(), -torch.inf, heights)
-        return log_tail_up(self.noise, heights, smallest, largest, left)
 
     def along(self, directions: Tensor, height: float) -> LocalNetwork:
         """The same with other axes (n, K) for boxes; |v.u| <= height size joins G for each, and is paid for."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from calotte.rounding import VALUE_SLACK, dot_error, raised
-
-__all__ = ["LocalRows", "lowest"]
+__all__ = ["LocalRows", "Products"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,15 @@ class LocalRows:
         return self.middle - self.doubt
 
 
-def lowest(least: Tensor, norm: Tensor, height: Tensor) -> Tensor:
-    """least - height norm, rounded down; -inf where that is undefined."""
-    value = least - raised(height * norm, 8)
-    value = value - dot_error(least.abs() + value.abs(), 8) - VALUE_SLACK
-    return torch.where(value.isnan(), -torch.inf, value)
+@dataclass(frozen=True)
+class Products:
+    """What is known of the normals of rows by inner products of the a_i, as computed.
+
+    Attributes:
+        squared: (L, R) squares of their norms; components: (L, R, K) along the directions.
+        spread: (L, R) the lengths added up in them: errors are relative to it.
+    """
+
+    squared: Tensor
+    components: Tensor
+    spread: Tensor

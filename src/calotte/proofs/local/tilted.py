@@ -10,7 +10,8 @@ from torch import Tensor
 
 from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.network import LocalNetwork
-from calotte.proofs.local.rows import LocalRows
+from calotte.proofs.local.regions import InBoxes
+from calotte.proofs.local.rows import LocalRows, Products
 from calotte.proofs.moments.tails import correlations, dominating_diagonals, gaussian_comparison, log_moment
 from calotte.rounding import VALUE_SLACK, dot_error, gamma, raised
 
@@ -44,17 +45,19 @@ class ExponentialTails:
             components that are split.
     """
 
-    def __init__(self, local: LocalNetwork, boxes: Boxes, shapes: Shapes) -> None:
-        self.local, self.boxes = local, boxes
+    def __init__(self, region: InBoxes, shapes: Shapes) -> None:
+        self.region, self.local, boxes = region, region.local, region.boxes
+        local = self.local
         self.first = local.groups[0] if local.groups else slice(0, 0)
         n0 = self.first.stop
-        smallest, largest = boxes.radii(local.noise)
-        self.sigma, self.log_kappa = gaussian_comparison(local.noise, n0 + 1, boxes.left(local.m), smallest, largest)
-        self.log_kappa = torch.where(boxes.left(local.m) > 0, self.log_kappa, torch.inf)
+        self.sigma, self.log_kappa = gaussian_comparison(local.noise, n0 + 1, region.left, *region.radii)
+        self.log_kappa = torch.where(region.left > 0, self.log_kappa, torch.inf)
         split = boxes.split
         rows = bare_units(local, n0, len(boxes))
-        self.centre, self.shortest, self.longest, self.components = local.over_middle(boxes, rows)
-        self.half = local.half_widths(boxes)
+        rest, (a, b) = region.rest(rows), region.ends
+        self.shortest, self.longest, self.components = rest.shortest, rest.longest, rest.components
+        self.centre = rows.constant + (self.components * ((a + b) / 2)[:, None]).sum(2)
+        self.half = region.half_widths
         self.spread = (self.components.abs() * self.half[:, None]).sum(2)
         # the centres are rounded, and may have cancelled
         far = torch.where(split, torch.maximum(boxes.low.abs(), boxes.high.abs()).clamp_max(local.span), 0.0)
@@ -84,11 +87,11 @@ class ExponentialTails:
         doubt = rows.doubt[box, row] + (g.abs() * self.doubt[box]).sum(1)
         doubt = doubt + dot_error(2.0, n0 + 8) * (g.abs() @ local.magnitude[:n0])
         bare = LocalRows(before, before, doubt, linear, linear, own, sign)
-        squared, components, spread = (t[:, 0] for t in local.products(bare))
+        products = local.products(bare)
         n = linear.shape[2]
         inner = linear[:, 0] @ local.gram[:n, :n0] + sign * local.gram[own[:, 0], :n0]
         constant = before - raised(doubt, n0 + 8)
-        return Pairs(box, g, constant, squared, components, spread, inner)
+        return Pairs(box, g, constant, products, inner)
 
     def power(self, box: Tensor, which: Tensor) -> Tensor:
         """(Q, n0) exponents p for forms over boxes (Q,), of the diagonals `which` (Q,)."""
@@ -104,16 +107,16 @@ class ExponentialTails:
         local, n0, box = self.local, self.first.stop, pairs.box
         linear = pairs.g * alpha
         along = linear @ local.gram[:n0, :n0]
-        squared = pairs.squared + (linear * (2.0 * pairs.inner + along)).sum(1)
-        components = pairs.components + linear @ local.components[:n0]
-        spread = pairs.spread + linear.abs() @ local.length[:n0]
+        squared = pairs.products.squared + (linear * (2.0 * pairs.inner + along)).sum(1, keepdim=True)
+        components = pairs.products.components + (linear @ local.components[:n0])[:, None]
+        spread = pairs.products.spread + (linear.abs() @ local.length[:n0])[:, None]
         constant = pairs.constant + linear @ local.constant[:n0]
-        boxes = self.boxes[box]
-        parts = (t[:, None] for t in (constant, squared, components, spread))
-        least, _, norm, _ = (t[:, 0] for t in local.within(boxes, *parts))
+        boxes = self.region.boxes[box]
+        rest = InBoxes(local, boxes).rest_of(constant[:, None], Products(squared, components, spread))
+        least, norm = rest.least[:, 0], rest.longest[:, 0]
         inner = pairs.inner + along
-        inner = inner - ((components * boxes.split)[:, None] * self.components[box]).sum(2)
-        off = 4.0 * local.accuracy * spread[:, None] * local.length[:n0]
+        inner = inner - ((components * boxes.split[:, None]) * self.components[box]).sum(2)
+        off = 4.0 * local.accuracy * spread * local.length[:n0]
         off = off + norm[:, None] * (self.longest - self.shortest)[box]
         return TiltedForms(pairs, alpha, least, norm, inner, off)
 
@@ -169,16 +172,14 @@ class Pairs:
 
     Attributes:
         box: (Q,); g: (Q, n0) coefficients of the first group's activations.
-        constant, squared, components, spread, inner: of the rows without the first group: constants (Q,), rounded
-            down, `LocalNetwork.products` (Q,), (Q, K), (Q,), and inner products (Q, n0) with the first group.
+        constant, products, inner: of the rows without the first group: constants (Q,), rounded down, products as of
+            Q boxes and one row, and inner products (Q, n0) with the first group.
     """
 
     box: Tensor
     g: Tensor
     constant: Tensor
-    squared: Tensor
-    components: Tensor
-    spread: Tensor
+    products: Products
     inner: Tensor
 
 
@@ -226,8 +227,8 @@ def norms(local: LocalNetwork, mask: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
     """(n0,) bounds on the norms of the first group's units, the split directions left out."""
     n0 = local.groups[0].stop if local.groups else 0
     end = torch.where(torch.tensor(mask, dtype=torch.bool), 0.0, torch.inf).double()[None]
-    _, shortest, longest, _ = local.over(Boxes(-end, end), bare_units(local, n0, 1))
-    return shortest[0], longest[0]
+    rest = InBoxes(local, Boxes(-end, end)).rest(bare_units(local, n0, 1))
+    return rest.shortest[0], rest.longest[0]
 
 
 def bare_units(local: LocalNetwork, n0: int, count: int) -> LocalRows:

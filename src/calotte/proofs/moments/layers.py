@@ -163,14 +163,14 @@ class Layers:
 
     def range(self, sums: Sums) -> Tensor:
         """Lower bounds (R,) on forms over all noise that is considered."""
-        reach = raised(self.around.radius * self.first.longest, 8) + self.error
+        reach = raised(self.around.farthest * self.first.longest, 8) + self.error
         ends = ((self.value + sign * reach).clamp_min(0.0) for sign in (-1.0, 1.0))
         low, high = (sums.of_units(end) for end in ends)
         size = sums.of_units(self.value.abs() + reach)
         g = sums.weight
         lowest = (g.clamp_min(0.0) * low).sum(1) + (g.clamp_max(0.0) * high).sum(1)
         doubt = gamma(g.shape[1] + 16) * (g.abs() * (high + size)).sum(1)
-        doubt = doubt + raised(self.around.radius * sums.linear_norm, 8)
+        doubt = doubt + raised(self.around.farthest * sums.linear_norm, 8)
         total = sums.constant + lowest - doubt
         total = total - gamma(8) * (sums.constant.abs() + lowest.abs() + doubt)
         return torch.where(total.isnan(), -torch.inf, total)
@@ -220,7 +220,7 @@ class Layers:
             size = network.size(i)
             if i == relu:
                 some = slice(start, start + size)
-                reach = raised(self.around.radius * self.first.longest[some], 8) + self.error[some]
+                reach = raised(self.around.farthest * self.first.longest[some], 8) + self.error[some]
                 slack = reach + gamma(8) * (reach + self.value[some].abs()) + VALUE_SLACK
                 ends = [(self.value[some] + s * slack).reshape(1, *network.shape(i)) for s in (-1.0, 1.0)]
                 self.relaxation.settle(relu, *ends, *ends)
@@ -253,7 +253,7 @@ def log_bound(
         OutOfTime: the deadline passed.
     """
     network = query.network
-    relaxation = Relaxation(query.hyperplanes, query.x, around.radius)
+    relaxation = Relaxation(query.hyperplanes, query.x, around.farthest)
     at_x = [relaxation.at_x[network.feeders[i]] for i in first.relus]
     none = torch.zeros(0, dtype=torch.float64)
     value, error = (
