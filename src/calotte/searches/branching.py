@@ -244,7 +244,7 @@ class Branching(ProvedRung):
         beyond = torch.cat([given_up.log_measure(local.noise, local.m), torch.tensor([-torch.inf]).double()])
         slabs = [slab for slab, t in zip(slabs, measures, strict=True) if t > small]
         slabs.sort(key=lambda slab: abs(place(slab)))
-        nearest, hardest = slabs[:1], query.once((self, "hardest"), dict[float, float])
+        nearest, hardest = slabs[0] if slabs else None, query.once((self, "hardest"), dict[float, float])
         if hasty:  # what was hard at another size will be the first to say that this one is too large
             slabs.sort(key=lambda slab: hardest.get(round(place(slab) / reach, 3), -math.inf), reverse=True)
         trees: list[Tree] = []
@@ -270,7 +270,7 @@ class Branching(ProvedRung):
             own.append((slab, self._height(local, slab, len(slabs))))
             within, _ = restricted(local, *own[-1], self.chooser)
             trees.append(Tree(within, slab, levels, *how))
-            if slab in nearest and trees[-1].silent and whole.silent and k < n:
+            if slab is nearest and trees[-1].silent and whole.silent and k < n:
                 return replace(best, hopeless=_NOTHING)
             while trees[-1].log_bound > target - self.in_the_way and not trees[-1].settled:
                 trees[-1].refine()

@@ -223,7 +223,7 @@ class Tree:
     def _between(
         self, boxes: Boxes, source: Leaves, ends: tuple[float, float], best: Leaves | None, thirds: int
     ) -> Iterator[Leaves]:
-        """The best of `best` and of levels between two ends around those of `source`, with its impacts: ever better ones.
+        """The best of `best` and of levels between two ends around `source`'s, with its impacts: ever better.
 
         The interval is cut to a third `thirds` times. Higher levels cost less, and widen what bounds the margins: it
         pays best where both parts are about equal.
