@@ -20,8 +20,9 @@ from calotte.lower import LowerBound
 from calotte.network.event import Event, as_event
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs.cuboids import tiling, zonotopes
+from calotte.proofs.cuboids import lines, shares, tiling
 from calotte.proofs.cuboids.cuboids import Cuboids
+from calotte.proofs.cuboids.places import places as original_places
 from calotte.proofs.cuboids.tiling import Cuts, Tiling
 from calotte.proofs.prove import one_input
 from calotte.searches.bisection import Bisection
@@ -175,10 +176,8 @@ def test_whoever_says_where_to_cut(seed: int) -> None:
         kept.cut(Cuts(numbers, torch.randint(2, (len(numbers),), generator=g)))
         assert math.exp(kept.log_upper) >= least
         assert math.exp(kept.log_lower) <= most
-        assert kept.log_upper <= before[0] + 1e-9
-        assert kept.log_lower >= before[1] - 1e-9
-        before = kept.log_upper, kept.log_lower
-    assert math.exp(before[1]) > 0.1 * most
+    assert kept.log_upper - kept.log_lower < 0.5 * (before[0] - before[1])
+    assert math.exp(kept.log_lower) > 0.1 * most
 
 
 def scaled_measure(factor: float) -> Callable[[pytest.MonkeyPatch], None]:
@@ -190,26 +189,33 @@ def scaled_measure(factor: float) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def margins_turned(patch: pytest.MonkeyPatch) -> None:
-    original = tiling.margin_ranges
+    original = tiling.margin_lines
 
-    def turned(*arguments: object) -> zonotopes.MarginRanges:
+    def turned(*arguments: object) -> lines.Lines:
         found = original(*arguments)  # type: ignore[arg-type]
-        return zonotopes.MarginRanges(-found.high, -found.low, found.shares)
+        return lines.Lines(found.normal.flip(1), found.constant.flip(1), found.shares)
 
-    patch.setattr(tiling, "margin_ranges", turned)
+    patch.setattr(tiling, "margin_lines", turned)
 
 
-def gaps_dropped(patch: pytest.MonkeyPatch) -> None:
-    """What ReLUs bend is forgotten."""
-    original = zonotopes.bent
+def chords_lowered(patch: pytest.MonkeyPatch) -> None:
+    """The chord above a ReLU goes through zero."""
+    original = lines.relaxed_lines
 
-    def straight(x: zonotopes.Zonotopes, count: int, kept: int) -> tuple[zonotopes.Zonotopes, Tensor]:
-        found, units = original(x, count, kept)
-        generators = found.generators.clone()
-        generators[count:] = 0.0
-        return zonotopes.Zonotopes(found.centre, generators, torch.zeros_like(found.error)), units
+    def lowered(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        below, above, intercept = original(low, high)
+        return below, above, torch.zeros_like(intercept)
 
-    patch.setattr(zonotopes, "bent", straight)
+    patch.setattr(lines, "relaxed_lines", lowered)
+
+
+def shares_shrunk(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tiling, "below_zero", lambda normal, constant: 0.8 * shares.below_zero(normal, constant))
+
+
+def bends_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A normal coordinate is taken for a uniform one within a cuboid."""
+    patch.setattr(tiling, "places", lambda noise, cuboids: original_places(Box(1.0), cuboids))
 
 
 def half_dropped(patch: pytest.MonkeyPatch) -> None:
@@ -244,7 +250,9 @@ def outside_forgotten(patch: pytest.MonkeyPatch) -> None:
         scaled_measure(0.7),
         scaled_measure(1.3),
         margins_turned,
-        gaps_dropped,
+        chords_lowered,
+        shares_shrunk,
+        bends_forgotten,
         half_dropped,
         half_doubled,
         outside_forgotten,
@@ -262,7 +270,7 @@ def test_a_gaussian_counts_what_lies_outside() -> None:
     query = one_input(net, x, law, SETTINGS, "change")
     whole = Tiling(query, law.size, 0.5, kept=2)
     for _ in range(60):
-        whole.cut(Cuts(whole.numbers, whole.shares.argmax(1)))
+        whole.cut(Cuts(whole.numbers, whole.doubts.argmax(1)))
         if not len(whole.open):
             break
     outside = 2 * 2 * float(mpmath.exp(log_normal_tail(mpmath.mpf("0.5"))))

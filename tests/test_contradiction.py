@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from calotte.bound import Bound, ProvedRung
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import Contradiction
 from calotte.ladder import PROVED_RUNGS
+from calotte.lower import LowerBound
 from calotte.models.onnx import load
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.query import Query
@@ -174,3 +176,55 @@ def test_a_lower_bound_above_an_upper_one_is_caught(monkeypatch: pytest.MonkeyPa
             assess(net, x, Gaussian(1.0), settings=Settings(search=False))
         assert found.value.evidence["lower_rung"] == "relaxation"
         assert found.value.evidence["rung"] == "concentration"
+
+
+@dataclass(frozen=True)
+class MutantBelow(ProvedRung):
+    """A rung that claims p <= 1 and p >= exp(log_p)."""
+
+    log_p: float = 0.0
+
+    def log_bound(self, query: Query, sizes: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(query.x), dtype=torch.float64)
+
+    def lower(self, query: Query, upper: Sequence[Bound], unseen: bool = False) -> list[LowerBound]:
+        return [LowerBound(self.name, self.log_p)] * len(query.x)
+
+
+@pytest.mark.parametrize("arithmetic", ["real", "float32"])
+@pytest.mark.parametrize("p", [1.0, 0.9, 0.12])
+def test_samples_catch_a_false_lower_bound(monkeypatch: pytest.MonkeyPatch, p: float, arithmetic: str) -> None:
+    """x_1 >= 0.6 is misclassified: p = 0.067 on this sphere of dimension 3 (Archimedes), and the mutant says more."""
+    rungs = {"relaxation": MutantBelow("relaxation", "nothing", "nowhere", math.log(p)), "sampling": SAMPLING}
+    monkeypatch.setattr(MODULE, "RUNGS", rungs)
+    net, settings = dense(([[-2.0, 0.0, 0.0]], [1.2])), Settings(samples=2000, seed=7, search=False)
+    with pytest.raises(Contradiction, match=r"input 4: rung 'relaxation' proves p >= .* of 2000 samples") as caught:
+        assess(net, torch.zeros(1, 3), Sphere(0.7), index=[4], arithmetic=arithmetic, settings=settings)
+    found = caught.value.evidence
+    assert found["lower_rung"] == "relaxation"
+    assert found["log_lower"] == math.log(p)
+    assert found["certainly_right"] > found["fresh_samples"] * (1 - p)
+    assert found["witness"][0] < 0.6
+
+
+def test_true_lower_bounds_are_not_accused() -> None:
+    """The exact p as the bound, 300 times, and the draws that reject it at 0.05 as often as they should."""
+    net, noise, n = dense(([[-2.0, 0.0, 0.0]], [1.2])), Sphere(1.5), 1000
+    p = math.exp(noise.log_tail(torch.tensor([0.6], dtype=torch.float64), 3).item())
+    rejected = 0
+    for index in range(300):
+        query = Query(Hyperplanes(net), torch.zeros(1, 3).double(), [index], noise, Settings(samples=n))
+        sampled = SAMPLING.bound(query)[0]
+        check_samples(query, 0, [sampled], [LowerBound("exact", math.log(p))])
+        rejected += binomial_tail(n - sampled.misclassified, n, math.log1p(-p)) < 0.05
+    assert 1 <= rejected <= 300 * 0.05 + 4 * math.sqrt(300 * 0.05 * 0.95)
+
+
+def test_rounding_does_not_accuse_lower_bounds() -> None:
+    """(c x + 1) - c x is 1 and not above 1 / 2, and 0 in float64: no draw looks misclassified, each one is."""
+    net = dense(([[1e17], [1e17]], [1.0, 0.0]), ([[-1.0, 1.0]], [0.5]))
+    query = Query(Hyperplanes(net), torch.tensor([[1.0]]).double(), [0], Ball(0.5), Settings(samples=500))
+    query.known["predicted"] = torch.tensor([1])
+    sampled = SAMPLING.bound(query)[0]
+    assert sampled.misclassified == 0
+    check_samples(query, 0, [sampled], [LowerBound("exact", 0.0)])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from fractions import Fraction
 
 import mpmath
 import pytest
@@ -11,10 +13,14 @@ from zoo import convolutional, points, random_dense, residual, tensor
 
 from calotte.independent import Box, Truncated
 from calotte.network.event import CHANGE
+from calotte.network.margins import Case, Cases
 from calotte.noise import Gaussian
 from calotte.normal import log_normal_between
 from calotte.proofs.cuboids.cuboids import Cuboids
-from calotte.proofs.cuboids.zonotopes import margin_ranges
+from calotte.proofs.cuboids.lines import margin_lines
+from calotte.proofs.cuboids.places import places
+from calotte.proofs.cuboids.shares import below_zero, occurring
+from calotte.proofs.cuboids.zonotopes import swept
 from calotte.proofs.prove import one_input
 from calotte.settings import Settings
 
@@ -94,17 +100,96 @@ def test_margins_lie_in_their_ranges(name: str, kept: int) -> None:
     middle = torch.randn(20, query.m, dtype=torch.float64, generator=g)
     half = torch.rand(20, query.m, dtype=torch.float64, generator=g) ** 2
     cuboids = Cuboids(middle - half, middle + half)
-    found = margin_ranges(query, law.size, cuboids, kept)
-    widths = found.high - found.low
+    found = swept(query, law.size, cuboids, kept)
+    lines = margin_lines(net, query.margins, found)
+    low, high = found.forms.range
     for place in range(20):
-        at = cuboids.low[place] + 2 * half[place] * torch.rand(300, query.m, dtype=torch.float64, generator=g).round(
-            decimals=1
-        )
-        values = query.margins.of(net.forward(x + law.apply_map(law.size * at, net.d)))
+        at = 2 * torch.rand(300, query.m, dtype=torch.float64, generator=g).round(decimals=1) - 1
+        noise = law.apply_map(law.size * (middle[place] + half[place] * at), net.d)
+        values = query.margins.of(net.forward(x + noise))
         slack = 1e-12 * (1 + values.abs())
-        assert ((values >= found.low[place] - slack) & (values <= found.high[place] + slack)).all()
-    tight = margin_ranges(query, law.size, Cuboids(middle, middle), kept)
-    assert (tight.high - tight.low).max() < 1e-9 < widths.min()
+        assert ((values >= low[place] - slack) & (values <= high[place] + slack)).all()
+        below, above = (at @ lines.normal[place, side].t() + lines.constant[place, side] for side in (0, 1))
+        assert ((values >= below - slack) & (-values >= above - slack)).all()
+    point = swept(query, law.size, Cuboids(middle, middle), kept)
+    exact = margin_lines(net, query.margins, point).constant.sum(1)
+    assert (point.forms.range[1] - point.forms.range[0]).max() < 1e-9 < (high - low).min()
+    assert (exact <= 0).all()
+    assert exact.min() > -1e-9
+
+
+def exact_share(normal: list[float], constant: float) -> Fraction:
+    """P(normal . t + constant <= 0), t uniform in [-1, 1]^m, in rational arithmetic."""
+    a = [abs(Fraction(n)) for n in normal if n]
+    if not a:
+        return Fraction(constant <= 0)
+    y, total = (sum(a) - Fraction(constant)) / 2, Fraction(0)
+    for j in itertools.product([0, 1], repeat=len(a)):
+        beyond = max(y - sum(x for x, used in zip(a, j, strict=True) if used), Fraction(0))
+        total += (-1) ** sum(j) * beyond ** len(a)
+    return total / (math.factorial(len(a)) * math.prod(a))
+
+
+@pytest.mark.parametrize("m", range(1, 7))
+def test_the_share_of_a_half_space(m: int) -> None:
+    g = torch.Generator().manual_seed(m)
+    normal = torch.randn(40, m, dtype=torch.float64, generator=g)
+    normal[::4] *= 10.0 ** torch.randint(-9, 2, (10, m), generator=g)
+    normal[1::8] = normal[1::8].round()
+    constant = normal.abs().sum(1) * (2.4 * torch.rand(40, dtype=torch.float64, generator=g) - 1.2)
+    constant[::10] = 0.0
+    found = below_zero(normal, constant)
+    for a, c, share in zip(normal.tolist(), constant.tolist(), found.tolist(), strict=True):
+        truth = exact_share(a, c)
+        assert truth <= Fraction(share) <= truth + Fraction(1, 100), (a, c)
+    plain = [max(map(abs, a)) < 50 * min(map(abs, a), default=0.0) for a in normal.tolist()]
+    truth = torch.tensor([float(exact_share(a, c)) for a, c in zip(normal.tolist(), constant.tolist(), strict=True)])
+    assert (found - truth)[torch.tensor(plain)].max() < 1e-4
+
+
+def test_shares_where_numbers_are_none() -> None:
+    normal = tensor([[0.0, 0.0], [0.0, 0.0], [1.0, math.nan], [1.0, 1.0], [1e308, 1e308], [5e-324, 0.0], [1.0, 0.0]])
+    constant = tensor([1.0, 0.0, 9.0, math.nan, 1.0, 0.0, math.inf])
+    found = below_zero(normal, constant)
+    assert found[[0, 1, 2, 3, 4]].tolist() == [0.0, 1.0, 1.0, 1.0, 1.0]
+    assert found[5] >= 0.5
+    assert below_zero(torch.ones(1, 40).double(), tensor([1.0])).item() == 1.0  # 2^40 terms are not worth it
+    assert below_zero(torch.ones(1, 40).double(), tensor([41.0])).item() == 0.0
+
+
+@pytest.mark.parametrize("cut", [0.5, 3.0, 12.0])
+def test_places_are_near_uniform_ones(cut: float) -> None:
+    """Over many intervals tau - t, found with 40 digits, lies where it should."""
+    ends = [(0.0, 0.1), (-0.5, -0.4), (0.2, 0.5), (1.0, 1.5), (-3.0, -1.5), (2.0, 3.0), (9.0, 10.0), (-1.0, 1.0)]
+    ends += [(0.3, 0.3 + 1e-9), (0.4, 0.4)]
+    some = Cuboids(*tensor(ends).clamp(-cut, cut)[:, None].unbind(2))
+    for law in (Truncated(0.3, cut=cut), Gaussian(0.2)):
+        found = places(law, some)
+        for k, (a, b) in enumerate(zip(some.low[:, 0].tolist(), some.high[:, 0].tolist(), strict=True)):
+            slope, shift, error = (t[k, 0].item() for t in (found.slope, found.shift, found.error))
+            for share in range(1, 20) if a < b else ():
+                with mpmath.workdps(40):
+                    w = mpmath.mpf(a) + (mpmath.mpf(b) - mpmath.mpf(a)) * share / 20
+                    t = 2 * normal_between(mpmath.mpf(a), w) / normal_between(mpmath.mpf(a), mpmath.mpf(b)) - 1
+                    tau = mpmath.mpf(share) / 10 - 1
+                    assert abs(tau - slope * t - shift) <= error, (law, a, b, share)
+            if 0 <= a < a + 1e-6 < b <= a + 0.5 and b < 2:
+                assert error < 0.2 * b * (b - a), (a, b)
+    assert places(Box(1.0), some).error.max() == 0.0
+
+
+def test_shares_of_events() -> None:
+    """Of two independent forms, of which one or both must fail."""
+    most, least = tensor([[0.3, 0.6], [1.0, 0.2], [0.0, 1.0]]), tensor([[0.1, 0.5], [1.0, 0.9], [0.0, 1.0]])
+    above, below = occurring(Cases((Case(2, 2),)), most, least)
+    assert above.tolist() == pytest.approx([0.3, 0.2, 0.0])
+    assert below.tolist() == pytest.approx([0.0, 0.9, 0.0])
+    above, below = occurring(Cases((Case(2, 1),)), most, least)
+    assert above.tolist() == pytest.approx([0.9, 1.0, 1.0])
+    assert below.tolist() == [pytest.approx(0.5), 1.0, 1.0]
+    above, below = occurring(Cases((Case(1, 1), Case(1, 1))), most, least)
+    assert above.tolist() == pytest.approx([0.9, 1.0, 1.0])
+    assert below.tolist() == [pytest.approx(0.5), 1.0, 1.0]
 
 
 def test_nothing_is_known_where_numbers_overflow() -> None:
@@ -112,7 +197,7 @@ def test_nothing_is_known_where_numbers_overflow() -> None:
     net.nodes[1].op.weight.mul_(1e200)
     net.nodes[3].op.weight.mul_(1e200)
     query = one_input(net, points(1, 2, 3) * 1e-300, Box(1.0), Settings(), CHANGE)
-    found = margin_ranges(query, 1.0, Cuboids.cube(1.0, 2), 2)
-    assert not (found.low > 0).any()
-    assert not (found.high < 0).any()
-    assert math.isnan(found.low[0, 0].item())
+    found = swept(query, 1.0, Cuboids.cube(1.0, 2), 2)
+    assert found.forms.range[0].isnan().any()
+    lines = margin_lines(net, query.margins, found)
+    assert below_zero(lines.normal, lines.constant).min().item() == 1.0

@@ -242,7 +242,7 @@ def test_the_directions_of_the_first_layer(make: object, label: str) -> None:
     first = first_layer(hyperplanes, NEVER)
     assert first is not None
     columns = torch.eye(d).double() if s is None else s if s.ndim == 2 else torch.diag(s)[:, 1:]
-    (relu,) = first.relus
+    (relu,) = first.ends.relus
     feeder, start = net.nodes[relu].inputs[0], points(1, d, 9)
     ends = dict(net.values(torch.cat([start, start + columns.t()])))[feeder].flatten(1)
     expected = (ends[1:] - ends[:1]).t()

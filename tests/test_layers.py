@@ -14,8 +14,10 @@ from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import NEVER, Deadline
 from calotte.network.affine import Dense, Reshape
 from calotte.network.convolution import Convolution
+from calotte.network.enclosure import evaluate
 from calotte.network.graph import Network, Relu
 from calotte.noise import Sphere
+from calotte.proofs.moments.ends import Peaks, ends_of
 from calotte.proofs.moments.exponents import Group
 from calotte.proofs.moments.first import first_layer
 from calotte.proofs.moments.gaussian import GaussianLaw
@@ -55,21 +57,22 @@ NETWORKS = {
 }
 
 
-def layers_of(net: Network, x: Tensor) -> Layers:
+def layers_of(net: Network, x: Tensor, peaks: Peaks | None = None) -> Layers:
     """As `log_bound` makes them, all units settled by all noise that is considered."""
     hyperplanes = Hyperplanes(net)
     query = Query(hyperplanes, x[None], [0], Sphere(EPS), Settings())
     around = Support.of(query, torch.tensor([EPS]).double(), 6.0)
     first, relaxation = first_layer(hyperplanes, NEVER), Relaxation(hyperplanes, query.x, around.farthest)
     assert first is not None
-    here = [relaxation.at_x[net.feeders[i]] for i in first.relus]
-    value, error = torch.cat([h.value.flatten() for h in here]), torch.cat([h.error.flatten() for h in here])
-    return Layers(query, first, around, GaussianLaw.of(query.noise, EPS, net.d), relaxation, value, error)
+    value, error = first.units_of(net, evaluate(net, query.x, also=[one.source for one in first.ends.maxima]))
+    none = torch.zeros(first.ends.windows)
+    peaks = Peaks(none.double(), none.long()) if peaks is None else peaks
+    return Layers(query, first, around, GaussianLaw.of(query.noise, EPS, net.d), relaxation, value, error, peaks)
 
 
 def values_of(sums: Sums, values: dict[int, Tensor], noise: Tensor) -> Tensor:
     """(n, R) what the forms are at n noises."""
-    active = torch.cat([values[i].flatten(1) for i in sums.first.relus], 1)
+    active = torch.cat([values[i].flatten(1) for i in sums.first.ends.relus], 1)
     if sums.group is None:
         met = active @ sums.weight.t()
     else:
@@ -88,7 +91,7 @@ def compared(net: Network) -> tuple[list[Tensor], list[Tensor], bool]:
     for i in range(len(net.nodes)):
         if i:
             layers.relaxation.reach.bound(i)
-        if i in layers.first.relus:
+        if i in layers.first.ends.relus:
             layers.bound_first(i)
         elif i in net.relus:
             feeder = net.feeders[i]
@@ -168,7 +171,7 @@ def test_what_takes_minutes_is_tried_within_a_time_limit_only() -> None:
     net, x = NETWORKS["convolutions"], points(1, 84, 3)
     rung = replace(ExponentialMoments(), most_read=10.0)
     hyperplanes = Hyperplanes(net)
-    assert 10 < units_read(hyperplanes, net.size(1)) <= net.hidden_units**2
+    assert 10 < units_read(hyperplanes, ends_of(net, hyperplanes.first_nodes)) <= net.hidden_units**2
     forever = Query(hyperplanes, x, [0], Sphere(EPS), Settings())
     reason = rung.refuses(forever)
     assert reason is not None

@@ -13,19 +13,21 @@ import torch
 from test_first_layer_moments import two_convolutions
 from torch import Tensor
 from zoo import dense as dense_network
-from zoo import points, random_dense
+from zoo import points, pooled, random_dense
 
 import calotte
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths, short
+from calotte.proofs.moments.ends import Peaks
 from calotte.proofs.moments.layers import Place
 from calotte.proofs.price import ABOVE, BELOW, BOTH
 from calotte.proofs.proof import Proof
 from calotte.settings import Settings
 
 QUIET = Settings(search=False)
+NONE = Peaks(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.int64))
 
 
 def convolutions() -> tuple[Network, Tensor, Noise]:
@@ -37,7 +39,15 @@ def dense() -> tuple[Network, Tensor, Noise]:
     return random_dense((12, 14, 10, 3), 5), points(1, 12, 7)[0], Sphere(0.7)
 
 
-MADE: dict[str, Callable[[], tuple[Network, Tensor, Noise]]] = {"convolutions": convolutions, "dense": dense}
+def pools() -> tuple[Network, Tensor, Noise]:
+    return pooled(0), points(1, 36, 3)[0], Sphere(1.0)
+
+
+MADE: dict[str, Callable[[], tuple[Network, Tensor, Noise]]] = {
+    "convolutions": convolutions,
+    "dense": dense,
+    "pools": pools,
+}
 
 
 def proposed(name: str) -> tuple[Network, Tensor, Noise, FirstLayerMoments]:
@@ -88,6 +98,10 @@ def test_hostile_proofs_prove_nothing_false(name: str) -> None:
         if round_ % 4 == 2:
             scale = math.exp(2 * float(torch.randn((), generator=g)))
             wrong = replace(wrong, tilts={k: replace(t, rates=t.rates * scale) for k, t in wrong.tilts.items()})
+        if round_ % 4 == 3:
+            thresholds = right.peaks.threshold * torch.rand(len(right.peaks.threshold), generator=g) * 2
+            winners = right.peaks.winner[torch.randperm(len(right.peaks.winner), generator=g)]
+            wrong = replace(wrong, peaks=Peaks(thresholds.double(), winners))
         wrong = replace(wrong, log_each=right.log_each * (0.3 + round_ / 10))
         found = calotte.prove(net, x, law, Proof.from_json(wrong.to_json()))
         assert low <= 0 or found >= math.log(low)
@@ -105,7 +119,7 @@ def test_a_rate_that_makes_no_sense_bounds_no_unit(rate: float) -> None:
     tilts[Place(-1, 0, 0)] = Tilted(slopes, torch.ones(1, 1).double(), 0)
     powers = (torch.tensor([4.0, 4.0]).double(),)
     for choice in (BELOW, ABOVE, BOTH):
-        proof = FirstLayerMoments(30.0, -700.0, {4: torch.tensor([choice], dtype=torch.int8)}, powers, tilts)
+        proof = FirstLayerMoments(30.0, -700.0, {4: torch.tensor([choice], dtype=torch.int8)}, NONE, powers, tilts)
         assert calotte.prove(net, torch.zeros(2).double(), Gaussian(1.0), proof) >= math.log(0.4)
 
 
@@ -162,9 +176,9 @@ def test_slopes_and_exponents_are_kept_in_short() -> None:
     assert (up[1:] > p[1:]).all()
     assert (up <= p * (1 + 2**-6.9)).all()
     assert in_255ths(torch.tensor([0.0, 1.0, 0.4999, math.nan, 2.0]).double()).tolist() == [0, 255, 127, 0, 255]
-    one = FirstLayerMoments(1.0, -2.0, {}, (up,), {})
+    one = FirstLayerMoments(1.0, -2.0, {}, NONE, (up,), {})
     again = Proof.from_json(one.to_json())
     assert isinstance(again, FirstLayerMoments)
     assert torch.equal(again.exponents[0], up)
     with pytest.raises(InvalidInput, match="belong together"):
-        FirstLayerMoments(1.0, -2.0, {}, (), {next(iter(proposed("dense")[3].tilts)): Tilted(up, up, 0)})
+        FirstLayerMoments(1.0, -2.0, {}, NONE, (), {next(iter(proposed("dense")[3].tilts)): Tilted(up, up, 0)})

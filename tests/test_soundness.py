@@ -29,6 +29,7 @@ from zoo import (
     exact_log_tail,
     gaussian_layers,
     points,
+    pooled,
     random_dense,
     residual,
     signed_planes,
@@ -44,9 +45,10 @@ from calotte.deadline import Deadline
 from calotte.errors import Contradiction
 from calotte.ladder import PROVED_RUNGS
 from calotte.network.clip import clipped
+from calotte.network.float32 import Bounds, Float32Errors
 from calotte.network.graph import Network
 from calotte.noise import Ball, Bounded, Gaussian, Noise, Sphere
-from calotte.proofs import cell, event
+from calotte.proofs import cell, event, float32
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import GoodEvent
 from calotte.proofs.forms import Forms
@@ -78,6 +80,7 @@ class Case:
         log_truth: a lower bound on log p, within 1e-9.
         values: rung -> the value that it must have, within 1e-6, where that is known.
         real: the answer printed is not that of the real-arithmetic network; draws in floats then show nothing.
+        arithmetic: "real", or "float32": the truth is that of the network as float32 executes it.
     """
 
     name: str
@@ -87,12 +90,15 @@ class Case:
     log_truth: float
     values: dict[str, float] = field(default_factory=dict)
     real: bool = False
+    arithmetic: str = "real"
 
 
 def answers(cases: Sequence[Case], rung: str) -> Iterator[Bound]:
     """What a rung says of every case, one after another."""
     settings = Settings(samples=2000, confidence=1 - 1e-6, boxes=60, search=False)
-    found = (assess(c.network, c.x[None], c.noise, rungs=[rung], settings=settings) for c in cases)
+    found = (
+        assess(c.network, c.x[None], c.noise, rungs=[rung], settings=settings, arithmetic=c.arithmetic) for c in cases
+    )
     return (result.bounds[0] for (result,) in found)
 
 
@@ -347,6 +353,16 @@ def convolutions() -> list[Case]:
     return cases
 
 
+def pools() -> list[Case]:
+    """Max pools behind a convolution, ReLUs before them or after them, p counted."""
+    cases = []
+    for kind, size, relu_first in ((Sphere, 1.5, True), (Ball, 1.6, False), (Gaussian, 0.25, True)):
+        net, x = pooled(1, relu_first), points(1, 36, 1)[0]
+        p = logarithm(counted(net, x, kind(size), 36))
+        cases.append(Case(f"pooled {kind.__name__} {size}", net, x, kind(size), p))
+    return cases
+
+
 def wrong_in_floats() -> list[Case]:
     """Sums that cancel to the wrong sign in float64: the answer printed is wrong of the real-arithmetic network."""
     cases, rng = [], np.random.default_rng(0)
@@ -389,6 +405,26 @@ def far_half_spaces() -> list[Case]:
     return cases
 
 
+def rounded_half_spaces() -> list[Case]:
+    """A half-space that float32 moves: x_1 is rounded to multiples of q = 1 / 16, being added to 2**19.
+
+    The real answer changes at x_1 >= 4, and where float32 computes it, in whatever order, at x_1 > 4 - q / 2
+    (the inputs are rounded to float32 before: less than 1e-6 more). At the smaller sizes the real one never does.
+    """
+    cases, size, q = [], 2.0**19, 2.0**-4
+    for d in (2, 8):
+        first = torch.zeros(1, d, dtype=torch.float64)
+        first[0, 0] = 1.0
+        net = dense((first, [size]), ([[0.0], [-1.0]], [0.0, size + 4.0]))
+        for kind in KINDS:
+            for eps in (6.0, 4.0 - q / 4):
+                law = kind(0.3 * eps if kind is Gaussian else eps)
+                truth = float(exact_log_tail(kind, Fraction(4.0 - q / 2 + 1e-6) / Fraction(law.size), d))
+                case = f"float32 half-space d={d} {kind.__name__} {law.size:.3g}"
+                cases.append(Case(case, net, torch.zeros(d).double(), law, truth, arithmetic="float32"))
+    return cases
+
+
 @lru_cache
 def table() -> tuple[Case, ...]:
     return (
@@ -399,7 +435,9 @@ def table() -> tuple[Case, ...]:
         *planes(),
         *high_dimensions(),
         *convolutions(),
+        *pools(),
         *wrong_in_floats(),
+        *rounded_half_spaces(),
     )
 
 
@@ -705,6 +743,19 @@ def with_products(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> 
     return lambda patch: patch.setattr(Sums, "products", lambda self, weights: change(*right(self, weights)))
 
 
+def with_maxima(
+    change: Callable[[Tensor, tuple[Tensor, ...], Tensor], tuple[Tensor, ...]],
+) -> Callable[[pytest.MonkeyPatch], None]:
+    """A mutant whose sums below maxima are others, given their coefficients for each member."""
+    right = Layers.below_maxima
+
+    def wrong(self: Layers, constant: Tensor, weight: Tensor, entries: Tensor) -> tuple[Tensor, ...]:
+        found, met = right(self, constant, weight, entries), entries[:, self.first.ends.window]
+        return change(constant, found, torch.cat([weight, met], 1))
+
+    return lambda patch: patch.setattr(Layers, "below_maxima", wrong)
+
+
 def unpaid_layers(patch: pytest.MonkeyPatch) -> None:
     """A mutant whose good event of deeper layers costs nothing, and is a bad one."""
     right = Layers.bound_units
@@ -715,12 +766,32 @@ def unpaid_layers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Layers, "bound_units", wrong)
 
 
+def exact_float32(patch: pytest.MonkeyPatch) -> None:
+    """A mutant for which float32 is off by nothing."""
+    patch.setattr(float32, "float32_errors", lambda *given: None)
+    patch.setattr(event, "float32_errors", lambda *given: None)
+
+
+def with_rounded(share: float) -> Callable[[pytest.MonkeyPatch], None]:
+    """A mutant that takes a share of the errors of float32."""
+    right = Float32Errors.outputs
+
+    def wrong(self: Float32Errors) -> Bounds:
+        found = right(self)
+        return Bounds(share * found.entries, share * found.norm)
+
+    return lambda patch: patch.setattr(Float32Errors, "outputs", wrong)
+
+
 BOTH = ("theorem", "cell")
 LINEAR = ("relaxation", "concentration")
 ALL = BOTH + LINEAR
-CUT = ("far half-space Sphere d=30", "far units", "switch d=2 off Sphere units=1", "switch d=2 unstable Sphere")
-SUMMED = ("convolution", "switch d=2", "behind another")  # and those of `moments`
-BITTEN = ("perceptron d=5 Ball", "switch d=2", "wrong in floats")  # where mutants of LINEAR are run: to save time
+CUT = (
+    *("far half-space Sphere d=30", "far units", "switch d=2 off Sphere units=1", "switch d=2 unstable Sphere"),
+    "float32 half-space d=2",
+)
+SUMMED = ("convolution", "pooled", "switch d=2", "behind another", "float32")  # and those of `moments`
+BITTEN = ("perceptron d=5 Ball", "switch d=2", "wrong in floats", "float32")  # for mutants of LINEAR
 MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]] = {
     "d + 50 for d": (ALL, with_dimension(50)),
     "d + 1 for d": (ALL, with_dimension(1)),
@@ -778,8 +849,18 @@ MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]]
         ("moments",),
         with_products(lambda inner, squared: (inner, 0.0 * squared)),
     ),
+    "thresholds of maxima forgotten": (
+        ("moments",),
+        with_maxima(lambda constant, found, met: (constant, *found[1:])),
+    ),
+    "all members of a maximum counted": (
+        ("moments",),
+        with_maxima(lambda constant, found, met: (found[0], met, found[2])),
+    ),
     "the good event of deeper layers not paid for": (("moments",), unpaid_layers),
     "the share for its upper limit": (("sampling",), plain_share),
+    "float32 for real numbers": (("cell", *LINEAR), exact_float32),
+    "a twentieth of what float32 rounds": (LINEAR, with_rounded(0.05)),
     "half of the noise": (("sampling",), half_the_noise),
 }
 NOT_BELOW_THE_TRUTH = {"d + 1 for d", "d - 1 for d", "a radius larger than eps"}  # loose, or wrong by too little

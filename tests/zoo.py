@@ -17,6 +17,7 @@ from calotte.network.affine import Affine, Dense, Diagonal, Reshape, Sum
 from calotte.network.convolution import Convolution
 from calotte.network.decision import Decision
 from calotte.network.graph import Network, Node, Relu
+from calotte.network.rearrange import Select
 from calotte.noise import Gaussian, Noise, Sphere
 
 DIGITS = 60
@@ -97,6 +98,40 @@ def convolutional(seed: int = 0, channels: int = 3, side: int = 6, pad: int = 1)
         Reshape(conv.output_shape, (units,)),
         head,
     )
+
+
+def pooled(seed: int = 0, relu_first: bool = True, stride: int = 2, deep: bool = False) -> Network:
+    """A convolution, ReLU and 2 x 2 max pools, in this order or the other; then perhaps another convolution."""
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=g)
+
+    steps = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
+    conv = Convolution(draw(3, 1, 3, 3) / 2, draw(3) / 4 + 0.2, (1, 6, 6), **steps)
+    nodes: list[Any] = [conv]
+
+    def add(op: Any, *inputs: int) -> int:
+        nodes.append((op, inputs))
+        return len(nodes)
+
+    last, shape = (add(Relu(conv.output_shape), 1) if relu_first else 1), conv.output_shape
+    for axis in (1, 2):
+        index = np.arange(math.prod(shape)).reshape(shape)
+        ends = np.arange(0, shape[axis] - 1, stride)
+        a, b = (add(Select(shape, index.take(ends + i, axis)), last) for i in (0, 1))
+        shape = (*shape[:axis], len(ends), *shape[axis + 1 :])
+        excess = add(Relu(shape), add(Sum(shape, (1, -1)), a, b))
+        last = add(Sum(shape, (1, 1)), b, excess)
+    if not relu_first:
+        last = add(Relu(shape), last)
+    if deep:
+        second = Convolution(draw(2, 3, 2, 2) / 3, draw(2) / 3, shape, **steps)
+        shape = second.output_shape
+        last = add(Relu(shape), add(second, last))
+    units = math.prod(shape)
+    add(Dense(draw(3, units) / math.sqrt(units), draw(3) / 3), add(Reshape(shape, (units,)), last))
+    return network((1, 6, 6), *nodes)
 
 
 def points(n: int, d: int, seed: int, scale: float = 1.0) -> Tensor:

@@ -226,7 +226,7 @@ class _Work:
         ordered = tuple(bounds[rung.name] for rung in own.rungs)
         check_radius(query, 0, witness, radius, certifier)
         check_sides(query, 0, ordered, self.lower)
-        check_samples(query, 0, ordered)
+        check_samples(query, 0, ordered, self.lower)
         known = distance is not None and math.isfinite(distance)
         clipping = own.network.clipping
         return Assessment(

@@ -284,7 +284,9 @@ def run_node(node: onnx.NodeProto, i: int, opset: int, values: dict[str, Value],
                 return list(fold(step))
             if op_type not in HANDLERS:
                 raise step.unsupported(REFUSED[op_type])
+            first = len(builder.nodes)
             result = HANDLERS[op_type](step)
+            builder.enclose(first)
     except CalotteError:
         raise
     except Exception as error:

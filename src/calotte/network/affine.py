@@ -65,10 +65,15 @@ class Affine(ABC):
         return self.with_coefficients(torch.square)
 
     @cached_property
+    def row_sum(self) -> float:
+        """The largest sum of a row's coefficients, which must not be negative, rounded up."""
+        ones = (torch.ones(1, *shape, dtype=torch.float64) for shape in self.input_shapes)
+        return raised(self.linear(*ones).max().item(), self.terms + 4)
+
+    @cached_property
     def norm(self) -> float:
         """The Euclidean operator norm of [A_1 ... A_k], rounded up: ||A||^2 <= ||A||_1 ||A||_inf (Schur's test)."""
-        ones = (torch.ones(1, *shape, dtype=torch.float64) for shape in self.input_shapes)
-        rows = self.absolute.linear(*ones).max().item()
+        rows = self.absolute.row_sum
         columns = self.absolute.adjoint(torch.ones(1, *self.output_shape, dtype=torch.float64))
         largest = max(column.max().item() for column in columns)
         return raised(math.sqrt(rows * largest), self.terms + self.adjoint_terms + 16) + NORM_SLACK

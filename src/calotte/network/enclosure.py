@@ -15,7 +15,7 @@ Exact zero stays exactly zero: where everything that a sum reads is exactly zero
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +70,9 @@ def rectified(x: Enclosure) -> Enclosure:
     return Enclosure(x.value.clamp_min(0.0), error)
 
 
-def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = None) -> dict[int, Enclosure]:
+def evaluate(
+    network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = None, also: Collection[int] = ()
+) -> dict[int, Enclosure]:
     """Enclose the pre-activations of every ReLU node and the outputs at a batch x (B, d).
 
     Args:
@@ -78,9 +80,10 @@ def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = N
         x: (B, d) float64, taken as exact.
         masks: ReLU node -> bool (B, *shape): evaluate the affine map of that activation pattern. None: the
             network itself.
+        also: other nodes that are wanted.
 
     Returns:
-        The node that feeds a ReLU -> its values there; -1 -> the outputs, (B, K).
+        The node that feeds a ReLU, or is wanted -> its values there; -1 -> the outputs, (B, K).
     """
 
     def step(i: int, node: Node, below: list[Enclosure]) -> Enclosure:
@@ -91,9 +94,9 @@ def evaluate(network: Network, x: Tensor, masks: Mapping[int, Tensor] | None = N
         return rectified(below[0])
 
     start = x.reshape(-1, *network.input_shape)
-    feeders, found = set(network.feeders.values()), dict[int, Enclosure]()
+    wanted, found = {*network.feeders.values(), *also}, dict[int, Enclosure]()
     for i, here in network.sweep(Enclosure(start, torch.zeros_like(start)), step):
-        if i in feeders:
+        if i in wanted:
             found[i] = here
     found[-1] = Enclosure(here.value.flatten(1), here.error.flatten(1))
     return found

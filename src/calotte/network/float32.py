@@ -20,20 +20,20 @@ Source: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed., 2002,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from calotte.network.affine import Affine, Dense, Diagonal, Inexact
+from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Sum
 from calotte.network.enclosure import Enclosure, apply, magnitude_pass, rectified
-from calotte.network.graph import Network, Node
+from calotte.network.graph import Network, Node, Relu
 from calotte.network.norms import spectral_norm
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, norm_up, raised
 
 __all__ = ["Bounds", "Float32Errors"]
 
-_UNIT, _TINY, _LARGEST = 2.0**-24, 2.0**-126, 2.0**127
+_UNIT, _TINY, _LARGEST = 2.0**-24, 2.0**-126, 2.0**128 - 2.0**104
 _FEW = 16  # float64 roundings in a handful of operations, each rounded up by so many
 _SPARSE = 0.5  # share of a matrix's columns below which their own norm is worth finding
 
@@ -50,9 +50,33 @@ class Bounds:
         """With the smaller of a norm and that of the entries."""
         return Bounds(entries, torch.minimum(norm, norm_up(entries.flatten(1), 1)))
 
+    def plus(self, local: Tensor) -> Bounds:
+        """Those of sums with vectors whose entries are at most `local`, (B, *shape)."""
+        norm = raised(self.norm + norm_up(local.flatten(1), 1), _FEW)
+        return Bounds.of(raised(self.entries + local, _FEW), norm)
+
+    def capped(self, entries: Tensor) -> Bounds:
+        """The same, where entries have other bounds too."""
+        return Bounds.of(torch.minimum(self.entries, entries), self.norm)
+
     def where(self, kept: Tensor) -> Bounds:
         """The same, zero where nothing is kept."""
         return Bounds.of(torch.where(kept, self.entries, 0.0), self.norm)
+
+
+@dataclass(frozen=True)
+class OpenSum:
+    """What a program may merge a node's values with what comes next into: the sums that they are.
+
+    Attributes:
+        additions: that a term may meet in them.
+        coefficient: a bound on the coefficients of their terms.
+        read: (B,) a bound on the sums of the absolute values that coefficients are applied to.
+    """
+
+    additions: int
+    coefficient: float
+    read: Tensor
 
 
 @dataclass(frozen=True)
@@ -64,6 +88,8 @@ class State:
         sums, sums_at_x: bounds on |v| and |v(x)|, and on the sums of the absolute values of what was added up in
             them since the last ReLU, so that maps in a row may be merged into one.
         moved: bounds on v - v(x); error: on v~ - v.
+        open: what may still be merged into them; None where they are numbers of their own.
+        ends: of a sum of two, or its ReLU: bounds on how far either of the two moved, and on its error.
     """
 
     at_x: Enclosure
@@ -71,6 +97,8 @@ class State:
     sums_at_x: Tensor
     moved: Bounds
     error: Bounds
+    open: OpenSum | None = None
+    ends: tuple[Tensor, Tensor] | None = None
 
 
 class Float32Errors:
@@ -91,7 +119,7 @@ class Float32Errors:
         at_x = Enclosure(start, torch.zeros_like(start))
         self._sweep = network.sweep(State(at_x, size, start.abs(), moved, error), self._step)
         self._feeders = dict.fromkeys(network.feeders.values(), error)
-        self._fits = size.flatten(1).amax(1) < _LARGEST
+        self._fits = size.flatten(1).amax(1) <= _LARGEST
         self._done, self._last = -1, error
 
     def settle(self, relu: int, upper: Tensor | None = None) -> None:
@@ -123,8 +151,11 @@ class Float32Errors:
     def _step(self, i: int, node: Node, below: list[State]) -> State:
         if not isinstance(node.op, Affine):
             return through_relu(below[0], self._upper[i])
-        found, largest = through(node.op, below)
-        self._fits &= largest < _LARGEST
+        found, largest = through(node.op, [replace(s, open=None) for s in below] if node.inner else below)
+        self._fits &= largest <= _LARGEST
+        if is_extreme(self._network, node) and below[1].ends is not None:  # off by no more than a or b are
+            moved, error = below[1].ends
+            found = replace(found, moved=found.moved.capped(moved), error=found.error.capped(error))
         return found
 
 
@@ -139,7 +170,23 @@ def through_relu(below: State, upper: Tensor | None) -> State:
     error = below.error.where(~(top + below.error.entries <= 0))
     sums = torch.minimum(below.sums, top.clamp_min(0.0))
     at_x = rectified(below.at_x)
-    return State(at_x, sums, raised(at_x.value + at_x.error, _FEW), moved, error)
+    return State(at_x, sums, raised(at_x.value + at_x.error, _FEW), moved, error, ends=below.ends)
+
+
+def is_extreme(network: Network, node: Node) -> bool:
+    """Whether a node is the last one of an operator max(a, b) = b + relu(a - b), or min(a, b) = b - relu(b - a)."""
+    if not (node.inner and isinstance(node.op, Sum) and len(node.inputs) == 2):
+        return False
+    b, relu = node.inputs
+    if not isinstance(network.nodes[relu].op, Relu):
+        return False
+    difference, sign = network.nodes[network.feeders[relu]], node.op.signs[1]
+    return (
+        isinstance(difference.op, Sum)
+        and node.op.signs[0] == 1
+        and difference.op.signs == (sign, -sign)
+        and difference.inputs[1] == b
+    )
 
 
 def through(op: Affine, below: list[State]) -> tuple[State, Tensor]:
@@ -155,13 +202,65 @@ def through(op: Affine, below: list[State]) -> tuple[State, Tensor]:
     sums = raised(torch.minimum(sums, sums_at_x + moved_on.entries) + offset, _FEW)
     sums_at_x = raised(sums_at_x + offset, _FEW)
     met = raised(sums + error.entries, _FEW)
-    largest = met.flatten(1).amax(1)
+    operands = [raised(s.sums + e.entries, 4) for s, e in zip(below, errors, strict=True)]
+    opened, largest = merged(op, below, operands), met.flatten(1).amax(1)
     if op.terms:
         far = raised(at_x.value.abs() + at_x.error + moved_on.entries + error.entries, _FEW)
-        operands = [raised(s.sums + e.entries, 4) for s, e in zip(below, errors, strict=True)]
-        error, limit = rounded(op, error, met, torch.minimum(far, met), operands)
-        largest = largest.clamp_min(limit)
-    return State(at_x, sums, sums_at_x, moved_on, error), largest
+        error = rounded(op, error, met, torch.minimum(far, met), operands)
+        joined = joining(op, below, operands)
+        if joined is not None:
+            error = error.plus(raised(joined, _FEW))
+        largest = raised((1.0 + gamma32(opened.additions + 2)) * largest, 4).clamp_min(opened.coefficient)
+    ends = None
+    if isinstance(op, Sum) and len(below) == 2:
+        ends = torch.maximum(*(t.entries for t in moved)), torch.maximum(*(s.error.entries for s in below))
+    return State(at_x, sums, sums_at_x, moved_on, error, opened, ends), largest
+
+
+def joins(op: Affine) -> bool:
+    """Whether a map may be merged into the sums that it reads: it multiplies entries, adds to them or moves them."""
+    return op.terms == 0 or isinstance(op, Diagonal | Sum)
+
+
+def merged(op: Affine, below: list[State], operands: list[Tensor]) -> OpenSum:
+    """The sums that a map's results are, those that it reads being merged with it where it joins."""
+    into = [s.open for s in below if s.open is not None] if joins(op) else []
+    reads = torch.stack([t.flatten(1).amax(1) for t in operands]).amax(0)
+    reach = math.inf if by_zero(op) else op.absolute.row_sum
+    read_here = raised(op.support.row_sum * reads, 4)
+    if not into:
+        return OpenSum(op.terms, reach, read_here)
+    additions, reads_before = [o.additions for o in into], torch.stack([o.read for o in into])
+    if isinstance(op, Sum):
+        return OpenSum(
+            sum(additions) + op.terms,
+            max(reach, *(o.coefficient for o in into)),
+            raised(read_here + reads_before.sum(0), len(into) + 4),
+        )
+    coefficient = max(o.coefficient for o in into)
+    return OpenSum(
+        max(additions) + op.terms,
+        max(reach, raised(reach * coefficient, 4)),
+        torch.maximum(read_here, reads_before.amax(0)),
+    )
+
+
+def joining(op: Affine, below: list[State], operands: list[Tensor]) -> Tensor | None:
+    """What a map's merging into the sums that it reads may add to the error; None where it is not merged.
+
+    Each of the other terms may meet all additions of such a sum, and a coefficient may become subnormal.
+    """
+    into = [(k, s.open) for k, s in enumerate(below) if s.open is not None]
+    if not into or not joins(op):
+        return None
+    total = torch.zeros(len(operands[0]), *op.output_shape, dtype=torch.float64)
+    for k, opened in into:
+        late = [t for j, t in enumerate(operands) if j != k] + ([] if op.offset is None else [op.offset.abs()])
+        share = opened.additions * _UNIT * (1.0 + gamma32(opened.additions + 2))
+        for t in late:
+            total = total + raised(share * t, len(late) * len(into) + 8)
+        total = total + raised(_TINY * opened.read, 4).reshape(-1, *[1] * len(op.output_shape))
+    return total
 
 
 def push(op: Affine, given: list[Bounds], entries: Tensor) -> Bounds:
@@ -178,8 +277,8 @@ def push(op: Affine, given: list[Bounds], entries: Tensor) -> Bounds:
     return Bounds.of(torch.minimum(entries, raised(reached, _FEW)), raised(norms * length, _FEW))
 
 
-def rounded(op: Affine, error: Bounds, met: Tensor, far: Tensor, operands: list[Tensor]) -> tuple[Bounds, float]:
-    """The error of a map's results, what float32 rounds in it added, and the largest sum of |A| in a row.
+def rounded(op: Affine, error: Bounds, met: Tensor, far: Tensor, operands: list[Tensor]) -> Bounds:
+    """The error of a map's results, what float32 rounds in it added.
 
     Args:
         error: of the operands, pushed through the map.
@@ -193,10 +292,9 @@ def rounded(op: Affine, error: Bounds, met: Tensor, far: Tensor, operands: list[
     sums = _UNIT * op.terms * each + _UNIT * (3.0 + 4.0 * share) * met  # additions; weights, products
     flushed = magnitude_pass(op.support, VALUE_SLACK, *operands) + 2.0 * op.terms + 4.0  # weights; results, offset
     local = raised(sums + _TINY * flushed, _FEW)
-    entries = raised(error.entries + local, _FEW)
-    norm = raised(error.norm + norm_up(local.flatten(1), 1), _FEW)
-    ones = (torch.ones(1, *shape, dtype=torch.float64) for shape in op.input_shapes)
-    return Bounds.of(entries, norm), math.inf if by_zero(op) else op.absolute.linear(*ones).max().item()
+    if isinstance(op, Sum):  # what zeros alone are added to is exact
+        local = torch.where(torch.stack([t != 0 for t in operands]).sum(0) > 1, local, 0.0)
+    return error.plus(local)
 
 
 def by_zero(op: Affine) -> bool:

@@ -42,11 +42,16 @@ class Node:
     """One step of a network: what it computes and the indices of the nodes that it reads.
 
     Node 0 is the input (`op` None); every other node reads earlier ones only.
+
+    Attributes:
+        inner: whether it is part of an operator that programs execute as a whole (a maximum, a clip), so that no
+            map outside is merged with it.
     """
 
     name: str
     op: Affine | Relu | None
     inputs: tuple[int, ...] = ()
+    inner: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -184,3 +184,10 @@ class Margins:
         forms, errors = self.of(z), self.errors(z, error)
         zero = (forms == 0) & (errors == 0) & ~self.ties
         return self.cases.occurring((forms + errors < 0) | zero) & known
+
+    def certainly_holds(self, z: Tensor, error: Tensor) -> Tensor:
+        """Where it certainly does not occur at outputs z (n, K) with `error` (n, K), all finite: bool (n,)."""
+        known = z.isfinite().all(1) & error.isfinite().all(1)
+        forms, errors = self.of(z), self.errors(z, error)
+        positive = (forms - errors > 0) | ((forms == 0) & (errors == 0) & self.ties)
+        return ~self.cases.occurring(~positive) & known

@@ -16,8 +16,9 @@ from calotte.errors import InvalidInput
 from calotte.noise import Bounded, Gaussian
 from calotte.proofs.chooser import Recorded
 from calotte.proofs.half_spaces import check_choices, check_fit, check_heights
+from calotte.proofs.moments.ends import Peaks
 from calotte.proofs.moments.exponents import Exponents, Group, verified, verified_each
-from calotte.proofs.moments.first import first_layer
+from calotte.proofs.moments.first import FirstLayer, first_layer
 from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.layers import Place, log_bound
 from calotte.proofs.moments.sums import Sums, Tilt
@@ -52,6 +53,7 @@ class FirstLayerMoments(Proof, kind="moments"):
         tail: under a Gaussian all noise of norm sigma (sqrt(m) + tail) is considered; of no account else.
         log_each: logarithm of what each bound on a unit may fail with.
         choices: ReLU node behind the first layer -> (units,) int8, what is paid for each unit (`proofs.price`).
+        peaks: how maxima of first-layer activations are bounded.
         exponents: of all units (n,), or of forms of a group (Q, n), short floats (`short`): they are verified.
         tilts: which forms -> what is decided on them.
     """
@@ -59,6 +61,7 @@ class FirstLayerMoments(Proof, kind="moments"):
     tail: float
     log_each: float
     choices: Mapping[int, Tensor]
+    peaks: Peaks
     exponents: tuple[Tensor, ...]
     tilts: Mapping[Place, Tilted]
 
@@ -67,6 +70,10 @@ class FirstLayerMoments(Proof, kind="moments"):
         if not (isinstance(self.log_each, float) and -math.inf < self.log_each <= 0.0):
             raise InvalidInput(f"proof: log_each must be a finite number, 0 or less, came {self.log_each!r}")
         check_choices(self.choices)
+        threshold, winner = self.peaks.threshold, self.peaks.winner
+        fits = threshold.shape == winner.shape and winner.dtype == torch.int64 and bool((winner >= 0).all())
+        if not (fits and bool((threshold.isfinite() & (threshold >= 0)).all())):
+            raise InvalidInput("proof: maxima need a threshold, 0 or more, and a winner each")
         for place, tilt in self.tilts.items():
             shaped = tilt.slopes.ndim == tilt.rates.ndim == 2 and tilt.rates.shape[1] == len(tilt.slopes)
             if not (shaped and tilt.slopes.dtype == torch.uint8 and 0 <= tilt.exponents < len(self.exponents)):
@@ -80,7 +87,10 @@ class FirstLayerMoments(Proof, kind="moments"):
         first = first_layer(query.hyperplanes, NEVER)
         if first is None:
             return 0.0
-        check_fit(self.choices, query.network, first.relus)
+        check_fit(self.choices, query.network, set(query.network.relus).difference(first.ends.deep))
+        windows, members = first.ends.windows, len(first.ends.window)
+        if len(self.peaks.winner) != windows or bool((self.peaks.winner >= members).any()):
+            raise InvalidInput(f"proof: made for another network: it has {windows} maxima of {members} units")
         around = Support.of(query, query.sizes, self.tail)
         law = GaussianLaw.of(query.noise, query.sizes.item(), query.m)
         chooser = Recorded({i: choice[None] for i, choice in self.choices.items()})
@@ -102,6 +112,8 @@ class FirstLayerMoments(Proof, kind="moments"):
             "tail": self.tail.hex(),
             "log_each": self.log_each.hex(),
             "choices": {str(i): digits(choice) for i, choice in sorted(self.choices.items())},
+            "thresholds": hexadecimal(self.peaks.threshold),
+            "winners": self.peaks.winner.tolist(),
             "exponents": [rows(halves(power)) | {"all": power.ndim == 1} for power in self.exponents],
             "forms": forms,
         }
@@ -110,13 +122,15 @@ class FirstLayerMoments(Proof, kind="moments"):
     def _read(cls, written: Mapping[str, Any]) -> Self:
         tail, log_each = (float.fromhex(written[name]) for name in ("tail", "log_each"))
         choices = {int(i): integers(choice) for i, choice in written["choices"].items()}
+        winners = torch.tensor([int(w) for w in written["winners"]], dtype=torch.int64)
+        peaks = Peaks(floats(written["thresholds"]), winners)
         exponents = tuple(whole(numbers(part, 2), bool(part["all"])) for part in written["exponents"])
         tilts = {}
         for form in written["forms"]:
             place = Place(*(int(form[name]) for name in ("node", "block", "side")))
             slopes = torch.from_numpy(numbers(form["slopes"], 1))
             tilts[place] = Tilted(slopes, floats(form["rates"]), int(form["exponents"]))
-        return cls(tail, log_each, choices, exponents, tilts)
+        return cls(tail, log_each, choices, peaks, exponents, tilts)
 
 
 @dataclass(frozen=True)
@@ -125,6 +139,9 @@ class _Said:
 
     proof: FirstLayerMoments
     known: dict[tuple[int, Group | None], Exponents | None] = field(default_factory=dict)
+
+    def peaks(self, first: FirstLayer, value: Tensor, law: GaussianLaw) -> Peaks:
+        return self.proof.peaks
 
     def __call__(self, place: Place, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
         tilt = self.proof.tilts.get(place)

@@ -106,9 +106,9 @@ class _Speech:
 def remarks(assessments: Iterable[Assessment]) -> list[str]:
     """A line for each rung that is skipped or cut short somewhere, or that says nothing about any input."""
     speech, distances = defaultdict[str, _Speech](_Speech), _Speech()
-    noise = ""
+    noise, arithmetic = "", "real"
     for one in assessments:
-        noise = one.noise
+        noise, arithmetic = one.noise, one.arithmetic
         for b in one.bounds:
             speech[b.rung].add(b.skipped, b.cut_short, b.log_misclassification < 0, one.distance, one.nearest_unit)
         distances.add(one.distance_skipped, None, True, None, None)
@@ -117,11 +117,12 @@ def remarks(assessments: Iterable[Assessment]) -> list[str]:
     for rung, said in speech.items():
         found += _not_said(rung, said)
         if said.spoken and said.silent:
-            silent.setdefault((_all(said.spoken), _vacuous(rung, said)), []).append(rung)
+            silent.setdefault((_all(said.spoken), _vacuous(rung, said, arithmetic)), []).append(rung)
     for (inputs, why), rungs in silent.items():
+        executed = "" if arithmetic == "real" else f" --arithmetic {arithmetic}; where 0, rounding is too much"
         why = why or (
             "too much noise; the largest that works is told by calotte plan --delta 1e-3 --noise "
-            f"{noise} --rungs {','.join(rungs)}"
+            f"{noise} --rungs {','.join(rungs)}{executed}"
         )
         found.append(f"{', '.join(rungs)}: 1 for {inputs}: {why}")
     return found + _not_said("distance", distances)
@@ -175,8 +176,13 @@ def _not_said(rung: str, said: _Speech) -> list[str]:
     ]
 
 
-def _vacuous(rung: str, said: _Speech) -> str | None:
+def _vacuous(rung: str, said: _Speech, arithmetic: str) -> str | None:
     """Why a rung bounds p by 1 for all these inputs, where it is not for too much noise alone."""
+    if rung == "sampling" and arithmetic == "float32":
+        return (
+            "at nearly every draw noise changes the answer, or float32's rounding may: --arithmetic real tells "
+            "which, and less noise helps against the first"
+        )
     if rung == "sampling":
         return "noise changes nearly every sampled answer: take less"
     if rung == "isoperimetry":

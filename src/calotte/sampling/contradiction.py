@@ -1,8 +1,9 @@
 """Contradiction: results about one input that cannot both be true, and the evidence.
 
-Three pairs can meet: a certain witness inside a certified radius, a proved lower bound above a proved upper one, and
-samples that reject a proved bound at level `LEVEL`. Draws are counted in float64 first; before they may accuse a
-bound, fresh ones are drawn and only those count that are misclassified with their error enclosed.
+Four pairs can meet: a certain witness inside a certified radius, a proved lower bound above a proved upper one, and
+samples that reject a proved bound, from above or from below, at level `LEVEL`. Draws are counted in float64 first;
+before they may accuse a bound, fresh ones are drawn and only those count that are misclassified, or right, with their
+error enclosed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = ["LEVEL", "binomial_tail", "check_radius", "check_samples", "check_sid
 
 LEVEL = 1e-9
 """Samples reject a bound where, if it were true, they would be as bad as they are with less than this probability."""
-_AGAIN = 4  # times as many fresh draws: chance must not lose a single misclassified one
+_AGAIN = 4  # times as many fresh draws: chance must not lose a single one that accuses
 
 
 def binomial_tail(k: int, n: int, log_p: float) -> float:
@@ -90,25 +91,29 @@ def check_sides(query: Query, i: int, bounds: Sequence[Bound], lower: Sequence[L
     )
 
 
-def check_samples(query: Query, i: int, bounds: Sequence[Bound]) -> None:
-    """Hold the proved bounds of input i against its samples.
+def check_samples(query: Query, i: int, bounds: Sequence[Bound], lower: Sequence[LowerBound] = ()) -> None:
+    """Hold the proved bounds of input i, from above and from below, against its samples.
 
     Raises:
-        Contradiction: the samples reject a bound at LEVEL, and so do fresh ones that are certainly misclassified.
+        Contradiction: the samples reject a bound at LEVEL, and so do fresh ones that are certainly misclassified, or
+            certainly are not.
     """
     counts = [(b.misclassified or 0, b.samples or 0) for b in bounds if b.guarantee == "confidence"]
     proved = [b for b in bounds if b.guarantee == "proved" and b.skipped is None]
-    if not counts or not proved:
-        return
+    if counts and proved:
+        check_above(query, i, proved, *max(counts))
+    if counts and lower:
+        check_below(query, i, lower, *max(counts))
+
+
+def check_above(query: Query, i: int, proved: Sequence[Bound], k: int, n: int) -> None:
+    """Hold the proved bounds of input i from above against k misclassified ones of n samples."""
     lowest = min(proved, key=lambda bound: bound.log_misclassification)
-    k, n = max(counts)
     log_p = lowest.log_misclassification
-    if binomial_tail(k, n, log_p) >= LEVEL:
+    found = rejected(query, i, k, n, log_p, occurs=True)
+    if found is None:
         return
-    certain, point = count_certain(query, i, _AGAIN * n, log_p)
-    if point is None or binomial_tail(certain, _AGAIN * n, log_p) >= LEVEL:
-        return
-    index = query.index[i]
+    index, (certain, point) = query.index[i], found
     raise Contradiction(
         f"input {index}: rung '{lowest.rung}' proves p <= {probability_text(log_p)}, and {k} of {n} samples are "
         f"misclassified, which has probability below {LEVEL:g} if that is true; so have the {certain} of "
@@ -120,18 +125,54 @@ def check_samples(query: Query, i: int, bounds: Sequence[Bound]) -> None:
     )
 
 
-def count_certain(query: Query, i: int, samples: int, log_p: float) -> tuple[int, Tensor | None]:
-    """At how many of `samples` fresh draws the event certainly occurs, of input i, and the first of them.
+def check_below(query: Query, i: int, lower: Sequence[LowerBound], k: int, n: int) -> None:
+    """Hold the proved bounds of input i from below against k misclassified ones of n samples."""
+    most = max(lower, key=lambda bound: bound.log_misclassification)
+    p = math.exp(min(most.log_misclassification, 0.0))
+    found = rejected(query, i, n - k, n, math.log1p(-p) if p < 1.0 else -math.inf, occurs=False)
+    if found is None:
+        return
+    index, (certain, point) = query.index[i], found
+    raise Contradiction(
+        f"input {index}: rung '{most.rung}' proves p >= {probability_down_text(most.log_misclassification)}, and "
+        f"{k} of {n} samples are misclassified, which has probability below {LEVEL:g} if that is true; so have the "
+        f"{certain} of {_AGAIN * n} fresh ones that certainly are not",
+        index,
+        evidence(query, i, point)
+        | {"lower_rung": most.rung, "log_lower": most.log_misclassification, "samples": n, "misclassified": k}
+        | {"fresh_samples": _AGAIN * n, "certainly_right": certain},
+    )
 
-    Counting ends early once the count rejects p <= exp(log_p) whatever the rest would be, and after as much time
-    again as the input had: draws that are not made count as unchanged.
+
+def rejected(query: Query, i: int, k: int, n: int, log_p: float, *, occurs: bool) -> tuple[int, Tensor] | None:
+    """Whether k of n draws reject a probability of at most exp(log_p), and so do fresh ones that are certain.
+
+    Args:
+        occurs: whether the draws counted are those at which the event of input i occurs, or those where it does not.
+
+    Returns:
+        How many of `_AGAIN` n fresh draws are certain, and the first of them; None where the bound stands.
+    """
+    if binomial_tail(k, n, log_p) >= LEVEL:
+        return None
+    certain, point = count_certain(query, i, _AGAIN * n, log_p, occurs=occurs)
+    if point is None or binomial_tail(certain, _AGAIN * n, log_p) >= LEVEL:
+        return None
+    return certain, point
+
+
+def count_certain(query: Query, i: int, samples: int, log_p: float, *, occurs: bool) -> tuple[int, Tensor | None]:
+    """At how many of `samples` fresh draws the event of input i certainly occurs, or does not, and the first of them.
+
+    Counting ends early once the count rejects a probability of exp(log_p) whatever the rest would be, and after as
+    much time again as the input had: draws that are not made are not certain.
     """
     count, first = 0, None
     try:
-        for wrong in certain_changes(query, i, samples):
-            count += len(wrong)
-            if first is None and len(wrong):
-                first = wrong[0]
+        for certain in certain_draws(query, i, samples, occurs=occurs):
+            count += len(certain)
+            if first is None and len(certain):
+                first = certain[0]
             if binomial_tail(count, samples, log_p) < LEVEL:
                 break
     except OutOfTime:
@@ -139,8 +180,11 @@ def count_certain(query: Query, i: int, samples: int, log_p: float) -> tuple[int
     return count, first
 
 
-def certain_changes(query: Query, i: int, samples: int) -> Iterator[Tensor]:
-    """Points (n, d) of fresh draws in the whole space where the event certainly occurs, of input i, pass by pass."""
+def certain_draws(query: Query, i: int, samples: int, *, occurs: bool) -> Iterator[Tensor]:
+    """Points (n, d) of fresh draws in the whole space where the event of input i certainly occurs, pass by pass.
+
+    Or, with `occurs` false, those where it certainly does not.
+    """
     network, noise, margins = query.network, query.noise, query.event_margins[i : i + 1]
     noisy = Noisy(query, i, reduced=False)
     noisy.deadline = Deadline.after(query.settings.time_limit)
@@ -149,11 +193,12 @@ def certain_changes(query: Query, i: int, samples: int) -> Iterator[Tensor]:
         chosen = generator(Stream.FRESH_DRAWS, query.settings.seed, query.index[i], k)
         u = noise.project(chunk, query.m, query.m, chosen)[: samples - drawn]
         for part in torch.split(u, max(1, noisy.at_once // 4)):  # an enclosure takes about four passes' memory
-            likely = part[margins.occurs(noisy.outputs(part))]
+            likely = part[margins.occurs(noisy.outputs(part)) == occurs]
             points = query.x[i : i + 1] + noise.apply_map(likely, network.d)
             if len(points):
                 enclosed = outputs(network, points)
-                points = points[margins.certainly_occurs(enclosed.value, enclosed.error)]
+                certainly = margins.certainly_occurs if occurs else margins.certainly_holds
+                points = points[certainly(enclosed.value, enclosed.error)]
             yield points
 
 

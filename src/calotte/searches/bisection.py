@@ -1,6 +1,6 @@
 """Bisection: noise in few independent coordinates cut in halves, until both sides of p are near each other.
 
-Cut are the open cuboids of largest measure, each across the coordinate that the widths of its margins come from.
+Cut are the cuboids in which most is open, each across the coordinate that most doubt about its margins comes from.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Bisection:
         each: cuboids for each of the boxes that an input may have (`Settings.boxes`).
         span: of a Gaussian, in standard deviations, beyond which it is not cut.
         kept: ReLUs of each layer that are tracked by themselves; of 4, 8 and 25 the best on ACAS Xu.
-        at_once: cuboids that are cut together; alike: of log p, less than that below the largest.
+        at_once: cuboids that are cut together; alike: at least that share of what is open in the first of them.
     """
 
     most: int = 6
@@ -37,8 +37,8 @@ class Bisection:
     each: int = 40
     span: float = 10.0
     kept: int = 4
-    at_once: int = 512
-    alike: float = 1.0
+    at_once: int = 2048
+    alike: float = 0.2
 
     def applies(self, query: Query) -> bool:
         """Whether the noise has few coordinates, and independent ones."""
@@ -62,9 +62,11 @@ class Bisection:
             hopeless = found.log_lower > query.target > -torch.inf
             if hopeless or self.done(found) or found.log_upper <= max(query.target, query.enough):
                 break
-            largest, places = found.log_open.topk(min(self.at_once, len(found.open)))
-            places = places[largest > largest[0] - self.alike].sort().values
-            found.cut(Cuts(found.numbers[places], found.shares[places].argmax(1)))
+            largest = found.log_most.max()
+            open_ = (found.log_most - largest).exp() - (found.log_least - largest).exp()
+            largest, places = open_.topk(min(self.at_once, len(found.open)))
+            places = places[largest >= largest[0] * self.alike].sort().values
+            found.cut(Cuts(found.numbers[places], found.doubts[places].argmax(1)))
         return found
 
     def propose(self, query: Query) -> Halvings:

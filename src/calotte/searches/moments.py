@@ -18,6 +18,7 @@ from calotte.bound import ProvedRung
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import OutOfTime
 from calotte.proofs.chooser import Chooser
+from calotte.proofs.moments.ends import Ends, ends_of
 from calotte.proofs.moments.first import FirstLayer, first_layer
 from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.layers import Summed, log_bound
@@ -57,18 +58,19 @@ class ExponentialMoments(ProvedRung):
 
     def refuses(self, query: Query) -> str | None:
         hyperplanes, limit = query.hyperplanes, query.settings.memory_limit
-        shapes = (hyperplanes.network.shape(i) for i in hyperplanes.first_nodes)
-        units = sum(math.prod(shape) for shape in shapes)
+        ends = hyperplanes.once("ends", lambda: ends_of(hyperplanes.network, hyperplanes.first_nodes))
+        units = sum(len(some) for _, some in ends.parts(hyperplanes.network))
         needed = 32.0 * min(units, hyperplanes.m) ** 2
         if needed > limit:
             return (
                 f"the first layer's {units:,} units read {hyperplanes.m:,} inputs: a matrix between them takes "
                 f"{needed / 1e9:.3g} GB; allow that with --memory-limit"
             )
-        read = 0.0 if hyperplanes.chain is not None else units_read(hyperplanes, units)
+        read = 0.0 if hyperplanes.chain is not None else units_read(hyperplanes, ends)
         if read > self.most_read and math.isinf(query.deadline.limit):
+            deep = sum(map(hyperplanes.network.size, ends.deep))
             return (
-                f"the {hyperplanes.deep_units:,} hidden units behind the first layer read {read:.1e} units of it, "
+                f"the {deep:,} hidden units behind the first layer read {read:.1e} units of it, "
                 "which takes minutes; set a time limit (--time-limit) to have it tried"
             )
         return super().refuses(query)
@@ -112,7 +114,7 @@ class ExponentialMoments(ProvedRung):
 
     def _aimed_at(self, query: Query, first: FirstLayer, size: Tensor, goal: float) -> Iterator[Evaluated]:
         """Bounds on log p meant to be at most `goal`: the first good event is cheap enough whatever is used."""
-        tail, deep = math.sqrt(2.0 * (self.room - goal)), query.hyperplanes.deep_units
+        tail, deep = math.sqrt(2.0 * (self.room - goal)), sum(map(query.network.size, first.ends.deep))
         around, law = Support.of(query, size, tail), GaussianLaw.of(query.noise, size.item(), query.m)
 
         def evaluated(log_each: float) -> Evaluated:
@@ -144,10 +146,11 @@ class Evaluated:
         return self.summed.log_bound.item()
 
 
-def units_read(hyperplanes: Hyperplanes, units: int) -> float:
+def units_read(hyperplanes: Hyperplanes, ends: Ends) -> float:
     """About how many of the units of the first layer the hidden units behind it read in all, by their fields."""
     network, total = hyperplanes.network, 0.0
-    for node in set(network.feeders.values()).difference(hyperplanes.first_nodes):
+    units = sum(len(some) for _, some in ends.parts(network))
+    for node in {network.feeders[i] for i in ends.deep}:
         share = math.prod(hyperplanes.widths[node]) / hyperplanes.m
         total += network.size(node) * units * min(1.0, share)
     return total

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths
+from calotte.proofs.moments.ends import Ends, Peaks
 from calotte.proofs.moments.exponents import Exponents
+from calotte.proofs.moments.first import FirstLayer
 from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.layers import Place, Summed
 from calotte.proofs.moments.sums import FAR, Sums, Tilt
@@ -32,7 +34,9 @@ class Tilts:
         rarely: of the variance that forms would have were all units active, the least that is taken for theirs: units
             that hardly ever switch have none, which tells nothing of what they do when they do.
         share: of the rate that a Gaussian form would want; cap: times the rate at which the bound wanted is reached.
+        proposed: how maxima are bounded.
         said: slopes in 255ths, rates and exponents that were proposed.
+        fine: as buckets, where there are maxima; highest, halvings: of the search for thresholds.
         seen: sums of squares of the weights by which layers read the first one, unit by unit, as far as they are met.
     """
 
@@ -44,7 +48,11 @@ class Tilts:
     share: float = 0.8
     cap: float = 2.0
     buckets: float = 2.0
+    fine: float = 8.0
+    highest: float = 8.0
+    halvings: int = 40
     seen: list[Tensor] = field(default_factory=list)
+    proposed: list[Peaks] = field(default_factory=list)
     said: dict[Place, tuple[Tensor, Tensor, Exponents]] = field(default_factory=dict)
 
     def __call__(self, place: Place, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
@@ -88,6 +96,29 @@ class Tilts:
         self.said[place] = slopes, torch.stack([factor * at for factor in rates]), found
         return [Tilt(slopes.to(torch.float64) / 255.0, rate, found) for rate in self.said[place][1]]
 
+    def peaks(self, first: FirstLayer, value: Tensor, law: GaussianLaw) -> Peaks:
+        """Thresholds that one member of each window is above in the mean, and the likeliest winners."""
+        ends = first.ends
+        start, window = first.units - len(ends.window), ends.window
+        value, deviation = value[start:], self._about(law, first) * first.longest[start:].clamp_min(1e-150)
+
+        def largest(of: Tensor) -> Tensor:
+            return torch.zeros(ends.windows).double().scatter_reduce(0, window, of, "amax")
+
+        low = torch.zeros(ends.windows).double()
+        high = largest(value + self.highest * deviation)
+        for _ in range(self.halvings):
+            middle = (low + high) / 2
+            above = torch.special.ndtr((value - middle[window]) / deviation)
+            many = torch.zeros_like(low).index_add(0, window, above) > 1.0
+            low, high = torch.where(many, middle, low), torch.where(many, high, middle)
+        size = bends(value, deviation, torch.zeros_like(value))[0]
+        members = torch.arange(len(window))
+        winner = torch.zeros(ends.windows, dtype=torch.int64)
+        winner = winner.scatter_reduce(0, window, torch.where(size == largest(size)[window], members, 0), "amax")
+        self.proposed.append(Peaks(low, winner))
+        return self.proposed[0]
+
     def proof(self, tail: float, log_each: float, found: Summed) -> FirstLayerMoments:
         """What was proposed in an evaluation, as far as it was used."""
         different, rows, tilts = list[Exponents](), list[Tensor](), {}
@@ -103,12 +134,12 @@ class Tilts:
             tilts[place] = Tilted(torch.where(used[:, None], slopes, 0), torch.where(used, rates, 0.0), which)
         pairs = zip(different, rows, strict=True)
         asked = (torch.where(some if one.group is None else some[:, None], one.asked, 0.0) for one, some in pairs)
-        return FirstLayerMoments(tail, log_each, found.choices, tuple(asked), tilts)
+        return FirstLayerMoments(tail, log_each, found.choices, self.proposed[0], tuple(asked), tilts)
 
     def _exponents(self, place: Place, sums: Sums, law: GaussianLaw) -> Exponents | None:
         """Exponents that suit the forms; of groups they are found once for a network, else for about this noise."""
         first, group, squares = sums.first, sums.group, sums.weight**2
-        direct = self._direct(place)
+        direct = self._direct(place, first.ends)
         if group is not None:
             important = sums.of_units(first.longest**2)
             if direct:
@@ -116,26 +147,32 @@ class Tilts:
                 self.seen.append(torch.zeros(first.units).double().index_add(0, index.flatten(), squares.flatten()))
             key: Hashable = ("exponents", place.node, group)
             return self.query.hyperplanes.once(key, lambda: exponents_each(first, group, important))
-        bucket = round(self.buckets * math.log(law.high))
-        deviation = math.exp(bucket / self.buckets) * first.longest
-        spread = bends(sums.value, deviation, torch.special.ndtr(sums.value / deviation.clamp_min(1e-150)))[1]
+        about = self._about(law, first)
+        deviation = about * first.longest
+        centre = sums.of_units(sums.value)
+        spread = bends(centre, deviation, torch.special.ndtr(centre / deviation.clamp_min(1e-150)))[1]
         if direct:
             self.seen.append(squares.sum(0))
             spread = squares * spread
             share = (spread / spread.sum(1, keepdim=True).clamp_min(1e-290)).mean(0)
         else:  # lines differ with what is aimed at: what the layers before them read is taken
-            share = torch.stack(self.seen).sum(0) * spread if self.seen else spread
-        key = ("exponents", direct, len(sums.weight) if direct else 0, bucket)
+            share = (torch.stack(self.seen).sum(0) * spread if self.seen else spread).mean(0)
+        key = ("exponents", direct, len(sums.weight) if direct else 0, about)
         return self.query.once(key, lambda: exponents(first, share))
 
-    def _direct(self, place: Place) -> bool:
+    def _about(self, law: GaussianLaw, first: FirstLayer) -> float:
+        """About the deviation of the noise: equal ones have the same exponents, and the same peaks."""
+        buckets = self.fine if first.ends.maxima else self.buckets
+        return math.exp(round(buckets * math.log(law.high)) / buckets)
+
+    def _direct(self, place: Place, ends: Ends) -> bool:
         """Whether coefficients are the network's own, no line of another ReLU in between."""
-        network, first = self.query.network, self.query.hyperplanes.first_nodes
+        network = self.query.network
         before = {network.last if place.node < 0 else network.feeders[place.node]}
         for i in range(max(before), 0, -1):
-            if i in before and network.feeders.get(i) not in first:
+            if i in before and i not in ends.nodes:
                 before.update(network.nodes[i].inputs)
-        return all(network.feeders[i] in first for i in before & set(network.relus))
+        return before.isdisjoint(ends.deep)
 
 
 def bends(centre: Tensor, deviation: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:

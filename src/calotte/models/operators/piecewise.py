@@ -30,13 +30,21 @@ def extreme(step: Step, a: Variable, b: Variable, sign: int = 1) -> Variable:
     return total(step, [b, excess], (1, sign), "/extreme")
 
 
+FAR = 2.0**12
+"""Bounds beyond this are thought to be for safety: no value reaches them. Either way of writing them is exact."""
+
+
 def at_least(step: Step, x: Variable, c: Tensor) -> Variable:
-    """max(x, c) = c + relu(x - c): exactly c where it is not x."""
+    """max(x, c) = c + relu(x - c): exactly c where it is not x; or x + relu(c - x): x, not rounded, where it is."""
+    if (c.abs() > FAR).any():
+        return total(step, [x, rectified(step, reflected(step, x, c, "/shift"))], (1, 1), "/maximum")
     return shifted(step, rectified(step, shifted(step, x, -c, "/shift")), c, "/maximum")
 
 
 def at_most(step: Step, x: Variable, c: Tensor) -> Variable:
-    """min(x, c) = c - relu(c - x): exactly c where it is not x."""
+    """min(x, c) = c - relu(c - x): exactly c where it is not x; or x - relu(x - c): x, not rounded, where it is."""
+    if (c.abs() > FAR).any():
+        return total(step, [x, rectified(step, shifted(step, x, -c, "/shift"))], (1, -1), "/minimum")
     return reflected(step, rectified(step, reflected(step, x, c, "/shift")), c, "/minimum")
 
 

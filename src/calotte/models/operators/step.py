@@ -174,6 +174,11 @@ class Builder:
         self.nodes.append(Node(unique, op, tuple(v.node for v in inputs)))
         return Variable(len(self.nodes) - 1, tuple(shape))
 
+    def enclose(self, first: int) -> None:
+        """Say of the nodes from `first` on, those of one operator, that it is executed as a whole if it has ReLUs."""
+        if any(isinstance(node.op, Relu) for node in self.nodes[first:]):
+            self.nodes[first:] = [replace(node, inner=True) for node in self.nodes[first:]]
+
 
 @dataclass
 class Step:

@@ -7,6 +7,7 @@ certification, NeurIPS 2018). What others bend, and what is rounded, is added to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +22,7 @@ from calotte.proofs.cuboids.cuboids import Cuboids
 from calotte.query import Query
 from calotte.rounding import VALUE_SLACK, dot_error, raised
 
-__all__ = ["MarginRanges", "Zonotopes", "margin_ranges"]
+__all__ = ["Bent", "Swept", "Zonotopes", "swept"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Zonotopes:
         wide = torch.where(self.centre.isfinite() & wide.isfinite(), wide, torch.nan)
         return self.centre - wide, self.centre + wide
 
+    @property
+    def magnitude(self) -> Tensor:
+        """(L, n) bounds on the absolute values; NaN where nothing is known."""
+        low, high = self.range
+        return torch.maximum(-low, high).flatten(1)
+
     def padded(self, generators: int) -> Zonotopes:
         """The same with as many generators, the new ones zero."""
         more = generators - len(self.generators)
@@ -57,17 +64,31 @@ class Zonotopes:
 
 
 @dataclass(frozen=True)
-class MarginRanges:
-    """The margins of an event over L cuboids.
+class Bent:
+    """What a ReLU node takes over L cuboids: low, high (L, n) ends of each unit's range, NaN where nothing is known.
 
     Attributes:
-        low, high: (L, C) ends between which they lie; NaN where nothing is known.
-        shares: (L, m) what of their widths the coordinates of the noise bring about, roughly.
+        directions: (m, L, n) what the coordinates of the noise add to it, roughly.
     """
 
     low: Tensor
     high: Tensor
-    shares: Tensor
+    directions: Tensor
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A network over L cuboids.
+
+    Attributes:
+        start: its inputs; forms: (L, C) the margins, as zonotopes.
+        magnitude: node -> (L, n) bounds on the absolute values there; bent: ReLU node -> what it takes.
+    """
+
+    start: Zonotopes
+    forms: Zonotopes
+    magnitude: Mapping[int, Tensor]
+    bent: Mapping[int, Bent]
 
 
 def at_noise(x: Tensor, noise: Noise, size: float, cuboids: Cuboids) -> Zonotopes:
@@ -79,7 +100,8 @@ def at_noise(x: Tensor, noise: Noise, size: float, cuboids: Cuboids) -> Zonotope
     moved = middle * size
     met = x.abs() + moved.abs() @ columns.abs()
     generators = half.t()[:, :, None] * columns[:, None]
-    error = dot_error(raised(met + generators.abs().sum(0), m + 4), m + 8)
+    # t is where u lies exactly, and halves are raised
+    error = dot_error(raised(met + generators.abs().sum(0), m + 4), m + 16)
     error = torch.where((columns != 0).any(0), error + VALUE_SLACK, 0.0)
     return Zonotopes(x + moved @ columns, generators, error)
 
@@ -97,13 +119,10 @@ def through(op: Affine, *xs: Zonotopes) -> Zonotopes:
     return Zonotopes(op(*(x.centre for x in xs)), generators, error)
 
 
-def bent(x: Zonotopes, count: int, kept: int) -> tuple[Zonotopes, Tensor]:
+def relu(x: Zonotopes, count: int, kept: int) -> Zonotopes:
     """ReLUs of zonotopes, with `kept` generators for those that bend most, after `count` of them.
 
     On [l, u] with l < 0 < u, 0 <= relu(z) - a z <= max(-a l, (1 - a) u) for every a in [0, 1].
-
-    Returns:
-        The zonotopes, and (kept, L) the units that the new generators are for.
     """
     low, high = x.range
     loose = ~((low >= 0) | (high <= 0))  # where nothing is known too
@@ -120,11 +139,11 @@ def bent(x: Zonotopes, count: int, kept: int) -> tuple[Zonotopes, Tensor]:
     off = torch.where(loose, dot_error(raised(met, 4) + gap, 4) + VALUE_SLACK * len(x.generators), 0.0)
     error = raised(torch.where(slope == 0, 0.0, slope * x.error) + rest + off, 4)
     centre, generators = (torch.where(slope == 0, 0.0, slope * t) for t in (x.centre, x.generators))
-    return Zonotopes(centre + gap, torch.cat([generators, fresh]), error), units.t()
+    return Zonotopes(centre + gap, torch.cat([generators, fresh]), error)
 
 
-def margin_ranges(query: Query, size: float, cuboids: Cuboids, kept: int) -> MarginRanges:
-    """The margins of a query of one input over cuboids of its noise, of that size.
+def swept(query: Query, size: float, cuboids: Cuboids, kept: int) -> Swept:
+    """The network of a query of one input over cuboids of its noise, of that size.
 
     Args:
         kept: ReLUs of each layer that keep a generator of their own; any number is sound.
@@ -133,28 +152,24 @@ def margin_ranges(query: Query, size: float, cuboids: Cuboids, kept: int) -> Mar
     start = at_noise(query.x[0], query.noise, size, cuboids)
     shape = (len(cuboids), *network.input_shape)
     start = Zonotopes(start.centre.reshape(shape), start.generators.reshape(m, *shape), start.error.reshape(shape))
-    shares = torch.eye(m, dtype=torch.float64)[:, None].expand(m, len(cuboids), m)
+    magnitude = {0: start.magnitude}
+    bent: dict[int, Bent] = {}
+    count = m
 
     def step(i: int, node: Node, below: list[Zonotopes]) -> Zonotopes:
-        nonlocal shares
+        nonlocal count
         if isinstance(node.op, Affine):
-            return through(node.op, *below)
-        found, units = bent(below[0], len(shares), min(kept, network.size(i)))
-        shares = torch.cat([shares, shares_of(below[0], units, shares)])
+            found = through(node.op, *below)
+            magnitude[i] = found.magnitude
+            return found
+        low, high = (t.flatten(1) for t in below[0].range)
+        bent[i] = Bent(low, high, below[0].generators[:m].flatten(2))
+        magnitude[i] = magnitude[node.inputs[0]]
+        own = min(kept, network.size(i))
+        found = relu(below[0], count, own)
+        count += own
         return found
 
     last = network.swept(start, step)
     outputs = Zonotopes(last.centre.flatten(1), last.generators.flatten(2), last.error.flatten(1))
-    forms = through(Dense(margins.rows[0], margins.constants[0]), outputs)
-    low, high = forms.range
-    undecided = ~((low > 0) | (high < 0))
-    weights = torch.where(undecided, forms.generators.abs(), 0.0).sum(2)
-    return MarginRanges(low, high, torch.einsum("gl,glm->lm", weights, shares[: len(weights)]))
-
-
-def shares_of(x: Zonotopes, units: Tensor, shares: Tensor) -> Tensor:
-    """(kept, L, m) what of the width of some units (kept, L) each coordinate of the noise brings about."""
-    flat = x.generators.flatten(2).abs()
-    chosen = flat.gather(2, units.t().expand(len(flat), -1, -1))
-    each = torch.einsum("glk,glm->klm", chosen, shares[: len(flat)])
-    return each / each.sum(2, keepdim=True).clamp_min(1e-300)
+    return Swept(start, through(Dense(margins.rows[0], margins.constants[0]), outputs), magnitude, bent)

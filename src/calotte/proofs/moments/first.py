@@ -8,7 +8,7 @@ convolutions are sparse and are kept so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +20,9 @@ from torch import Tensor
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import Deadline
 from calotte.network.affine import Affine
+from calotte.network.enclosure import Enclosure
 from calotte.network.graph import Network
+from calotte.proofs.moments.ends import Ends, ends_of
 from calotte.rounding import NORM_SLACK, gamma
 
 __all__ = ["FirstLayer", "first_layer"]
@@ -31,17 +33,17 @@ _DENSE = 4096  # units up to which all their inner products are kept
 
 @dataclass(frozen=True, eq=False)
 class FirstLayer:
-    """n units of the first layer: those of the ReLU nodes that no ReLU stands before, in order.
+    """n units of the first layer: those of its ReLU nodes where pull-backs end, in order, then members of maxima.
 
     Attributes:
-        relus: these nodes.
+        ends: where pull-backs end.
         rows: (n, k) directions a_j / longest_j in orthonormal coordinates, sparse; zero where a unit reads no noise.
         shortest, longest: (n,) bounds on ||a_j||.
         doubt: bound on the distance of each row from the exact one.
         plain: whether the k coordinates are those of u.
     """
 
-    relus: tuple[int, ...]
+    ends: Ends
     rows: sparse.csr_matrix
     shortest: Tensor
     longest: Tensor
@@ -52,6 +54,13 @@ class FirstLayer:
     def units(self) -> int:
         """n."""
         return len(self.longest)
+
+    def units_of(self, network: Network, at_x: Mapping[int, Enclosure]) -> tuple[Tensor, Tensor]:
+        """The units' values (n,) at one input, and bounds on their errors; at_x: those of affine nodes."""
+        parts, none = self.ends.parts(network), torch.zeros(0, dtype=torch.float64)
+        value = torch.cat([none, *(at_x[i].value.flatten()[some] for i, some in parts)])
+        error = torch.cat([none, *(at_x[i].error.flatten()[some] for i, some in parts)])
+        return value, error
 
     @cached_property
     def read(self) -> np.ndarray:
@@ -96,21 +105,19 @@ def first_layer(hyperplanes: Hyperplanes, deadline: Deadline) -> FirstLayer | No
     Raises:
         OutOfTime: the deadline passed.
     """
-    network, nodes = hyperplanes.network, hyperplanes.first_nodes
-    relus = tuple(i for i in network.relus if network.nodes[i].inputs[0] in nodes)
-    if not relus:
-        k = hyperplanes.m if hyperplanes.chain is None else hyperplanes.space.rows.shape[1]
-        none = torch.zeros(0, dtype=torch.float64)
-        return FirstLayer((), sparse.csr_matrix((0, k)), none, none, 0.0, hyperplanes.chain is None)
-    if hyperplanes.chain is not None:
+    network, ends = hyperplanes.network, ends_of(hyperplanes.network, hyperplanes.first_nodes)
+    if hyperplanes.chain is not None and ends.nodes:
         space = hyperplanes.space
         rows, errors = sparse.csr_matrix(space.rows.numpy()), space.errors
         norm = torch.from_numpy(np.sqrt(np.asarray(rows.multiply(rows).sum(1))[:, 0]))
         errors = errors + space.stretch * norm * (1.0 + gamma(8))
     else:
-        parts = [affine_rows(hyperplanes, network.nodes[i].inputs[0], deadline) for i in relus]
-        rows = sparse.vstack([part[0] for part in parts], format="csr")
-        errors = torch.cat([part[1] for part in parts])
+        k = hyperplanes.m if hyperplanes.chain is None else hyperplanes.space.rows.shape[1]
+        parts = ends.parts(network)
+        each = {i: affine_rows(hyperplanes, i, deadline) for i in dict.fromkeys(i for i, _ in parts)}
+        found = [each[i][0][some.numpy()] for i, some in parts]
+        rows = sparse.vstack([sparse.csr_matrix((0, k)), *found], format="csr")
+        errors = torch.cat([torch.zeros(0, dtype=torch.float64), *(each[i][1][some] for i, some in parts)])
         norm = torch.from_numpy(np.sqrt(np.asarray(rows.multiply(rows).sum(1))[:, 0]))
     slack = gamma(rows.shape[1] + 8)
     longest = (norm * (1.0 + slack) + errors) * (1.0 + gamma(4))
@@ -119,9 +126,9 @@ def first_layer(hyperplanes: Hyperplanes, deadline: Deadline) -> FirstLayer | No
     if not bool(((longest[read] > 1e-100) & (longest[read] < 1e100)).all()):
         return None
     scale = torch.where(read, 1.0 / longest, 0.0)
-    doubt = float((errors * scale).max()) * (1.0 + gamma(8)) + gamma(8)
+    doubt = float((errors * scale).max()) * (1.0 + gamma(8)) + gamma(8) if len(errors) else 0.0
     rows = (sparse.diags(scale.numpy()) @ rows).tocsr()
-    return FirstLayer(relus, rows, shortest, longest, doubt, hyperplanes.chain is None) if doubt < 1e-3 else None
+    return FirstLayer(ends, rows, shortest, longest, doubt, hyperplanes.chain is None) if doubt < 1e-3 else None
 
 
 def affine_rows(hyperplanes: Hyperplanes, node: int, deadline: Deadline) -> tuple[sparse.csr_matrix, Tensor]:

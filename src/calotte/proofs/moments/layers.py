@@ -8,16 +8,19 @@ any good event.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from calotte.network.enclosure import evaluate
 from calotte.network.float32 import Float32Errors
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
 from calotte.proofs.float32 import float32_errors
+from calotte.proofs.moments.ends import Peaks
 from calotte.proofs.moments.exponents import Group, group_of
 from calotte.proofs.moments.first import FirstLayer
 from calotte.proofs.moments.gaussian import GaussianLaw
@@ -28,7 +31,7 @@ from calotte.proofs.relaxation.windows import Pulled, Whole, Windows, unit_rows
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
-from calotte.rounding import VALUE_SLACK, gamma, raised
+from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, raised
 
 __all__ = ["Place", "Proposer", "Summed", "log_bound"]
 
@@ -45,9 +48,15 @@ class Place:
     side: int
 
 
-Proposer = Callable[[Place, Sums, GaussianLaw, float | None], list[Tilt]]
-"""Who says with which slopes, rates and exponents forms are bounded: not trusted. Given the forms, the law, and the
-logarithm of what a level may fail with (None: the probability of a form <= 0 is wanted). The best answer counts."""
+class Proposer(Protocol):
+    """Who says how forms are bounded: not trusted."""
+
+    def peaks(self, first: FirstLayer, value: Tensor, law: GaussianLaw) -> Peaks:
+        """How maxima of first-layer activations are bounded, the units' values at x being (n,)."""
+
+    def __call__(self, place: Place, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
+        """Slopes, rates and exponents, of which the best count; log_each: the logarithm of what a level may fail
+        with (None: the probability of a form <= 0 is wanted)."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class Layers:
     Attributes:
         query: of one input; first: its network's first layer; around: the noise considered; law: of the noise.
         relaxation: with the bounds found so far; value, error: (n,) of the first layer's units at x.
+        peaks: how maxima of them are bounded.
         choices, used: what was paid for so far, as of `Summed`.
     """
 
@@ -83,6 +93,7 @@ class Layers:
     relaxation: Relaxation
     value: Tensor
     error: Tensor
+    peaks: Peaks
     choices: dict[int, Tensor] = field(default_factory=dict)
     used: dict[Place, Tensor] = field(default_factory=dict)
 
@@ -98,24 +109,52 @@ class Layers:
         if linear and self.first.units and not self.first.plain:
             constant = torch.full_like(constant, -torch.inf)  # in other coordinates than the first layer's rows
         group, weight = (None, self.whole(pulled)) if linear else self.narrow(pulled, channels)
-        found = zip(constant, weight, form.normal, off, strict=True)
-        return [
-            Sums(self.first, self.value, self.error, c, g, b if linear else None, e, group) for c, g, b, e in found
-        ]
+        found = []
+        for side, (c, g, b, e) in enumerate(zip(constant, weight, form.normal, off, strict=True)):
+            value, error = self.value, self.error
+            if self.first.ends.maxima:
+                c, g, value = self.below_maxima(c, g, self.of_maxima(pulled)[side])
+                error = raised(error + UNIT_ROUNDOFF * value.abs(), 4)
+            found.append(Sums(self.first, value, error, c, g, b if linear else None, e, group))
+        return found
+
+    def below_maxima(self, constant: Tensor, weight: Tensor, entries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Constants (N,), weights (N, n) and values (N, n) of sums below rows with coefficients (N, K) of maxima.
+
+        max(0, z_i, ...) is at least relu(z_w) and, for t >= 0, at most t + sum_i relu(z_i - t).
+        """
+        ends, start = self.first.ends, len(self.value) - len(self.first.ends.window)
+        threshold = torch.where(self.peaks.threshold > 0, self.peaks.threshold, 0.0)
+        winner = torch.zeros(len(ends.window), dtype=torch.float64)
+        winner[self.peaks.winner[ends.window[self.peaks.winner] == torch.arange(ends.windows)]] = 1.0
+        met = entries[:, ends.window]
+        weight = torch.cat([weight, torch.where(met < 0, met, met * winner)], 1)
+        least = entries.clamp_max(0.0)
+        moved = least @ threshold
+        off = dot_error(-moved, ends.windows + 8) + dot_error(constant.abs() - moved, 4) + VALUE_SLACK
+        value = self.value.repeat(len(entries), 1)
+        value[:, start:] -= torch.where(met < 0, threshold[ends.window], 0.0)
+        return constant + moved - off, weight, value
+
+    def of_maxima(self, pulled: Pulled) -> Tensor:
+        """Coefficients (S, N, K) of all maxima."""
+        none = pulled.constant[:, :, None]
+        return torch.cat([self.entries(pulled, one.node, none) for one in self.first.ends.maxima], 2)
+
+    def entries(self, pulled: Pulled, node: int, none: Tensor) -> Tensor:
+        """Coefficients (S, N, ...) of a node where pull-backs end."""
+        if node in pulled.ends:
+            return pulled.ends[node].whole().entries.flatten(2)
+        return none.new_zeros(*none.shape[:2], self.query.network.size(node))
 
     def whole(self, pulled: Pulled) -> Tensor:
-        """Coefficients (S, N, n) of all units of the first layer."""
-        ends, none = pulled.ends, pulled.constant[:, :, None]
-        sizes = {i: self.query.network.size(i) for i in self.first.relus}
-        parts = [
-            ends[i].whole().entries.flatten(2) if i in ends else none.new_zeros(*none.shape[:2], n)
-            for i, n in sizes.items()
-        ]
-        return torch.cat([none[:, :, :0], *parts], 2)
+        """Coefficients (S, N, n) of all units of the first layer, of members of maxima apart."""
+        none = pulled.constant[:, :, None]
+        return torch.cat([none[:, :, :0], *(self.entries(pulled, i, none) for i in self.first.ends.relus)], 2)
 
     def narrow(self, pulled: Pulled, channels: Tensor | None) -> tuple[Group | None, Tensor]:
         """The units of the first layer that rows read, and the coefficients; None for all of them."""
-        if channels is None or len(pulled.ends) != 1:
+        if channels is None or len(pulled.ends) != 1 or self.first.ends.maxima:
             return None, self.whole(pulled)
         ((relu, rows),) = pulled.ends.items()
         if not isinstance(rows, Windows):
@@ -139,7 +178,7 @@ class Layers:
         y, x = (places[:, axis, None] + torch.arange(size[axis]) for axis in (0, 1))
         inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None]
         flat = y.clamp(0, height - 1)[:, :, None] * width + x.clamp(0, width - 1)[:, None]
-        start = sum(self.query.network.size(i) for i in self.first.relus if i < relu)
+        start = sum(self.query.network.size(i) for i in self.first.ends.relus if i < relu)
         index = start + read[:, :, None, None] * (height * width) + flat[:, None]
         return group_of(self.first, index.flatten(1), inside[:, None].expand(index.shape).flatten(1))
 
@@ -155,7 +194,7 @@ class Layers:
         units = torch.arange(size).reshape(shape[0], area)[:, some].t() if len(shape) == 3 else loose.nonzero()
         widest = max(self.first.units, network.widest)
         most = int(self.query.settings.memory_limit / (16 * _TEMPORARIES * widest))
-        kept: dict[int, Tensor | None] = dict.fromkeys(self.first.relus)
+        kept: dict[int, Tensor | None] = dict.fromkeys(self.first.ends.nodes)
         for block in torch.split(units, max(1, most // units.shape[1])) if units.numel() else ():
             self.query.deadline.check(f"at node '{network.nodes[node].name}'")
             rows = unit_rows(network, node, block.flatten())
@@ -163,10 +202,9 @@ class Layers:
 
     def range(self, sums: Sums) -> Tensor:
         """Lower bounds (R,) on forms over all noise that is considered."""
-        reach = raised(self.around.farthest * self.first.longest, 8) + self.error
-        ends = ((self.value + sign * reach).clamp_min(0.0) for sign in (-1.0, 1.0))
-        low, high = (sums.of_units(end) for end in ends)
-        size = sums.of_units(self.value.abs() + reach)
+        reach = raised(self.around.farthest * self.first.longest, 8) + sums.error
+        low, high = (sums.of_units((sums.value + sign * reach).clamp_min(0.0)) for sign in (-1.0, 1.0))
+        size = sums.of_units(sums.value.abs() + reach)
         g = sums.weight
         lowest = (g.clamp_min(0.0) * low).sum(1) + (g.clamp_max(0.0) * high).sum(1)
         doubt = gamma(g.shape[1] + 16) * (g.abs() * (high + size)).sum(1)
@@ -216,7 +254,7 @@ class Layers:
         """Settle a ReLU node of the first layer by all noise that is considered."""
         network = self.query.network
         start = 0
-        for i in self.first.relus:
+        for i in self.first.ends.relus:
             size = network.size(i)
             if i == relu:
                 some = slice(start, start + size)
@@ -226,10 +264,15 @@ class Layers:
                 self.relaxation.settle(relu, *ends, *ends)
             start += size
 
+    def bound_hidden(self, relu: int) -> None:
+        """Settle a ReLU node that only maxima read, by what intervals say."""
+        low, high = self.relaxation.reach.between[self.query.network.feeders[relu]]
+        self.relaxation.settle(relu, low, high, low, high)
+
     def margins(self, errors: Float32Errors | None) -> Sums:
         """Sums of first-layer activations below the margins, less `errors` of float32."""
         node, rows, constants = margin_rows(self.query, errors)
-        kept: dict[int, Tensor | None] = dict.fromkeys(self.first.relus)
+        kept: dict[int, Tensor | None] = dict.fromkeys(self.first.ends.nodes)
         (found,) = self.sums(self.relaxation.pull_back(0, node, Whole(rows), constants, kept, mirrored=False))
         return found
 
@@ -254,20 +297,19 @@ def log_bound(
     """
     network = query.network
     relaxation = Relaxation(query.hyperplanes, query.x, around.farthest)
-    at_x = [relaxation.at_x[network.feeders[i]] for i in first.relus]
-    none = torch.zeros(0, dtype=torch.float64)
-    value, error = (
-        torch.cat([none, *(t.flatten() for t in part)])
-        for part in ([here.value for here in at_x], [here.error for here in at_x])
-    )
-    layers = Layers(query, first, around, law, relaxation, value, error)
+    sources = [one.source for one in first.ends.maxima]
+    at_x = evaluate(network, query.x, also=sources) if sources else relaxation.at_x
+    value, error = first.units_of(network, at_x)
+    layers = Layers(query, first, around, law, relaxation, value, error, propose.peaks(first, value, law))
     errors = float32_errors(query, around)
     prices = [torch.full((1,), around.log_missed, dtype=torch.float64)]
     for i in range(len(network.nodes)):
         if i:
             relaxation.reach.bound(i)
-        if i in first.relus:
+        if i in first.ends.relus:
             layers.bound_first(i)
+        elif i in network.relus and i not in first.ends.deep:
+            layers.bound_hidden(i)
         elif i in network.relus:
             prices.append(layers.bound_units(i, propose, chooser, log_each))
         if errors is not None and i in network.relus:

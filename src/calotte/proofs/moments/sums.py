@@ -35,7 +35,7 @@ class Sums:
 
     Attributes:
         first: the units; group: those that each form reads, place by place; None for all.
-        value, error: (n,) of all units at x, enclosed.
+        value, error: (n,) of all units at x, enclosed; (R, n) where forms have values of their own (`ends`).
         constant: (R,) c, rounded down.
         weight: (R, n) g, exact.
         linear: (R, k) b, within `linear_error` (R,) in the Euclidean norm; None for zero.
@@ -58,9 +58,9 @@ class Sums:
         return (row_norms(self.linear) + self.linear_error) * (1.0 + gamma(self.linear.shape[1] + 8))
 
     def of_units(self, values: Tensor) -> Tensor:
-        """Values (n,) of all units as they are met in the forms: (1, n) or (R, n)."""
+        """Values (n,) of all units, or (R, n), as they are met in the forms: (1, n) or (R, n)."""
         if self.group is None:
-            return values[None]
+            return values if values.ndim == 2 else values[None]
         return self.of_forms(values[self.group.index])
 
     def of_forms(self, values: Tensor) -> Tensor:

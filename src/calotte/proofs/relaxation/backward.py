@@ -93,7 +93,8 @@ class Relaxation:
         self.intervals[relu] = (lower, upper)
         self._met[1].pop(relu, None)
         feeder, n = self.network.feeders[relu], self.network.size(relu)
-        self.reach.doubts[relu] = self.lines[relu][2] * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
+        doubts = self.lines[relu][2] * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
+        self.reach.doubts[relu] = torch.where(upper <= 0, 0.0, doubts)  # nothing is rounded in products with zero
 
     def never_negative(self, node: int, rows: Tensor) -> Tensor:
         """Where rows . (values of node) is a sum of terms that are all >= 0 for certain: bool (B, R).
@@ -250,7 +251,7 @@ class Relaxation:
         error = torch.full_like(constant, VALUE_SLACK)
         for i in range(node, self.stop - 1, -1):
             step, twice = self.network.nodes[i], mirrored
-            if mirrored and (i == self.stop or isinstance(step.op, Relu)):  # till then one side says it all
+            if mirrored and (i == self.stop or i in kept or isinstance(step.op, Relu)):  # till then one side is all
                 cotangents = {j: rows.both() for j, rows in cotangents.items()}
                 constant, error, mirrored = both(constant), torch.cat([error, error]), False
             if i == self.stop or i not in cotangents:
