@@ -20,7 +20,7 @@ from calotte.lower import LowerBound
 from calotte.network.event import Event, as_event
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
-from calotte.proofs.cuboids import lines, shares, tiling
+from calotte.proofs.cuboids import lines, shares, small, tiling
 from calotte.proofs.cuboids.cuboids import Cuboids
 from calotte.proofs.cuboids.places import places as original_places
 from calotte.proofs.cuboids.tiling import Cuts, Tiling
@@ -207,6 +207,19 @@ def chords_lowered(patch: pytest.MonkeyPatch) -> None:
         return below, above, torch.zeros_like(intercept)
 
     patch.setattr(lines, "relaxed_lines", lowered)
+    patch.setattr(small, "relaxed_lines", lowered)
+
+
+def ranges_shrunk(patch: pytest.MonkeyPatch) -> None:
+    """Of the units of small networks."""
+    original = small.ranges
+
+    def shrunk(*arguments: object) -> tuple[Tensor, Tensor, Tensor]:
+        low, high, directions = original(*arguments)  # type: ignore[arg-type]
+        middle, half = (low + high) / 2, (high - low) / 8
+        return middle - half, middle + half, directions
+
+    patch.setattr(small, "ranges", shrunk)
 
 
 def shares_shrunk(patch: pytest.MonkeyPatch) -> None:
@@ -221,7 +234,7 @@ def bends_forgotten(patch: pytest.MonkeyPatch) -> None:
 def half_dropped(patch: pytest.MonkeyPatch) -> None:
     """Of what is cut one half gets lost."""
     original = Tiling._decide
-    patch.setattr(Tiling, "_decide", lambda self, parts, numbers: original(self, parts[::2], numbers[::2]))
+    patch.setattr(Tiling, "_decide", lambda self, *given: original(self, *(part[::2] for part in given)))
 
 
 def half_doubled(patch: pytest.MonkeyPatch) -> None:
@@ -251,6 +264,7 @@ def outside_forgotten(patch: pytest.MonkeyPatch) -> None:
         scaled_measure(1.3),
         margins_turned,
         chords_lowered,
+        ranges_shrunk,
         shares_shrunk,
         bends_forgotten,
         half_dropped,

@@ -20,6 +20,7 @@ from calotte.proofs.cuboids.cuboids import Cuboids
 from calotte.proofs.cuboids.lines import margin_lines
 from calotte.proofs.cuboids.places import places
 from calotte.proofs.cuboids.shares import below_zero, occurring
+from calotte.proofs.cuboids.small import reduced
 from calotte.proofs.cuboids.zonotopes import swept
 from calotte.proofs.prove import one_input
 from calotte.settings import Settings
@@ -116,6 +117,41 @@ def test_margins_lie_in_their_ranges(name: str, kept: int) -> None:
     assert (point.forms.range[1] - point.forms.range[0]).max() < 1e-9 < (high - low).min()
     assert (exact <= 0).all()
     assert exact.min() > -1e-9
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("shrink", [0.3, 0.02])
+def test_small_networks_say_what_the_whole_one_does(name: str, shrink: float) -> None:
+    net, noise_map = NETWORKS[name]
+    law = Gaussian(0.5, noise_map)
+    x, g = points(1, net.d, 7), torch.Generator().manual_seed(2)
+    query = one_input(net, x, law, Settings(), CHANGE)
+    middle = torch.randn(20, query.m, dtype=torch.float64, generator=g)
+    half = shrink * torch.rand(20, query.m, dtype=torch.float64, generator=g)
+    cuboids = Cuboids(middle - half, middle + half)
+    found = swept(query, law.size, cuboids, 4)
+    most = int(found.loose.max())
+    small = reduced(query, found, cuboids, most + 1)
+    assert small.units.tolist() == found.loose.tolist()
+    part = cuboids
+    for depth in range(8):
+        lines = small.lines(part)
+        width = part.high - part.low
+        for place in range(20):
+            at = 2 * torch.rand(100, query.m, dtype=torch.float64, generator=g).round(decimals=1) - 1
+            u = (part.low[place] + part.high[place]) / 2 + width[place] / 2 * at
+            values = query.margins.of(net.forward(x + law.apply_map(law.size * u, net.d)))
+            slack = 1e-12 * (1 + values.abs())
+            below, above = (at @ lines.normal[place, side].t() + lines.constant[place, side] for side in (0, 1))
+            assert ((values >= below - slack) & (-values >= above - slack)).all()
+        if depth == 0:  # as far apart as those through the whole network, or nearly so
+            whole = margin_lines(net, query.margins, found).constant.sum(1)
+            assert (lines.constant.sum(1) >= 1.2 * whole - 1e-9).all()
+        part = part.halves(torch.randint(query.m, (20,), generator=g))[:20]
+    fine = (found.loose == 0).nonzero()[:, 0]
+    if len(fine):  # one affine map: both sides are the same
+        both = small[fine].lines(cuboids[fine])
+        assert both.constant.sum(1).abs().max() < 1e-9
 
 
 def exact_share(normal: list[float], constant: float) -> Fraction:

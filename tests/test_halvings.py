@@ -115,7 +115,7 @@ def test_a_gaussian_pays_for_what_is_beyond_any_span() -> None:
 def test_what_a_lost_half_would_prove(monkeypatch: pytest.MonkeyPatch) -> None:
     """As above, with every other cuboid of a cut lost."""
     original = Tiling._decide
-    monkeypatch.setattr(Tiling, "_decide", lambda self, cuboids, numbers: original(self, cuboids[::2], numbers[::2]))
+    monkeypatch.setattr(Tiling, "_decide", lambda self, *given: original(self, *(part[::2] for part in given)))
     assert prove(NET, X, LAWS["box"], proposed("box")) < truth("box")
 
 

@@ -28,7 +28,7 @@ from calotte.checks import number
 from calotte.errors import InvalidInput
 from calotte.noise import Kind, Noise
 from calotte.normal import log_normal_between
-from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, gamma
+from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, lowered, raised
 from calotte.sphere import Rounding
 
 __all__ = ["Box", "Independent", "Truncated"]
@@ -72,7 +72,7 @@ class Independent(Noise):
         return math.nextafter(self.reach * self.size, 0.0)
 
     def standard_radius(self, m: int) -> float:
-        return self.reach * math.sqrt(m) * (1.0 + gamma(4))
+        return raised(self.reach * math.sqrt(m), 4)
 
     def standard_log_tail(self, s: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
         """Upper bounds on log P(u.e >= s size) for every unit vector e, with rounding "up": no others are known."""
@@ -88,7 +88,7 @@ class Independent(Noise):
     def standard_quantile(self, log_p: Tensor, m: int, *, rounding: Rounding = "nearest") -> Tensor:
         """The least s at which the bound of `standard_log_tail` is log_p, rounded up."""
         s = (-2.0 * self.variance * log_p.clamp_max(0.0)).sqrt() * (1.0 + 16 * UNIT_ROUNDOFF)
-        return s.clamp_max(self.standard_radius(m) * (1.0 + gamma(4)))
+        return s.clamp_max(raised(self.standard_radius(m), 4))
 
     def log_half_space(self, t: float, normal: ArrayLike | Tensor, *, rounding: Rounding = "nearest") -> float:
         """As of any noise, with rounding "up"; no map that mixes coordinates."""
@@ -99,7 +99,7 @@ class Independent(Noise):
         scaled = n if self.map is None else (n * self.map)[self.map != 0]
         height = torch.tensor([[t]], dtype=torch.float64)
         size = torch.tensor([self.size], dtype=torch.float64)
-        error = (gamma(4) * scaled.norm() * math.sqrt(m) + 1e-300)[None, None]
+        error = (dot_error(scaled.norm(), 4) * math.sqrt(m) + 1e-300)[None, None]
         return self.log_tails(scaled[None, None], error, height, size).item()
 
     def log_tails(self, normals: Tensor, errors: Tensor, t: Tensor, sizes: Tensor) -> Tensor:
@@ -110,10 +110,10 @@ class Independent(Noise):
             t: (B, R); 0 is all that is said where it is not positive.
         """
         size = sizes[:, None]
-        far = self.reach * size * (1.0 + gamma(4))
-        lower = t - errors * far * (1.0 + gamma(4))
-        lower = (lower - gamma(4) * (t.abs() + lower.abs()))[..., None]
-        largest = normals.abs().sum(-1, keepdim=True) * (1.0 + gamma(normals.shape[-1] + 4)) * far[..., None]
+        far = raised(self.reach * size, 4)
+        lower = t - raised(errors * far, 4)
+        lower = (lower - dot_error(t.abs() + lower.abs(), 4))[..., None]
+        largest = raised(normals.abs().sum(-1, keepdim=True), normals.shape[-1] + 4) * far[..., None]
         scaled = normals * size[..., None]
         squares = (scaled * scaled).sum(-1, keepdim=True)
         first = lower / (self.variance * squares)
@@ -125,8 +125,8 @@ class Independent(Noise):
             moments = self.log_moment(rate * scaled)
             # products are rounded, and psi grows by at most v |x| for 1
             moved = 16 * UNIT_ROUNDOFF * self.variance * (rate * scaled).square()
-            total = (moments + moved).sum(-1, keepdim=True) * (1.0 + gamma(normals.shape[-1] + 16))
-            return total - rate * lower * (1.0 - gamma(4))
+            total = raised((moments + moved).sum(-1, keepdim=True), normals.shape[-1] + 16)
+            return total - lowered(rate * lower, 4)
 
         golden = (math.sqrt(5.0) - 1.0) / 2.0
         low, high = torch.zeros_like(start), torch.full_like(start, _WIDEST)
@@ -138,7 +138,7 @@ class Independent(Noise):
             left = at_a <= at_b
             low, high = torch.where(left, low, a), torch.where(left, b, high)
         known = usable & best.isfinite()
-        best = torch.where(known, best + gamma(8) * best.abs() + 1e-300, 0.0).clamp_max(0.0)
+        best = torch.where(known, best + dot_error(best.abs(), 8) + 1e-300, 0.0).clamp_max(0.0)
         return torch.where(lower > largest, -torch.inf, best)[..., 0]  # beyond the cube
 
 
@@ -252,7 +252,7 @@ class Truncated(Independent):
         whole = log_normal_between(-c, c, rounding="down" if rounding == "up" else "up")
         outwards = 1.0 if rounding == "up" else -1.0
         ratio = log_p - whole
-        return (ratio + outwards * gamma(4) * (log_p.abs() + whole.abs())).clamp_max(0.0)
+        return (ratio + outwards * dot_error(log_p.abs() + whole.abs(), 4)).clamp_max(0.0)
 
     def from_normals(self, g: Tensor) -> Tensor:
         return self._inverse(torch.special.ndtr(g))

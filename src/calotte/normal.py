@@ -8,7 +8,7 @@ from scipy import special
 from torch import Tensor
 
 from calotte.assumptions import NORMAL_ERROR, UNDERFLOW
-from calotte.rounding import gamma, lowered, raised
+from calotte.rounding import dot_error, lowered, raised
 from calotte.sphere import Rounding
 
 __all__ = ["log_normal_between", "log_normal_tail"]
@@ -24,13 +24,13 @@ def log_normal_between(low: Tensor, high: Tensor, *, rounding: Rounding) -> Tens
     a, b = torch.where(left, -high, low), torch.where(left, -low, high)
     inwards: Rounding = "down" if rounding == "up" else "up"
     near, far = log_normal_tail(a, rounding=rounding), log_normal_tail(b, rounding=inwards)
-    error = gamma(8) * (1.0 + near.abs() + torch.where(far.isinf(), 0.0, far.abs()))
+    error = dot_error(1.0 + near.abs() + torch.where(far.isinf(), 0.0, far.abs()), 8)
     share = -torch.expm1((far - near).clamp_max(0.0)) + outwards * error
     one_side = near + share.clamp(0.0, 1.0).log()
     both = log_normal_tail(-a, rounding=inwards).exp() + far.exp()
-    middle = 1.0 - (lowered(both, 8) if rounding == "up" else raised(both, 8)) + outwards * gamma(8)
+    middle = 1.0 - (lowered(both, 8) if rounding == "up" else raised(both, 8)) + outwards * dot_error(1.0, 8)
     found = torch.where(a > 0, one_side, middle.clamp(0.0, 1.0).log())
-    found = found + outwards * gamma(8) * (1.0 + found.abs())
+    found = found + outwards * dot_error(1.0 + found.abs(), 8)
     nothing = -torch.inf if rounding == "down" else 0.0
     return torch.where(found.isnan(), nothing, found.clamp_max(0.0))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from calotte.cells.distances import signed_distances
 from calotte.errors import InvalidInput, InvalidModel
-from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma, raised
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, gamma, raised
 
 __all__ = ["LinearOutput", "ShallowHeaviside"]
 
@@ -100,7 +100,7 @@ class ShallowHeaviside:
         x = self.inputs(x)
         value = torch.nn.functional.linear(x, self.weights, self.biases)
         magnitude = torch.nn.functional.linear(x.abs(), self.weights.abs(), self.biases.abs())
-        error = magnitude * raised(gamma(self.d + 1), self.d + 8)
+        error = raised(dot_error(magnitude, self.d + 1), self.d + 10)
         error = torch.where(magnitude > 0, error.clamp_min(VALUE_SLACK), 0.0)
         norm = self.weights.norm(dim=1).expand_as(value)
         slack = torch.full_like(norm, NORM_SLACK)

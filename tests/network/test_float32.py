@@ -128,7 +128,7 @@ def test_a_unit_that_only_float32_finds_active() -> None:
     [
         [(torch.full((2, 2), 1e38), None), (torch.eye(2), None)],
         [(torch.eye(2) * 1e30, None), (torch.eye(2) * 1e30, None)],
-        [(torch.eye(2), [3e38, 3e38]), (torch.eye(2), None)],
+        [(torch.eye(2), [3.4028235e38, 3.4028235e38]), (torch.eye(2), None)],
         [(torch.eye(2) * 1e39, None), (torch.eye(2) * 1e-39, None)],
     ],
 )

@@ -108,6 +108,7 @@ def imported_graph(model: onnx.ModelProto, decision: Rule | None, notices: list[
         decision=taken,
         notices=(*notices, *builder.notices, *([final.notice] if final else []), *judged(taken, final, decision)),
         left_off=final.op_type if final else None,
+        judged=final.source if final else output,
         recomputed=builder.recomputed,
     )
     if final is not None and final.source != output:

@@ -24,7 +24,7 @@ def check_arithmetic(arithmetic: str, network: Network) -> Arithmetic:
     if arithmetic == "float32" and network.left_off is not None:
         raise InvalidInput(
             f"arithmetic float32: the model's last {network.left_off} is left off, and float32 may round different "
-            "values of it to equal ones: judge the values before it with --output NAME"
+            f"values of it to equal ones: judge the values before it with --output {network.judged}"
         )
     if arithmetic == "float32" and network.recomputed is not None:
         raise InvalidInput(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from calotte.network.affine import Affine, Dense, Diagonal, Reshape
 from calotte.network.graph import Network, Relu
-from calotte.rounding import NORM_SLACK, gamma
+from calotte.rounding import NORM_SLACK, dot_error, raised
 
 __all__ = ["Chain", "RowSpace", "chain_of", "row_space"]
 
@@ -104,7 +104,7 @@ def segment_matrix(ops: list[Affine]) -> tuple[Tensor, Tensor]:
     rows, magnitude = rows.reshape(width, -1), magnitude.reshape(width, -1)
     if terms == 0:
         return rows, torch.zeros(width, dtype=torch.float64)
-    errors = magnitude.norm(dim=1) * (gamma(terms + 4) * (1.0 + 2.0 * gamma(magnitude.shape[1] + 4)))
+    errors = dot_error(raised(magnitude.norm(dim=1), 2 * magnitude.shape[1] + 12), terms + 4)
     return rows, torch.where(reached.reshape(width, -1).any(1), errors.clamp_min(NORM_SLACK), errors)
 
 
@@ -124,10 +124,9 @@ def row_space(weight: Tensor, errors: Tensor, spanned: bool = True) -> RowSpace:
     for block in torch.split(weight.t(), max(8 * n, 1024)):
         a = torch.cat([r, block])
         q, r = torch.linalg.qr(a)
-        rounding = 1.0 + 2.0 * gamma(len(a) + 4)
         defect = (q.t() @ q - torch.eye(q.shape[1], dtype=torch.float64)).norm().item()
-        defect = (defect + 2.0 * q.shape[1] * gamma(len(a))) * rounding
-        residual = (a - q @ r).norm(dim=0) + gamma(n + 4) * (1.0 + defect) * r.abs().sum(0)
-        errors = errors + residual * rounding * (1.0 + stretch)
+        defect = raised(defect + dot_error(2.0 * q.shape[1], len(a)), 2 * len(a) + 12)
+        residual = (a - q @ r).norm(dim=0) + dot_error((1.0 + defect) * r.abs().sum(0), n + 4)
+        errors = errors + raised(residual, 2 * len(a) + 12) * (1.0 + stretch)
         stretch += defect * (1.0 + stretch)
     return RowSpace(r.t().contiguous(), errors, stretch)

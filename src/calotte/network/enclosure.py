@@ -23,7 +23,7 @@ from torch import Tensor
 
 from calotte.network.affine import Affine
 from calotte.network.graph import Network, Node
-from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma, raised
 
 __all__ = ["Enclosure", "evaluate", "normal_errors", "outputs", "rectified"]
 
@@ -38,7 +38,7 @@ class Enclosure:
 
 def magnitude_pass(op: Affine, slack: float, *ts: Tensor) -> Tensor:
     """Upper bound on sum_i |A_i| t_i for t >= 0; zero only where every term is exactly zero."""
-    y = op.absolute.linear(*ts) * (1.0 + 2.0 * gamma(op.terms + 4))
+    y = raised(op.absolute.linear(*ts), 2 * op.terms + 10)
     small = y <= slack  # not where y is NaN: nothing is known there
     if small.any():
         reached = op.support.linear(*((t > 0).to(t.dtype) for t in ts)) > 0
@@ -60,7 +60,7 @@ def apply(op: Affine, *xs: Enclosure) -> Enclosure:
     g = gamma(op.terms)
     error = magnitude_pass(op, VALUE_SLACK, *(rounded(x.value, x.error, g, VALUE_SLACK) for x in xs))
     if op.offset is not None:
-        error = torch.where(error == 0, 0.0, (error + g * op.offset.abs()) * (1.0 + gamma(4)))
+        error = torch.where(error == 0, 0.0, raised(error + g * op.offset.abs(), 4))
     return Enclosure(value, error)
 
 
@@ -147,7 +147,7 @@ def normal_errors(
         met = met + norm.flatten(1).sum(1)
         if i in norms:
             error = found[i] = backward_underflow(error, met)
-            norm = (norms[i] + error) * (1.0 + gamma(4))
+            norm = raised(norms[i] + error, 4)
         if readers[i] > 1:  # where branches meet, backward, their parts are added up
             error = rounded(norm, error, gamma(readers[i]), NORM_SLACK)
         return error, norm

@@ -61,7 +61,7 @@ class OutputEvent(ABC):
         if self.of_values and network.left_off is not None:
             raise InvalidInput(
                 f"event {self.name} is about the values of the outputs, and the model's last {network.left_off} is "
-                "left off, which keeps their order only: judge the values before it with --output NAME"
+                f"left off, which keeps their order only: judge the values before it with --output {network.judged}"
             )
 
     @abstractmethod

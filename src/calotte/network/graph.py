@@ -96,6 +96,7 @@ class Network:
         original: the model that it was loaded from, where there is one that can be run.
         recomputed: an operator in it whose numbers each program finds by arithmetic of its own.
         raw: whether it normalises its inputs itself, so that they, noise and distances are in raw units.
+        judged: the name in the model's file of the outputs, before what is left off, as --output takes it.
     """
 
     nodes: tuple[Node, ...]
@@ -109,6 +110,7 @@ class Network:
     left_off: str | None = None
     recomputed: str | None = None
     raw: bool = False
+    judged: str = "NAME"
 
     def __post_init__(self) -> None:
         for i, node in enumerate(self.nodes):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from calotte.rounding import NORM_SLACK, VALUE_SLACK, gamma
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, gamma, raised
 
 __all__ = ["Case", "Cases", "Margins"]
 
@@ -145,8 +145,8 @@ class Margins:
 
     def errors(self, z: Tensor, error: Tensor) -> Tensor:
         """Bounds (n, C) on the errors of forms at outputs z (n, K) with `error` (n, K)."""
-        size = self.weighed(error + gamma(self.terms) * z.abs()) + gamma(self.terms) * self.constants.abs()
-        size = size * (1.0 + gamma(self.terms + 6))
+        size = self.weighed(error + dot_error(z.abs(), self.terms)) + dot_error(self.constants.abs(), self.terms)
+        size = raised(size, self.terms + 6)
         if bool(self.plain.all()):
             return size
         return torch.where(size == 0, 0.0, size + VALUE_SLACK)  # products may underflow
@@ -165,7 +165,7 @@ class Margins:
 
         These hold the rounding of one difference of two outputs already, which is all there is in a plain form.
         """
-        total = self.weighed(errors * (gamma(self.terms) / gamma(2))) * (1.0 + gamma(self.terms + 6))
+        total = raised(self.weighed(errors * (gamma(self.terms) / gamma(2))), self.terms + 6)
         if bool(self.plain.all()):
             return total
         reached = Margins((self.rows != 0).double(), self.constants, self.ties, self.cases).weighed(

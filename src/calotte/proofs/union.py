@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from calotte.noise import Noise
-from calotte.rounding import UNIT_ROUNDOFF, gamma, up
+from calotte.rounding import UNIT_ROUNDOFF, dot_error, gamma, lowered, up
 
 __all__ = ["cell_bound", "log_complement_down", "log_difference_down", "log_sum_down", "log_sum_up", "theorem_bound"]
 
@@ -58,11 +58,11 @@ def log_complement_down(log_p: Tensor) -> Tensor:
 
 def log_difference_down(log_a: Tensor, log_b: Tensor) -> Tensor:
     """log(exp(log_a) - exp(log_b)), rounded down; -inf where that is not positive, or nothing is known."""
-    lower = log_a - gamma(4) * log_a.abs()
-    share = -torch.expm1((log_b - lower) * (1.0 - gamma(8)))  # relative errors of a negative exponent, moved to zero
-    share = share * (1.0 - gamma(8)) - 4 * UNIT_ROUNDOFF
+    lower = log_a - dot_error(log_a.abs(), 4)
+    share = -torch.expm1(-lowered(lower - log_b, 8))  # relative errors of a negative exponent, moved to zero
+    share = lowered(share, 8) - 4 * UNIT_ROUNDOFF
     found = lower + share.clamp_min(0.0).log()
-    found = found - gamma(8) * (1.0 + found.abs())
+    found = found - dot_error(1.0 + found.abs(), 8)
     known = (log_b < lower) & (share > 0) & found.isfinite()
     return torch.where(known, found, -torch.inf).clamp_max(0.0)
 
@@ -70,5 +70,5 @@ def log_difference_down(log_a: Tensor, log_b: Tensor) -> Tensor:
 def log_sum_down(log_terms: Tensor) -> Tensor:
     """log of the sum of exp(log_terms) over the last axis, rounded down, at most 0; -inf of NaN."""
     total = torch.logsumexp(log_terms, -1)
-    slack = gamma(log_terms.shape[-1] + 16) + gamma(4) * total.abs()
+    slack = gamma(log_terms.shape[-1] + 16) + dot_error(total.abs(), 4)
     return torch.where(total.isfinite(), total - slack, -torch.inf).clamp_max(0.0)

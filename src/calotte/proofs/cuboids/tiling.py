@@ -9,6 +9,7 @@ independent coordinates give their faces no measure. Where both shares are 0 or 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +19,10 @@ from calotte.errors import InvalidInput
 from calotte.independent import Independent
 from calotte.noise import Gaussian
 from calotte.proofs.cuboids.cuboids import Cuboids
-from calotte.proofs.cuboids.lines import margin_lines
+from calotte.proofs.cuboids.lines import Lines, margin_lines
 from calotte.proofs.cuboids.places import places
 from calotte.proofs.cuboids.shares import below_zero, less, occurring
+from calotte.proofs.cuboids.small import SmallNetworks, reduced
 from calotte.proofs.cuboids.zonotopes import swept
 from calotte.proofs.float32 import executed
 from calotte.proofs.union import log_sum_down, log_sum_up
@@ -31,6 +33,9 @@ from calotte.sphere import Rounding
 __all__ = ["Cuts", "Tiling"]
 
 _ENTRIES = 2**19  # of (generators, cuboids, units) that are worked on together: of 2^16 to 2^22 the fastest
+_TOGETHER = 2048  # parts of small networks
+_UNITS = 16  # of small networks, at most
+_SMALL = 2**24  # numbers that all small networks of a Tiling may take
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +66,8 @@ class Tiling:
         open: the cuboids with shares between 0 and 1; numbers: (n,) theirs, ascending.
         log_most, log_least: (n,) bounds on the logarithms of P(event, u in the cuboid).
         doubts: (n, m) what the coordinates contribute to the distance between both.
+        small: networks of cuboids that were cut in which few units may change sign: parts are bounded by these.
+            which: (n,) of them holds in a cuboid, -1 for none; loose: (n,) how many may change sign if none does.
         count: cuboids that were made; cuts: how.
     """
 
@@ -81,8 +88,11 @@ class Tiling:
         self.open, self.numbers = Cuboids.cube(span, query.m)[:0], torch.zeros(0, dtype=torch.int64)
         self.log_most = self.log_least = torch.zeros(0, dtype=torch.float64)
         self.doubts = torch.zeros(0, query.m, dtype=torch.float64)
+        self.which, self.loose = (torch.zeros(0, dtype=torch.int64) for _ in range(2))
+        self.small: SmallNetworks | None = None
+        self._most_small = _SMALL // ((_UNITS + margins.cases.forms) * (_UNITS + query.m))
         self.count, self.cuts = 1, list[Cuts]()
-        self._decide(Cuboids.cube(span, query.m), torch.zeros(1, dtype=torch.int64))
+        self._decide(Cuboids.cube(span, query.m), torch.zeros(1, dtype=torch.int64), torch.full((1,), -1))
 
     @property
     def log_upper(self) -> float:
@@ -114,20 +124,50 @@ class Tiling:
             return
         places = torch.searchsorted(self.numbers, numbers).clamp_max(len(self.numbers) - 1)
         some = self.numbers[places] == numbers
-        parts = self.open[places[some]].halves(axes[some])
+        cut = places[some]
+        whole, which = self.open[cut], self._small_for(cut)
         rest = torch.ones(len(self.numbers), dtype=torch.bool)
-        rest[places[some]] = False
+        rest[cut] = False
         self.open, self.numbers = self.open[rest], self.numbers[rest]
         self.log_most, self.log_least, self.doubts = self.log_most[rest], self.log_least[rest], self.doubts[rest]
+        self.which, self.loose = self.which[rest], self.loose[rest]
         halves = torch.cat([lower[some], lower[some] + len(numbers)])
-        for k in range(0, len(parts), self._at_once):
-            block = slice(k, k + self._at_once)
-            self._decide(parts[block], halves[block])
+        self._decide(whole.halves(axes[some]), halves, torch.cat([which, which]))
 
-    def _decide(self, cuboids: Cuboids, numbers: Tensor) -> None:
-        """Bound the network on cuboids of these numbers, and count or keep them."""
-        noise = self.query.noise
-        most, least, doubts = shares(self.query, self.size, cuboids, self.kept)
+    def _small_for(self, places: Tensor) -> Tensor:
+        """Which small network holds in each of the open cuboids at these places (k,); one is made where it can be."""
+        which = self.which[places].clone()
+        new = ((which < 0) & (self.loose[places] <= _UNITS)).nonzero()[:, 0]
+        begun = 0 if self.small is None else len(self.small)
+        made = [] if self.small is None else [self.small]
+        for some in blocks(new[: self._most_small - begun], self._at_once):
+            cuboids = self.open[places[some]]
+            found = swept(self.query, self.size, cuboids, self.kept)
+            if bool((found.loose <= _UNITS).all()):  # rounding may say otherwise than before
+                which[some] = begun + torch.arange(len(some))
+                begun += len(some)
+                made.append(reduced(self.query, found, cuboids, _UNITS))
+        if made:
+            self.small = SmallNetworks.joined(made)
+        return which
+
+    def _decide(self, cuboids: Cuboids, numbers: Tensor, which: Tensor) -> None:
+        """Bound the network on cuboids of these numbers, by these small networks, and count or keep them."""
+        query, noise, count = self.query, self.query.noise, len(cuboids)
+        most, least = (torch.zeros(count, dtype=torch.float64) for _ in range(2))
+        doubts, loose = torch.zeros(count, query.m, dtype=torch.float64), torch.zeros(count, dtype=torch.int64)
+        for some in blocks((which < 0).nonzero()[:, 0], self._at_once):
+            found = swept(query, self.size, cuboids[some], self.kept)
+            most[some], least[some], doubts[some] = shares(
+                query, cuboids[some], margin_lines(query.network, query.margins, found), found.forms.range
+            )
+            loose[some] = found.loose
+        if self.small is not None:
+            reached = (which >= 0).nonzero()[:, 0]
+            reached = reached[self.small.units[which[reached]].argsort(stable=True)]
+            for some in blocks(reached, _TOGETHER):
+                lines = self.small[which[some]].lines(cuboids[some])
+                most[some], least[some], doubts[some] = shares(query, cuboids[some], lines)
         up, down = (cuboids.log_measure(noise, side) for side in ("up", "down"))
         certain, open_ = least == 1, (most > 0) & (least < 1)
         so_far = torch.tensor([[self._certain_up], [self._certain_down]], dtype=torch.float64)
@@ -138,26 +178,37 @@ class Tiling:
         self.log_most = torch.cat([self.log_most, log_most[open_]])
         self.log_least = torch.cat([self.log_least, log_least[open_]])
         self.doubts = torch.cat([self.doubts, doubts[open_]])
+        self.which, self.loose = torch.cat([self.which, which[open_]]), torch.cat([self.loose, loose[open_]])
 
 
-def shares(query: Query, size: float, cuboids: Cuboids, kept: int) -> tuple[Tensor, Tensor, Tensor]:
+def shares(
+    query: Query, cuboids: Cuboids, lines: Lines, ends: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Bounds (L,) on the share that the event has in each cuboid, from above and from below.
 
     And (L, m) what the coordinates contribute to the distance between both, roughly.
+
+    Args:
+        lines: bounds on the margins over the cuboids; ends: (L, C) between which these lie, where that is known too.
     """
-    margins, found = query.margins, swept(query, size, cuboids, kept)
-    lines, where = margin_lines(query.network, margins, found), places(query.noise, cuboids)
-    low, high = found.forms.range
+    margins, where = query.margins, places(query.noise, cuboids)
     failing = below_zero(*where.of(lines.normal, lines.constant))  # from above of a margin, and of its negative
-    holds, fails = (low > 0) | ((low == 0) & margins.ties[0]), (high < 0) | ((high == 0) & ~margins.ties[0])
-    most = torch.where(holds, 0.0, torch.where(fails, 1.0, failing[:, 0]))
-    least = torch.where(fails, 1.0, torch.where(holds, 0.0, less(failing[:, 1])))
+    most, least = failing[:, 0], less(failing[:, 1])
+    if ends is not None:
+        low, high = ends
+        holds, fails = (low > 0) | ((low == 0) & margins.ties[0]), (high < 0) | ((high == 0) & ~margins.ties[0])
+        most, least = torch.where(holds, 0.0, most), torch.where(fails, 1.0, least)
     above, below = occurring(margins.cases, most, least)
     undecided = (most - least)[:, :, None]
     spread = lines.normal.abs().sum(1)
     bent = (undecided * (lines.shares + spread * where.error[:, None])).sum(1)
     several = (undecided > 0).sum(1) > 1
     return above, below, torch.where(several, bent + 0.1 * (undecided * spread).sum(1), bent)
+
+
+def blocks(numbers: Tensor, size: int) -> Iterator[Tensor]:
+    """Numbers (n,), so many at a time."""
+    return (numbers[k : k + size] for k in range(0, len(numbers), size))
 
 
 def part_of(log_measure: Tensor, share: Tensor, rounding: Rounding) -> Tensor:

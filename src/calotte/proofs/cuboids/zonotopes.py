@@ -75,6 +75,11 @@ class Bent:
     high: Tensor
     directions: Tensor
 
+    @property
+    def loose(self) -> Tensor:
+        """(L, n) the units that may change sign, or of which nothing is known."""
+        return ~((self.low >= 0) | (self.high <= 0))
+
 
 @dataclass(frozen=True)
 class Swept:
@@ -89,6 +94,12 @@ class Swept:
     forms: Zonotopes
     magnitude: Mapping[int, Tensor]
     bent: Mapping[int, Bent]
+
+    @property
+    def loose(self) -> Tensor:
+        """(L,) how many units may change sign."""
+        each = [one.loose.sum(1) for one in self.bent.values()]
+        return torch.stack([torch.zeros(len(self.start.centre), dtype=torch.int64), *each]).sum(0)
 
 
 def at_noise(x: Tensor, noise: Noise, size: float, cuboids: Cuboids) -> Zonotopes:

@@ -111,7 +111,7 @@ class Boxes:
             middle = (1.0 - lowered(below_a.exp() + from_b.exp(), 8) + gamma(8)).clamp_max(1.0).log()
             part = torch.where(a > 0, one_side, middle)
             total = total + torch.where(self.split[:, k], part, 0.0)
-        return (total * (1.0 - gamma(self.low.shape[1] + 8))).clamp_max(0.0)
+        return -lowered(-total, self.low.shape[1] + 8).clamp_min(0.0)
 
     def log_measure_down(self, noise: Noise, m: int) -> Tensor:
         """Lower bounds (L,) on log P(u / size in the box), as `log_measure`; -inf for points of a line."""

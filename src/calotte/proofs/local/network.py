@@ -113,6 +113,9 @@ class LocalNetwork:
     def pull_back(self, own: Tensor, sign: Tensor, lines: Tensor) -> LocalRows:
         """Linear functions below sign * z_own (R,), given the lines (3, L, N) of the units before them.
 
+        Not the pull-back of `relaxation`: every box has lines of its own, all are taken at once, and rows end in
+        coefficients of the a_i, whose inner products are known, and not in coordinates of the noise.
+
         Rounding: coefficients are taken as the exact floats that were computed. What that is off, times what they
         multiply, is below gamma(terms) times the magnitudes added up, and is taken off the constant.
         """
@@ -134,12 +137,11 @@ class LocalNetwork:
             linear[:, :, group] = through
             for earlier in self.blocks[k]:
                 read[:, :, earlier] += through @ self.weight[group, earlier]
-        terms = gamma(4 * n + 64)
         met = read.abs() @ self.magnitude[:n] + self.magnitude[own]
         doubt = linear.abs() @ self.error[:n] + self.error[own]
         size = torch.maximum(constant.abs(), before.abs())
         underflow = VALUE_SLACK * (1.0 + self.magnitude[:n].sum() + self.high[:n].clamp_min(0.0).sum())
-        doubt = raised(doubt + terms * (met + size), n + 16) + underflow
+        doubt = raised(doubt + dot_error(met + size, 4 * n + 64), n + 16) + underflow
         return LocalRows(constant, before, doubt, linear, read, own, sign)
 
     @cached_property

@@ -13,7 +13,7 @@ from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.local.regions import InBoxes
 from calotte.proofs.local.rows import LocalRows, Products
 from calotte.proofs.moments.tails import correlations, dominating_diagonals, gaussian_comparison, log_moment
-from calotte.rounding import VALUE_SLACK, dot_error, gamma, raised
+from calotte.rounding import VALUE_SLACK, dot_error, lowered, raised
 
 __all__ = ["BoxTilt", "ExponentialTails", "Pairs", "Shapes", "TiltedForms"]
 
@@ -62,8 +62,8 @@ class ExponentialTails:
         # the centres are rounded, and may have cancelled
         far = torch.where(split, torch.maximum(boxes.low.abs(), boxes.high.abs()).clamp_max(local.span), 0.0)
         far = far[:, None]
-        terms = gamma(boxes.low.shape[1] + 16)
-        rounded = terms * ((self.components.abs() * far).sum(2) + local.constant[:n0].abs())
+        met = (self.components.abs() * far).sum(2) + local.constant[:n0].abs()
+        rounded = dot_error(met, boxes.low.shape[1] + 16)
         self.spread = self.spread + rounded + 2.0 * local.accuracy * local.length[:n0] * far.sum(2)
         self.deviation = self.longest * self.sigma[:, None]
         # the units with their exact norms differ from those with norms `longest` by this much on G
@@ -135,7 +135,8 @@ class ExponentialTails:
         other = [t[rising] for t in (theta, alpha, mean - half, deviation)]
         value = torch.where(rising, value, value + raised(slope.abs() * half, 16))
         value[rising] = torch.maximum(value[rising], log_moment(*other)[0])
-        value = value / power * torch.where(value > 0, 1.0 + gamma(8), 1.0 - gamma(8))
+        value = value / power
+        value = torch.where(value > 0, raised(value, 8), -lowered(-value, 8))
         most = torch.maximum((1.0 - alpha) * high[box, :n0], -alpha * low[box, :n0]).clamp_min(0.0)
         most = raised(torch.where(rising, rate[:, None] * g.abs() * most, 0.0), 8)
         value = torch.minimum(torch.where(value.isnan(), torch.inf, value), most)
