@@ -340,3 +340,36 @@ def test_skips_are_taken_along() -> None:
     x = tensor([[0.3, 0.0, 0.0]])
     truth = Sphere(1.0).log_tail(tensor([0.3]), 3).item()
     assert truth <= bound(net, x, Sphere(1.0), 400) <= truth + 0.05
+
+
+@pytest.mark.parametrize("name", ["three layers", "sign"])
+def test_a_hasty_tree_ends_where_another_begins(name: str) -> None:
+    """Step by step it never gets worse, and it counts the boxes that it may still take from the beginning."""
+    case, local = near(NETWORKS[name], Sphere(1.2))
+    given = local, Boxes.whole(local.directions.shape[1]), (2.0, 3.0, 4.0), Thrift(), tree.Growth(), case.deadline
+    slow, hasty = tree.Tree(*given), tree.Tree(*given, hasty=True)
+    assert slow.settled
+    assert not hasty.settled
+    assert not hasty.silent
+    while not hasty.settled:
+        before = hasty.log_bound
+        hasty.refine()
+        assert hasty.log_bound <= before
+        assert hasty.count == slow.count
+    assert hasty.log_bound == slow.log_bound
+    assert torch.equal(hasty.leaves.reach, slow.leaves.reach)
+
+
+def test_a_bound_that_is_aimed_at_is_reached_without_an_aim_too() -> None:
+    """What `plan` finds in haste, after other sizes and in another order of slabs, `assess` finds as well."""
+    law, told = Sphere(1.2), 0
+    for name in ("three layers", "sign"):
+        case = query(NETWORKS[name], points(1, NETWORKS[name].d, 9), law, 60)
+        target = math.log(0.02)
+        aimed = case.aimed(target, target)
+        for size in (0.8, 1.6, 1.2, 1.0):
+            if Branching().log_bound(aimed, tensor([size])).item() <= target:
+                alone = query(case.network, case.x, law, 60).aimed(-math.inf, target)
+                assert Branching(goals=(target,)).log_bound(alone, tensor([size])).item() <= target, (name, size)
+                told += Concentration().log_bound(aimed, tensor([size])).item() > target
+    assert told

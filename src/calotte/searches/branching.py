@@ -61,6 +61,11 @@ class Outcome:
         return replace(better, hopeless=later.hopeless)
 
 
+def place(slab: Boxes) -> float:
+    """Twice the middle of a box along the first axis."""
+    return (slab.low + slab.high)[0, 0].item()
+
+
 @dataclass(frozen=True)
 class Branching(ProvedRung):
     """Rung `branching`.
@@ -76,6 +81,8 @@ class Branching(ProvedRung):
         slabs: of the first cut; the two outer ones lie e^-beyond below the bound aimed at, and are given up.
         levels: heights tried first, as multiples of where the tail is what is aimed at.
         negligible: of log p: trees that much below the bound are not cut.
+        beside, in_the_way: of log p: how far below what is aimed at boxes get better heights before any is cut, and
+            at once.
         per_box: of log p, what a box more may be hoped to give.
         most_axes: dimensions up to which all of them are cut; few_axes: how many else.
         most_switching: units that noise may switch, up to which it is tried.
@@ -104,6 +111,8 @@ class Branching(ProvedRung):
     beyond: float = 2.5
     levels: tuple[float, ...] = (0.78, 1.03, 1.3)
     negligible: float = 6.0
+    beside: float = 4.0
+    in_the_way: float = 1.5
     per_box: float = 0.003
     most_axes: int = 6
     few_axes: int = 1
@@ -213,13 +222,17 @@ class Branching(ProvedRung):
         return best.or_else(found)
 
     def _sum(self, local: LocalNetwork, query: Query, sketch: Sketch, target: float) -> Outcome:
-        """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up."""
-        n, k = local.directions.shape
+        """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up.
+
+        Where the query has a target too, boxes that do not stand in its way get no better heights.
+        """
+        (n, k), hasty = local.directions.shape, not math.isinf(query.target)
         log_target = torch.tensor([target], dtype=torch.float64)
         unit = local.noise.standard_quantile(log_target, local.m).item() / local.sigma
         unit = max(unit, 3.1)  # in few dimensions so high that nothing is paid
         levels = tuple(level * unit for level in self.levels)
-        whole = Tree(local, Boxes.whole(k), levels, self.chooser, self.growth, query.deadline)
+        how = self.chooser, self.growth, query.deadline, hasty
+        whole = Tree(local, Boxes.whole(k), levels, *how)
         best = Outcome(whole.log_bound, replace(sketch, cuts=(whole.cut(),)))
         if best.log_bound <= target or k == 0 or whole.count >= query.settings.boxes or query.deadline.passed:
             return best
@@ -230,20 +243,24 @@ class Branching(ProvedRung):
         given_up = Boxes.joined([Boxes.none(k), *(s for s, t in zip(slabs, measures, strict=True) if t <= small)])
         beyond = torch.cat([given_up.log_measure(local.noise, local.m), torch.tensor([-torch.inf]).double()])
         slabs = [slab for slab, t in zip(slabs, measures, strict=True) if t > small]
-        slabs.sort(key=lambda slab: abs((slab.low + slab.high)[0, 0].item()))
+        slabs.sort(key=lambda slab: abs(place(slab)))
+        nearest, hardest = slabs[0] if slabs else None, query.once((self, "hardest"), dict[float, float])
+        if hasty:  # what was hard at another size will be the first to say that this one is too large
+            slabs.sort(key=lambda slab: hardest.get(round(place(slab) / reach, 3), -math.inf), reverse=True)
         trees: list[Tree] = []
         own: list[tuple[Boxes, float]] = []  # slabs that have networks of their own, and their heights
         if local.units <= self.small and slabs:
             alone = replace(local, log_missed=-math.inf)  # P(not G): below
-            trees.append(Tree(alone, Boxes.joined(slabs), levels, self.chooser, self.growth, query.deadline))
+            trees.append(Tree(alone, Boxes.joined(slabs), levels, *how))
             slabs = []
 
-        def total() -> float:
-            parts = torch.tensor([tree.log_bound for tree in trees], dtype=torch.float64)
+        def total(some: list[Tree]) -> float:
+            parts = torch.tensor([tree.log_bound for tree in some], dtype=torch.float64)
             missed = torch.tensor([local.log_missed], dtype=torch.float64)
             return log_sum_up(torch.cat([parts, beyond, missed])).item()
 
         def over(bound: float) -> bool:
+            bound = min(bound, total([tree for tree in trees if tree.settled]))
             left = query.settings.boxes - whole.count - sum(tree.count for tree in trees)
             # cuts along few directions will hardly take it to where it is wanted, or below 1/2
             far = -math.log(2.0) if math.isinf(query.target) else target + self.per_box * left
@@ -252,16 +269,19 @@ class Branching(ProvedRung):
         for slab in slabs:
             own.append((slab, self._height(local, slab, len(slabs))))
             within, _ = restricted(local, *own[-1], self.chooser)
-            trees.append(Tree(within, slab, levels, self.chooser, self.growth, query.deadline))
-            if trees[-1].silent and whole.silent and k < n:
+            trees.append(Tree(within, slab, levels, *how))
+            if slab is nearest and trees[-1].silent and whole.silent and k < n:
                 return replace(best, hopeless=_NOTHING)
-            if over(total()) and slab is not slabs[-1]:
+            while trees[-1].log_bound > target - self.in_the_way and not trees[-1].settled:
+                trees[-1].refine()
+            hardest[round(place(slab) / reach, 3)] = trees[-1].log_bound
+            if over(math.inf) and slab is not slabs[-1]:
                 return best
         while trees:
-            if total() <= best.log_bound:
+            if total(trees) <= best.log_bound:
                 cuts = [t.cut(*made) for t, made in zip(trees, own, strict=True)] if own else [trees[0].cut()]
-                best = Outcome(total(), replace(sketch, cuts=tuple(cuts), given_up=given_up))
-            worst = max(trees, key=lambda tree: tree.worth)
+                best = Outcome(total(trees), replace(sketch, cuts=tuple(cuts), given_up=given_up))
+            worst = max(trees, key=lambda tree: (not tree.settled and tree.worth > target - self.beside, tree.worth))
             if best.log_bound <= target or over(best.log_bound) or worst.worth < best.log_bound - self.negligible:
                 break
             worst.refine()

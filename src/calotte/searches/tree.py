@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -19,6 +20,8 @@ from calotte.searches.hints import Found, hinted
 from calotte.searches.sketch import Cut
 
 __all__ = ["Growth", "Tree", "cut"]
+
+_SETTLING = 6  # evaluations of a box by which a `Tree` searches for its heights
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,10 @@ class Tree:
         levels: heights tried first, in standard deviations.
         chooser: says what units pay for; growth: how the tree grows.
         deadline: after which the heights found are good enough.
+        hasty: whether better heights than the `levels` are left to `refine`, if it comes to that.
+
+    Attributes:
+        settled: whether they were searched for; silent: whether there is no hope that it helps.
     """
 
     def __init__(
@@ -121,11 +128,23 @@ class Tree:
         chooser: Chooser,
         growth: Growth,
         deadline: Deadline,
+        hasty: bool = False,
     ) -> None:
-        self.local, self.levels, self.count, self.deadline = local, levels, 0, deadline
-        self.chooser, self.growth, self.silent = chooser, growth, False
-        self.log_measure = log_sum_up(boxes.log_measure(local.noise, local.m)).item()
-        self.leaves = self._search(boxes, None)
+        self.local, self._count, self.deadline = local, 0, deadline
+        self.chooser, self.growth, measure = chooser, growth, boxes.log_measure(local.noise, local.m)
+        self.log_measure = log_sum_up(measure).item()
+        # which impacts matter is not known yet
+        found = self._tried(boxes, torch.tensor(levels, dtype=torch.float64).expand(len(boxes), -1), None)
+        self.leaves = found.best(len(boxes))
+        self.silent = self.settled = bool((measure - self.leaves.found.log_bound <= growth.silent).all())
+        self._better, self._settling = self._settle(), _SETTLING * len(boxes)
+        while not (hasty or self.settled):
+            self.refine()
+
+    @property
+    def count(self) -> int:
+        """Boxes that were bounded, or will be where better heights are searched for."""
+        return self._count + (0 if self.settled else self._settling)
 
     @property
     def at_once(self) -> int:
@@ -149,10 +168,18 @@ class Tree:
 
     def _open(self) -> Tensor:
         gain = self.leaves.found.gain.amax(1)
-        return torch.where(gain > 0, self.leaves.found.log_bound, -torch.inf)
+        return torch.where((gain > 0) | (not self.settled), self.leaves.found.log_bound, -torch.inf)
 
     def refine(self) -> None:
-        """Cut the leaves with the largest bounds, where that helps."""
+        """One step: of the search for the first boxes' heights; after that, cut the leaves with the largest bounds.
+
+        Only where that helps.
+        """
+        if not self.settled:
+            before, self.leaves = self._count, next(self._better, self.leaves)
+            self._settling -= self._count - before
+            self.settled = self._settling == 0 or self.deadline.passed
+            return
         leaves, worth = self.leaves, self._open()
         chosen = worth.topk(min(self.growth.at_once, len(leaves))).indices
         chosen = chosen[worth[chosen] > worth.max() - self.growth.close]
@@ -177,28 +204,26 @@ class Tree:
                 result = result + leaves[torch.tensor([parent])]
         self.leaves = result
 
-    def _search(self, boxes: Boxes, parents: Leaves | None) -> Leaves:
+    def _search(self, boxes: Boxes, parents: Leaves) -> Leaves:
         """Founds with the best heights found: by the impacts of the units, at the level that pays best."""
-        if parents is None:  # which impacts matter is not known yet
-            found = self._tried(boxes, torch.tensor(self.levels, dtype=torch.float64).expand(len(boxes), -1), None)
-            best = found.best(len(boxes))
-            gained = boxes.log_measure(self.local.noise, self.local.m) - best.found.log_bound
-            self.silent = bool((gained <= self.growth.silent).all())
-            if self.silent:
-                return best
-            best = self._between(boxes, best, (-1.6, 0.4), best, 2)
-        else:
-            n, cut_along = self.local.directions.shape
-            if cut_along == n:  # boxes get small, and where they are nothing has to be paid
-                free = torch.full_like(parents.level, self.local.span / self.local.sigma)
-                return self._tried(boxes, free[:, None], None)
-            best = self._between(boxes, parents, (-0.8, 0.6), None, 2)
-        return self._between(boxes, best, (-0.2, 0.2), best, 1)
+        n, cut_along = self.local.directions.shape
+        if cut_along == n:  # boxes get small, and where they are nothing has to be paid
+            free = torch.full_like(parents.level, self.local.span / self.local.sigma)
+            return self._tried(boxes, free[:, None], None)
+        *_, best = self._between(boxes, parents, (-0.8, 0.6), None, 2)
+        *_, best = best, *self._between(boxes, best, (-0.2, 0.2), best, 1)
+        return best
+
+    def _settle(self) -> Iterator[Leaves]:
+        """The first leaves with better and better heights; each is expected to take the place of the last."""
+        boxes = self.leaves.boxes
+        yield from self._between(boxes, self.leaves, (-1.6, 0.4), self.leaves, 2)
+        yield from self._between(boxes, self.leaves, (-0.2, 0.2), self.leaves, 1)
 
     def _between(
         self, boxes: Boxes, source: Leaves, ends: tuple[float, float], best: Leaves | None, thirds: int
-    ) -> Leaves:
-        """The best of `best` and of levels between two ends around those of `source`, with its impacts.
+    ) -> Iterator[Leaves]:
+        """The best of `best` and of levels between two ends around `source`'s, with its impacts: ever better.
 
         The interval is cut to a third `thirds` times. Higher levels cost less, and widen what bounds the margins: it
         pays best where both parts are about equal.
@@ -214,8 +239,7 @@ class Tree:
             high = torch.where(second, high, torch.where(first, levels[:, 1], levels[:, 0]))
             found = tried.best(len(boxes))
             best = found if best is None else best.better(found)
-        assert best is not None
-        return best
+            yield best
 
     def _tried(self, boxes: Boxes, levels: Tensor, impact: Tensor | None) -> Leaves:
         """Founds of each box at each of its levels (L, n), one box after the other."""
@@ -240,7 +264,7 @@ class Tree:
         return (heights * local.sigma).clamp_max(local.span)
 
     def _evaluate(self, boxes: Boxes, heights: Tensor) -> Found:
-        self.count += len(boxes)
+        self._count += len(boxes)
         rows = torch.split(torch.arange(len(boxes)), self.at_once)
         return joined([self._bounded(boxes[part], heights[part]) for part in rows])
 

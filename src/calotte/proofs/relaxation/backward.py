@@ -146,20 +146,22 @@ class Relaxation:
     def loose(self, node: int) -> Tensor:
         """The units (B, n) of a node of a graph that are pulled back: those that intervals leave both signs.
 
-        As many as are worth the work, those first that are nearest to keeping a sign; any choice is sound.
+        As many as are worth the work, those first that are nearest to keeping a sign; any would be sound. Nothing is
+        decided here that a Proof would have to record: the rule is fixed, and looks at nothing but this one input,
+        the network and the bounds found so far. A Proof pulls back the same units again, alone and in any batch.
         """
         if node not in self._loose:
             low, high = (t.flatten(1) for t in self.reach.between[node])
             loose = ~((low >= 0) | (high <= 0))
             layers = sum(self.network.feeders[i] >= node for i in self.network.relus)
-            counts = loose.sum(1)
-            if counts.max() * 2 * self.network.multiplications > self.work.min() / layers:
+            dear = loose.sum(1) * 2 * self.network.multiplications > self.work / layers
+            if dear.any():
                 each = 2 * self.hyperplanes.once(("unit work", node), lambda: unit_work(self.network, node))
                 most = (self.work / (layers * each)).to(torch.int64)
                 near = torch.where(loose, torch.minimum(-low, high) / (high - low), torch.inf)
                 rank = near.argsort(1).argsort(1)
-                loose &= rank < most[:, None]
-                self.work = self.work - each * loose.sum(1)
+                loose &= (rank < most[:, None]) | ~dear[:, None]
+                self.work = torch.where(dear, self.work - each * loose.sum(1), self.work)
             self._loose[node] = loose
         return self._loose[node]
 
