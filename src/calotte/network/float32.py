@@ -27,7 +27,8 @@ from torch import Tensor
 
 from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Sum
 from calotte.network.enclosure import Enclosure, apply, magnitude_pass, rectified
-from calotte.network.graph import Network, Node, Relu
+from calotte.network.extreme import extreme
+from calotte.network.graph import Network, Node
 from calotte.network.norms import spectral_norm
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, norm_up, raised
 
@@ -153,9 +154,10 @@ class Float32Errors:
             return through_relu(below[0], self._upper[i])
         found, largest = through(node.op, [replace(s, open=None) for s in below] if node.inner else below)
         self._fits &= largest <= _LARGEST
-        if is_extreme(self._network, node) and below[1].ends is not None:  # off by no more than a or b are
-            moved, error = below[1].ends
-            found = replace(found, moved=found.moved.capped(moved), error=found.error.capped(error))
+        one = extreme(self._network, node) if node.inner else None
+        ends = None if one is None else below[node.inputs.index(one.relu)].ends
+        if ends is not None:  # off by no more than a or b are
+            found = replace(found, moved=found.moved.capped(ends[0]), error=found.error.capped(ends[1]))
         return found
 
 
@@ -171,22 +173,6 @@ def through_relu(below: State, upper: Tensor | None) -> State:
     sums = torch.minimum(below.sums, top.clamp_min(0.0))
     at_x = rectified(below.at_x)
     return State(at_x, sums, raised(at_x.value + at_x.error, _FEW), moved, error, ends=below.ends)
-
-
-def is_extreme(network: Network, node: Node) -> bool:
-    """Whether a node is the last one of an operator max(a, b) = b + relu(a - b), or min(a, b) = b - relu(b - a)."""
-    if not (node.inner and isinstance(node.op, Sum) and len(node.inputs) == 2):
-        return False
-    b, relu = node.inputs
-    if not isinstance(network.nodes[relu].op, Relu):
-        return False
-    difference, sign = network.nodes[network.feeders[relu]], node.op.signs[1]
-    return (
-        isinstance(difference.op, Sum)
-        and node.op.signs[0] == 1
-        and difference.op.signs == (sign, -sign)
-        and difference.inputs[1] == b
-    )
 
 
 def through(op: Affine, below: list[State]) -> tuple[State, Tensor]:

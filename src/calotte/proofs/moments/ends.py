@@ -16,7 +16,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from calotte.network.affine import Affine, Reshape, Sum
+from calotte.network.affine import Affine, Reshape
+from calotte.network.extreme import extreme
 from calotte.network.graph import Network, Relu
 from calotte.network.rearrange import Select
 
@@ -160,15 +161,9 @@ def selected(found: Held, op: Select) -> Held | None:
 
 
 def tournament(network: Network, held: Mapping[int, Held], i: int) -> Held | None:
-    """max(a, b) = b + relu(a - b) of two such nodes, over the same affine one."""
-    op, inputs = network.nodes[i].op, network.nodes[i].inputs
-    if not isinstance(op, Sum) or op.signs != (1, 1):
+    """max(a, b) of two such nodes, over the same affine one."""
+    one = extreme(network, network.nodes[i])
+    first, second = (None, None) if one is None or one.sign != 1 else (held.get(one.a), held.get(one.b))
+    if first is None or second is None or first.source != second.source:
         return None
-    for b, relu in (inputs, inputs[::-1]):
-        less = network.nodes[network.feeders.get(relu, 0)]
-        if not isinstance(less.op, Sum) or less.op.signs != (1, -1) or less.inputs[1] != b:
-            continue
-        first, second = held.get(less.inputs[0]), held.get(b)
-        if first is not None and second is not None and first.source == second.source:
-            return Held(first.source, torch.cat([first.member, second.member], 1), first.floor or second.floor)
-    return None
+    return Held(first.source, torch.cat([first.member, second.member], 1), first.floor or second.floor)
