@@ -1,6 +1,6 @@
 """ACAS Xu: the probability that a property is violated, from both sides, under noise on the property's box.
 
-    python benchmarks/acas.py [CUBOIDS [NETWORK ...]]
+    python benchmarks/acas.py [NETWORK ...] [--properties 2 3 7 8] [--cuboids 2000000]
 
 Properties 2, 3, 7 and 8 of Katz et al. (Reluplex, CAV 2017), on networks beside the project; x is the middle of the
 property's box, the noise uniform in it, or Gaussian with a third of the half-width and cut off at the box. What is
@@ -9,6 +9,7 @@ printed is held against draws first. One thread; seconds of processor time.
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 import time
@@ -28,7 +29,6 @@ from calotte.network.graph import Network
 from calotte.proofs.prove import one_input
 from calotte.searches.bisection import Bisection
 
-CUBOIDS = 2_000_000
 DRAWS = 1_000_000
 MEANS, RANGES = (19791.091, 0.0, 0.0, 650.0, 600.0), (60261.0, 2 * math.pi, 2 * math.pi, 1100.0, 1200.0)
 
@@ -86,17 +86,22 @@ def drawn(network: Network, one: Property, law: Independent) -> tuple[float, flo
     return share, math.sqrt(max(share * (1 - share), 1 / DRAWS) / DRAWS)
 
 
-def main(cuboids: int, names: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help="1-1, 1-2, ...; all by default")
+    parser.add_argument("--properties", nargs="+", default=["2", "3", "7", "8"])
+    parser.add_argument("--cuboids", type=int, default=2_000_000)
+    given = parser.parse_args()
     torch.set_num_threads(1)
     print("network property noise          lower     upper   sampled   upper/lower  cuboids  seconds")
     for path in sorted((DATA / "acasxu").glob("*.onnx")):
         name = "-".join(path.stem.split("_")[2:4])
-        if names and name not in names:
+        if given.networks and name not in given.networks:
             continue
         network = calotte.load(path, decision="argmin")
-        for one in properties():
+        for one in (p for p in properties() if p.name in given.properties):
             for law in (Box(1.0, one.half), Truncated(1.0 / 3.0, one.half, cut=3.0)):
-                show(name, network, one, law, cuboids)
+                show(name, network, one, law, given.cuboids)
 
 
 def show(name: str, network: Network, one: Property, law: Independent, cuboids: int) -> None:
@@ -118,4 +123,4 @@ if __name__ == "__main__":
     if not Path(DATA / "acasxu").exists():
         print(f"{DATA / 'acasxu'} is absent: nothing measured")
         sys.exit(0)
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else CUBOIDS, sys.argv[2:])
+    main()

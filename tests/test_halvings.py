@@ -20,6 +20,7 @@ from zoo import dense, points, random_dense
 import calotte
 from calotte.errors import InvalidInput
 from calotte.noise import Noise
+from calotte.proofs import halvings
 from calotte.proofs.cuboids.tiling import Tiling
 from calotte.proofs.halvings import Halvings
 from calotte.proofs.prove import Proof, one_input, prove
@@ -191,3 +192,13 @@ def test_cuts_of_nothing_and_deep_ones() -> None:
 def test_noise_whose_coordinates_are_not_independent_is_refused() -> None:
     with pytest.raises(InvalidInput, match="independent coordinates"):
         prove(NET, X, calotte.Sphere(0.5), proposed("box"))
+
+
+def test_a_small_proof_cannot_ask_for_days_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comb, cut once at a time: some hundred bytes for millions of rounds."""
+    monkeypatch.setattr(halvings, "_MOST_ROUNDS", 20)
+    axes = torch.zeros(101, dtype=torch.uint8)
+    axes[0], axes[1:99:2] = 1, 1
+    net, x = random_dense((2, 4, 2), 0), torch.zeros(2, dtype=torch.float64)
+    with pytest.raises(InvalidInput, match="more than 20 rounds"):
+        calotte.prove(net, x, calotte.Box(1.0), Halvings(10.0, 0, axes, torch.zeros(50, dtype=torch.uint16)))

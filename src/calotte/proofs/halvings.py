@@ -7,6 +7,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +23,8 @@ from calotte.query import Query
 
 __all__ = ["Halvings"]
 
-_MOST = 2**28  # bytes of an array that are read
+_MOST = 2**24  # bytes of an array that are read; 2,000,000 cuboids have as many of axes
+_MOST_ROUNDS = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +72,23 @@ class Halvings(Proof, kind="halvings"):
             raise InvalidInput(f"proof: for noise in independent coordinates, which {query.noise.kind} noise has not")
         tiling = Tiling(query, query.sizes.item(), self.span, self.kept)
         axes = self.axes.to(torch.int64) - 1
-        due = torch.full_like(axes, -1)  # when each is cut; -1 where it is not, or not made yet
         waits = torch.full_like(axes, -1)
         waits[axes >= 0] = self.waits.to(torch.int64)
-        due[0] = waits[0]
-        now = -1
-        while bool((due > now).any()):
-            now = int(due[due > now].min())
-            numbers = (due == now).nonzero()[:, 0]
-            made = slice(tiling.count, tiling.count + 2 * len(numbers))
-            due[made] = torch.where(waits[made] >= 0, now + 1 + waits[made], -1)
+        due: dict[int, list[Tensor]] = {}  # when which are cut
+        if waits[0] >= 0:
+            due[int(waits[0])] = [torch.zeros(1, dtype=torch.int64)]
+        times = list(due)
+        while times:
+            if len(tiling.cuts) == _MOST_ROUNDS:  # a few bytes could ask for days of work
+                raise InvalidInput(f"proof: more than {_MOST_ROUNDS:,} rounds of cuts")
+            now = heappop(times)
+            numbers = torch.cat(due.pop(now)).sort().values
+            made = torch.arange(tiling.count, tiling.count + 2 * len(numbers))
+            made = made[waits[made] >= 0]
+            for wait in sorted(set(waits[made].tolist())):
+                if now + 1 + wait not in due:
+                    heappush(times, now + 1 + wait)
+                due.setdefault(now + 1 + wait, []).append(made[waits[made] == wait])
             tiling.cut(Cuts(numbers, axes[numbers]))
         return tiling.log_upper
 
