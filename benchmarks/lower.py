@@ -41,7 +41,7 @@ def lower_bounds(query: Query, changed: int, draws: int) -> list[str]:
         p = math.exp(PROVED_RUNGS[name].log_lower(query, query.sizes).item())
         if p > limit:
             sys.exit(f"{name}: p >= {p:g}, samples say {limit:g} at most")
-        found.append(f"{p:10.3g}" if p else "         -")
+        found.append(f"{p:14.3g}" if p else f"{'-':>14}")
     return [*found, f"{time.process_time() - begun:8.1f}"]
 
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2000)
     given = parser.parse_args()
     x = images(given.images)
-    print("network  eps image  sampled" + "".join(f"{name:>14}"[-11:] for name in RUNGS) + "  CPU-s of the last")
+    print("network  eps image  sampled" + "".join(f"{name:>15}" for name in RUNGS) + "  CPU-s of the last")
     for eps in given.eps:
         told = asked = 0
         for name in NETWORKS:
