@@ -28,7 +28,6 @@ from calotte.proofs import below
 from calotte.proofs.forms import Forms
 from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.evaluate import Units
-from calotte.proofs.local.localise import Localised
 from calotte.proofs.local.occurring import opposite
 from calotte.proofs.price import NEGATIVE, POSITIVE, Offer
 from calotte.proofs.prove import one_input
@@ -36,6 +35,7 @@ from calotte.proofs.union import log_difference_down, log_sum_down
 from calotte.query import Query
 from calotte.searches import slabs
 from calotte.searches.concentration import Concentration
+from calotte.searches.heights import Near
 from calotte.searches.slabs import Slabs
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
@@ -313,13 +313,15 @@ def test_slabs_come_near_the_measure_of_a_half_space() -> None:
 
 
 def no_price_of_g(patch: pytest.MonkeyPatch) -> None:
-    right = slabs.localise
+    right = slabs.near
 
-    def free(*arguments: Any) -> Localised | None:
-        found = right(*arguments)
-        return None if found is None else replace(found, network=replace(found.network, log_missed=-math.inf))
+    def free(*arguments: Any) -> Near:
+        near = right(*arguments)
+        assert near.found is not None
+        network = replace(near.found.network, log_missed=-math.inf)
+        return near._replace(found=replace(near.found, network=network))
 
-    patch.setattr(slabs, "localise", free)
+    patch.setattr(slabs, "near", free)
 
 
 def boxes_twice(patch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ from calotte.proofs.relaxation.backward import Relaxation
 from calotte.proofs.support import Support
 from calotte.query import Query
 from calotte.sampling import monte_carlo
-from calotte.searches import branching
+from calotte.searches import heights
 from calotte.searches.branching import Branching
 from calotte.settings import Settings
 
@@ -699,13 +699,13 @@ def test_what_the_good_event_leaves_out_is_paid_for(monkeypatch: pytest.MonkeyPa
 
 def without_price(patch: pytest.MonkeyPatch) -> None:
     near_sighted(patch)
-    right = branching.localise
+    right = heights.localise
 
     def wrong(*given: object) -> object:
         found = right(*given)  # type: ignore[arg-type]
         return None if found is None else replace(found, network=replace(found.network, log_missed=-math.inf))
 
-    patch.setattr(branching, "localise", wrong)
+    patch.setattr(heights, "localise", wrong)
 
 
 def with_measure(change: Callable[[Tensor], Tensor]) -> Callable[[pytest.MonkeyPatch], None]:

@@ -101,46 +101,40 @@ def check_samples(query: Query, i: int, bounds: Sequence[Bound], lower: Sequence
     counts = [(b.misclassified or 0, b.samples or 0) for b in bounds if b.guarantee == "confidence"]
     proved = [b for b in bounds if b.guarantee == "proved" and b.skipped is None]
     if counts and proved:
-        check_above(query, i, proved, *max(counts))
+        lowest = min(proved, key=lambda bound: bound.log_misclassification)
+        log_p = lowest.log_misclassification
+        says = {"rung": lowest.rung, "log_misclassification": log_p}
+        claim = f"rung '{lowest.rung}' proves p <= {probability_text(log_p)}"
+        check_claim(query, i, *max(counts), log_p, claim, says, occurs=True)
     if counts and lower:
-        check_below(query, i, lower, *max(counts))
+        most = max(lower, key=lambda bound: bound.log_misclassification)
+        p = math.exp(min(most.log_misclassification, 0.0))
+        says = {"lower_rung": most.rung, "log_lower": most.log_misclassification}
+        claim = f"rung '{most.rung}' proves p >= {probability_down_text(most.log_misclassification)}"
+        check_claim(query, i, *max(counts), math.log1p(-p) if p < 1.0 else -math.inf, claim, says, occurs=False)
 
 
-def check_above(query: Query, i: int, proved: Sequence[Bound], k: int, n: int) -> None:
-    """Hold the proved bounds of input i from above against k misclassified ones of n samples."""
-    lowest = min(proved, key=lambda bound: bound.log_misclassification)
-    log_p = lowest.log_misclassification
-    found = rejected(query, i, k, n, log_p, occurs=True)
+def check_claim(
+    query: Query, i: int, k: int, n: int, log_p: float, claim: str, says: dict[str, Any], *, occurs: bool
+) -> None:
+    """Hold a claim about input i against k misclassified ones of n samples.
+
+    Args:
+        log_p: what it says of draws that are misclassified, or with `occurs` false of those that are not.
+        says: the claim as evidence.
+    """
+    found = rejected(query, i, k if occurs else n - k, n, log_p, occurs=occurs)
     if found is None:
         return
     index, (certain, point) = query.index[i], found
+    are, name = ("are", "certainly_misclassified") if occurs else ("are not", "certainly_right")
     raise Contradiction(
-        f"input {index}: rung '{lowest.rung}' proves p <= {probability_text(log_p)}, and {k} of {n} samples are "
-        f"misclassified, which has probability below {LEVEL:g} if that is true; so have the {certain} of "
-        f"{_AGAIN * n} fresh ones that certainly are",
+        f"input {index}: {claim}, and {k} of {n} samples are misclassified, which has probability below {LEVEL:g} if "
+        f"that is true; so have the {certain} of {_AGAIN * n} fresh ones that certainly {are}",
         index,
         evidence(query, i, point)
-        | {"rung": lowest.rung, "log_misclassification": log_p, "samples": n, "misclassified": k}
-        | {"fresh_samples": _AGAIN * n, "certainly_misclassified": certain},
-    )
-
-
-def check_below(query: Query, i: int, lower: Sequence[LowerBound], k: int, n: int) -> None:
-    """Hold the proved bounds of input i from below against k misclassified ones of n samples."""
-    most = max(lower, key=lambda bound: bound.log_misclassification)
-    p = math.exp(min(most.log_misclassification, 0.0))
-    found = rejected(query, i, n - k, n, math.log1p(-p) if p < 1.0 else -math.inf, occurs=False)
-    if found is None:
-        return
-    index, (certain, point) = query.index[i], found
-    raise Contradiction(
-        f"input {index}: rung '{most.rung}' proves p >= {probability_down_text(most.log_misclassification)}, and "
-        f"{k} of {n} samples are misclassified, which has probability below {LEVEL:g} if that is true; so have the "
-        f"{certain} of {_AGAIN * n} fresh ones that certainly are not",
-        index,
-        evidence(query, i, point)
-        | {"lower_rung": most.rung, "log_lower": most.log_misclassification, "samples": n, "misclassified": k}
-        | {"fresh_samples": _AGAIN * n, "certainly_right": certain},
+        | says
+        | {"samples": n, "misclassified": k, "fresh_samples": _AGAIN * n, name: certain},
     )
 
 

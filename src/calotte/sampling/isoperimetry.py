@@ -26,13 +26,13 @@ from calotte.bound import Bound, Rung
 from calotte.deadline import Deadline, OutOfTime
 from calotte.noise import Bounded, Gaussian, Noise
 from calotte.proofs.local.balls import free_within
-from calotte.proofs.local.localise import localise
 from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
 from calotte.rounding import UNIT_ROUNDOFF, gamma
 from calotte.sampling.draws import Draws
 from calotte.sampling.monte_carlo import bound_of_draws, clopper_pearson, out_of_time
+from calotte.searches.heights import near
 from calotte.searches.thrift import Thrift
 from calotte.sphere import cap_angle, log_cap_angle
 from calotte.streams import Stream
@@ -87,11 +87,7 @@ class _Search:
 
     def event(self, log_budget: float) -> LocalNetwork | None:
         """The network on a good event that fails with a probability of about exp(log_budget)."""
-        query = self.query
-        units = max(1, 2 * query.network.hidden_units)
-        share = torch.tensor([log_budget - math.log(units)], dtype=torch.float64)
-        height = query.noise.standard_quantile(share, query.m, rounding="up").item()
-        found = localise(query, query.sizes, height, math.sqrt(-2.0 * log_budget), Thrift(), _MOST_UNSTABLE)
+        found = near(self.query, self.query.sizes, log_budget, Thrift(), _MOST_UNSTABLE).found
         return None if found is None else found.network
 
     def distance(self, local: LocalNetwork, points: Tensor) -> tuple[float, float]:

@@ -30,6 +30,7 @@ from calotte.query import Query
 from calotte.searches.axes import axes
 from calotte.searches.bisection import Bisection
 from calotte.searches.concentration import Concentration
+from calotte.searches.heights import near
 from calotte.searches.sketch import Sketch
 from calotte.searches.slabs import Slabs
 from calotte.searches.thrift import Thrift
@@ -204,18 +205,13 @@ class Branching(ProvedRung):
         if key in query.known:
             known: Outcome = query.known[key]
             return best.or_else(known)
-        log_missed = goal - self.room
-        count = 2.0 * max(1, query.network.hidden_units)
-        log_each = torch.tensor([log_missed - math.log(count)], dtype=torch.float64)
-        height = query.noise.standard_quantile(log_each, query.m, rounding="up").item()
-        tail = math.sqrt(-2.0 * log_missed)
         try:
-            near = localise(query, size, height, tail, self.chooser, self.most_switching)
+            around, height, tail = near(query, size, goal - self.room, self.chooser, self.most_switching)
         except OutOfTime:
             return best
-        if near is None:
+        if around is None:
             return replace(best, hopeless=best.hopeless or _TOO_MANY)
-        local = near.network.along(axes(near.network, self.most_axes, self.few_axes), height)
+        local = around.network.along(axes(around.network, self.most_axes, self.few_axes), height)
         found = self._sum(local, query, Sketch.empty(tail, height, local.directions), goal)
         if found.log_bound <= goal:  # what is found before giving up depends on the effort
             query.known[key] = found

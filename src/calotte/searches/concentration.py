@@ -29,6 +29,7 @@ from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import OnGoodEvent, on_good_event
 from calotte.proofs.proof import Proof
 from calotte.query import Query
+from calotte.searches.heights import heights
 from calotte.searches.proposal import Proposal
 from calotte.searches.thrift import Thrift
 from calotte.searches.worst_case import WorstCase
@@ -74,8 +75,8 @@ class Concentration(ProvedRung):
             if query.deadline.passed:
                 break
             with contextlib.suppress(OutOfTime):
-                heights = self._heights(query, upper + share)
-                best = torch.maximum(best, lower_on_good_event(query, sizes, self.tail, heights, self.chooser))
+                height = heights(query, upper + share)
+                best = torch.maximum(best, lower_on_good_event(query, sizes, self.tail, height, self.chooser))
         return best
 
     def propose(self, query: Query) -> Proof:
@@ -119,11 +120,6 @@ class Concentration(ProvedRung):
 
     def _on_event(self, query: Query, sizes: Tensor, log_budget: Tensor, tail: float) -> tuple[Proposal, OnGoodEvent]:
         """Bounds with a good event that fails with probability exp(log_budget) (B,) at most."""
-        heights = self._heights(query, log_budget)
-        found = on_good_event(query, sizes, tail, heights, self.chooser)
-        return Proposal.on_event(tail, heights, found), found
-
-    def _heights(self, query: Query, log_budget: Tensor) -> Tensor:
-        """Heights (B,) at which all half-spaces together cost no more than exp(log_budget) (B,)."""
-        log_each = log_budget - math.log(max(1, 2 * query.network.hidden_units))
-        return query.noise.standard_quantile(log_each, query.m, rounding="up").clamp_min(0.0)
+        height = heights(query, log_budget)
+        found = on_good_event(query, sizes, tail, height, self.chooser)
+        return Proposal.on_event(tail, height, found), found

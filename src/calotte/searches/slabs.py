@@ -15,11 +15,11 @@ from torch import Tensor
 from calotte.deadline import Deadline
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.local.boxes import Boxes
-from calotte.proofs.local.localise import localise
 from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.local.occurring import log_occurring, opposite
 from calotte.query import Query
 from calotte.searches.axes import axes
+from calotte.searches.heights import near
 from calotte.searches.thrift import Thrift
 from calotte.searches.tree import Growth, Tree, cut
 from calotte.streams import Stream, generator
@@ -66,13 +66,10 @@ class Slabs:
         if share == 0.0 or query.deadline.passed:
             return -math.inf
         log_missed = math.log(share) - self.room
-        log_each = torch.tensor([log_missed - math.log(2.0 * max(1, query.network.hidden_units))]).double()
-        height = query.noise.standard_quantile(log_each, query.m, rounding="up").item()
-        held, tail = opposite(query, forms), math.sqrt(-2.0 * log_missed)
-        near = localise(held, size, height, tail, self.chooser, self.most_switching)
-        if near is None:
+        found, height, _ = near(opposite(query, forms), size, log_missed, self.chooser, self.most_switching)
+        if found is None:
             return -math.inf
-        local = near.network.along(axes(near.network), height)
+        local = found.network.along(axes(found.network), height)
         if local.directions.shape[1] == 0:
             return -math.inf
         reach = self.reach * local.sigma
@@ -100,8 +97,11 @@ class Slabs:
         """As many forms of a case as have to fail, those that draws see fail together most often, and how often."""
         draws = generator(Stream.SLABS, query.settings.seed, query.index[0])
         y = query.x + query.noise.resized(size).sample(self.draws, query.network.d, draws)
-        passes = torch.split(y, self.at_once)
-        fails = torch.cat([query.event_margins.of(query.network.forward(part)) < 0 for part in passes])
+        failing = []
+        for part in torch.split(y, self.at_once):
+            query.deadline.check("while drawing")
+            failing.append(query.event_margins.of(query.network.forward(part)) < 0)
+        fails = torch.cat(failing)
         best, begin = (torch.zeros(0, dtype=torch.int64), 0.0), 0
         for case in query.event_margins.cases.each:
             here = fails[:, begin : begin + case.forms]

@@ -139,7 +139,7 @@ class Tiling:
         which = self.which[places].clone()
         new = ((which < 0) & (self.loose[places] <= _UNITS)).nonzero()[:, 0]
         begun = 0 if self.small is None else len(self.small)
-        made = [] if self.small is None else [self.small]
+        made = []
         for some in blocks(new[: self._most_small - begun], self._at_once):
             cuboids = self.open[places[some]]
             found = swept(self.query, self.size, cuboids, self.kept)
@@ -148,7 +148,7 @@ class Tiling:
                 begun += len(some)
                 made.append(reduced(self.query, found, cuboids, _UNITS))
         if made:
-            self.small = SmallNetworks.joined(made)
+            self.small = SmallNetworks.joined([*([] if self.small is None else [self.small]), *made])
         return which
 
     def _decide(self, cuboids: Cuboids, numbers: Tensor, which: Tensor) -> None:

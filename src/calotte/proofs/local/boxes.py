@@ -7,7 +7,7 @@ ball is the projection of a sphere in R^(m+2), so that the law of t follows from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,13 +96,7 @@ class Boxes:
         One component after the other; what the earlier ones leave of the radius lies in an interval.
         """
         total = torch.zeros(len(self), dtype=torch.float64)
-        for k in range(self.low.shape[1]):
-            earlier = Boxes(self.low[:, :k], self.high[:, :k])
-            smallest, largest = earlier.radii(noise)
-            left = earlier.left(m)
-            negative = self.high[:, k] < 0  # mirrored
-            a = torch.where(negative, -self.high[:, k], self.low[:, k])
-            b = torch.where(negative, -self.low[:, k], self.high[:, k])
+        for k, (a, b, (smallest, largest), left) in enumerate(self._slabs(noise, m)):
             from_a = log_tail_up(noise, a, smallest, largest, left)
             from_b = log_tail_down(noise, b, smallest, left)
             beyond = -torch.expm1((from_b - from_a).clamp_max(0.0)) + dot_error(1.0 + from_a.abs() + from_b.abs(), 4)
@@ -116,12 +110,7 @@ class Boxes:
     def log_measure_down(self, noise: Noise, m: int) -> Tensor:
         """Lower bounds (L,) on log P(u / size in the box), as `log_measure`; -inf for points of a line."""
         total = torch.zeros(len(self), dtype=torch.float64)
-        for k in range(self.low.shape[1]):
-            earlier = Boxes(self.low[:, :k], self.high[:, :k])
-            (smallest, largest), left = earlier.radii(noise), earlier.left(m)
-            negative = self.high[:, k] < 0  # mirrored
-            a = torch.where(negative, -self.high[:, k], self.low[:, k])
-            b = torch.where(negative, -self.low[:, k], self.high[:, k])
+        for k, (a, b, (smallest, largest), left) in enumerate(self._slabs(noise, m)):
             beyond = log_tail_up(noise, b, smallest, largest, left)
             one_side = log_difference_down(log_tail_down(noise, a, smallest, left), beyond)
             outside = log_sum_up(torch.stack([log_tail_up(noise, -a, smallest, largest, left), beyond], 1))
@@ -130,6 +119,19 @@ class Boxes:
             part = torch.where(left > (1 if noise.bounded else 0), part, -torch.inf)  # in one dimension faces count
             total = total + torch.where(self.split[:, k], part, 0.0)
         return raised(total, self.low.shape[1] + 8)
+
+    def _slabs(self, noise: Noise, m: int) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]]:
+        """For each component its ends (L,), mirrored where both are below 0; radii and dimensions that earlier ones
+        leave."""
+        for k in range(self.low.shape[1]):
+            earlier, low, high = Boxes(self.low[:, :k], self.high[:, :k]), self.low[:, k], self.high[:, k]
+            below = high < 0
+            yield (
+                torch.where(below, -high, low),
+                torch.where(below, -low, high),
+                earlier.radii(noise),
+                earlier.left(m),
+            )
 
     def apart(self) -> Tensor:
         """bool (L,) boxes that share no inner point with earlier ones that are apart."""
