@@ -197,8 +197,9 @@ def test_levels_and_tails_by_moments(law: Noise, slopes: str) -> None:
             log_each = torch.full((2, len(own)), math.log(0.02), dtype=torch.float64)
             box, row = torch.ones(2, len(own), dtype=torch.bool).nonzero(as_tuple=True)
             pairs, each = moments.pairs(rows, box, row), log_each[box, row]
-            given = moments.levels(pairs, tilt(moments, pairs, each), low, high, each)
-            levels, signs = (found.reshape(2, -1) for found in given)
+            tilted = tilt(moments, pairs, each)
+            moment = moments.tails(pairs, tilted, low, high)
+            levels, signs = moments.levels(each, moment, tilted).reshape(2, -1), moment.reshape(2, -1).exp()
             tails = moments.tails(pairs, tilt(moments, pairs, None), low, high).reshape(2, -1).exp()
             z = (sign * values(local, q)[:, own])[:, None]
             inside = torch.stack([t == t, (t >= boxes.low[1, 0]) & (t <= boxes.high[1, 0])], 1)[:, :, None]
