@@ -74,7 +74,7 @@ def test_a_proof_read_back_gives_what_was_reported(name: str, kind: str) -> None
 
 
 def test_slabs_have_networks_of_their_own() -> None:
-    net, x, law = random_dense((40, 30, 20, 4), 2), points(1, 40, 7)[0], Sphere(1.3)
+    net, x, law = random_dense((40, 30, 20, 4), 2), points(1, 40, 7)[0], Sphere(1.6)
     query = one_input(net, x, law, Settings(boxes=80), "change")
     (reported,) = QUICK.log_bound(query, query.sizes).tolist()
     proof = QUICK.propose(query)

@@ -261,19 +261,18 @@ class Tree:
         return Leaves(many, self._evaluate(many, reach), level, reach)
 
     def _heights(self, level: Tensor, impact: Tensor | None) -> Tensor:
-        """(L, 2, N) heights: `level` deviations, more for the first layer.
+        """(L, 2, N) heights: `level` deviations; more for the first layer where there are moments of it.
 
-        Where moments are not to be had, every half-space is paid for: more for those of little impact. Where the
-        price sum T(s_j) is least for a given effect sum impact_j s_j, the density at s_j is proportional to the
-        impact.
+        Where there are none, every half-space is paid for: more for those of little impact. Where the price
+        sum T(s_j) is least for a given effect sum impact_j s_j, the density at s_j is proportional to the impact.
         """
         local = self.local
         heights = level[:, None, None].expand(-1, 2, local.units).clone()
-        if local.units:
-            if impact is not None and not self.exact:
-                less = impact.flatten(1).amax(1)[:, None, None].clamp_min(1e-300) / impact.clamp_min(1e-300)
-                heights = (heights**2 + 2.0 * self.growth.uneven * less.log()).sqrt()
+        if local.units and self.exact:
             heights[:, :, local.groups[0]] += self.growth.first
+        elif local.units and impact is not None:
+            less = impact.flatten(1).amax(1)[:, None, None].clamp_min(1e-300) / impact.clamp_min(1e-300)
+            heights = (heights**2 + 2.0 * self.growth.uneven * less.log()).sqrt()
         return (heights * local.sigma).clamp_max(local.span)
 
     def _evaluate(self, boxes: Boxes, heights: Tensor) -> Found:
