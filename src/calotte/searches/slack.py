@@ -31,8 +31,8 @@ class Slackening:
     gap: float = 2.0
     first: float = 0.05
     last: float = 40.0
-    trials: int = 20
-    rounds: int = 2
+    trials: int = 14
+    rounds: int = 1
 
     def slack(self, violations: Violations, log_tails: Tensor, rate: Tensor) -> Slack:
         """As of a `Chooser`."""
