@@ -26,7 +26,7 @@ from calotte.proofs.relaxation.triangular import Triangular, sums
 from calotte.query import Query
 from calotte.rounding import VALUE_SLACK, dot_error, raised
 
-__all__ = ["SmallNetworks", "reduced"]
+__all__ = ["SmallNetworks", "reduced", "within"]
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,6 @@ class SmallNetworks:
         cuboids = Cuboids(torch.cat([one.cuboids.low for one in each]), torch.cat([one.cuboids.high for one in each]))
         parts = zip(*((one.units, one.coefficient, one.constant, one.error) for one in each), strict=True)
         return SmallNetworks(cuboids, *(torch.cat(part) for part in parts))
-
-    def lines(self, parts: Cuboids) -> Lines:
-        """Linear bounds on the margins over one part of each cuboid, from both sides.
-
-        Args:
-            parts: K, each within its cuboid.
-        """
-        return within(self, parts)
 
 
 def reduced(query: Query, found: Swept, cuboids: Cuboids, most: int) -> SmallNetworks:
@@ -119,7 +111,10 @@ def places_within(cuboids: Cuboids, parts: Cuboids) -> tuple[Tensor, Tensor, Ten
 
 
 def within(small: SmallNetworks, parts: Cuboids) -> Lines:
-    """Linear bounds on the margins of small networks over one part of each cuboid; K varies fastest in memory."""
+    """Linear bounds on the margins of small networks over one part of each of their cuboids, from both sides.
+
+    K varies fastest in memory.
+    """
     m, most = parts.low.shape[1], small.coefficient.shape[2] - parts.low.shape[1]
     n, margins = int(small.units.max()), small.coefficient.shape[1] - most
     rows = torch.cat([torch.arange(n), torch.arange(most, most + margins)])

@@ -38,7 +38,7 @@ from calotte.proofs.relaxation.windows import (
     unit_rows,
     unit_work,
 )
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma
+from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, raised
 
 _MOST_WORK = 2e10  # multiplications that the units of a graph are worth in a pass: some 5 to 10 seconds
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
@@ -58,13 +58,13 @@ class Relaxation:
     def __init__(self, hyperplanes: Hyperplanes, x: Tensor, radius: Tensor) -> None:
         self.hyperplanes, self.network, self.x = hyperplanes, hyperplanes.network, x
         self.stop = hyperplanes.chain.ends[0] if hyperplanes.chain is not None else 0
-        self.inflation = 1.0 + 4.0 * gamma(self.network.widest + 16)  # sums of bounds on errors are rounded too
+        self.inflation = 1.0 + dot_error(4.0, self.network.widest + 16)  # sums of bounds on errors are rounded too
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
         self.work, self._loose = torch.full((len(x),), _MOST_WORK, dtype=torch.float64), dict[int, Tensor]()
         self._met: tuple[int, dict[int, Fields]] = (0, {})
         sizes = hyperplanes.coordinates.value
-        moved = (radius[:, None] * sizes * (1.0 + gamma(4))).clamp_min(VALUE_SLACK)  # the product may underflow
+        moved = raised(radius[:, None] * sizes, 4).clamp_min(VALUE_SLACK)  # the product may underflow
         shape = (-1, *self.network.input_shape)
         moved = torch.where(sizes == 0, 0.0, moved).reshape(shape)
         self.reach = Reach(self.network, x.reshape(shape), moved, intervals=not self.plain)
@@ -213,8 +213,8 @@ class Relaxation:
     def row_errors(self) -> Tensor:
         """What rows of the chain's first matrix in coordinates of their span, and products with them, are off."""
         space = self.hyperplanes.space
-        norms = row_norms(space.rows) * (1.0 + gamma(space.rows.shape[1] + 4))
-        return space.errors + gamma(len(space.rows) + 4) * norms
+        norms = raised(row_norms(space.rows), space.rows.shape[1] + 4)
+        return space.errors + dot_error(norms, len(space.rows) + 4)
 
     @cached_property
     def accuracy(self) -> float:
@@ -245,7 +245,7 @@ class Relaxation:
         met = rows.at(fields)
         constant = before + rows.sums(rows.entries, met[0])
         error = pulled.error + rows.cost(fields.prices)
-        error = (error + gamma(4) * (before.abs() + constant.abs())) * self.inflation
+        error = (error + dot_error(before.abs() + constant.abs(), 4)) * self.inflation
         each = self.row_errors if self.stop else self.hyperplanes.coordinates.error
         prices = by_channel(each.reshape(self.network.shape(self.stop)))
         normal_error = rows.cost(prices) * self.inflation + NORM_SLACK
