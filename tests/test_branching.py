@@ -28,6 +28,7 @@ from calotte.searches import tree
 from calotte.searches.axes import axes
 from calotte.searches.branching import Branching
 from calotte.searches.concentration import Concentration
+from calotte.searches.cover import Covering
 from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
 
@@ -291,7 +292,7 @@ def test_where_boxes_say_nothing_few_are_tried() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree, "evaluate", counted)
-        (found,) = Branching(small=0).bound(case)
+        (found,) = Branching(covering=Covering(small=0)).bound(case)
     assert found.log_misclassification == 0.0
     assert 0 < tried <= 20
     assert "calotte plan" in found.cut_short

@@ -25,6 +25,7 @@ from calotte.proofs.partition import Bounded, Partition
 from calotte.proofs.prove import Proof, one_input, prove
 from calotte.searches.bisection import Bisection
 from calotte.searches.branching import Branching
+from calotte.searches.cover import Covering
 from calotte.searches.worst_case import WorstCase
 from calotte.settings import Settings
 
@@ -38,7 +39,11 @@ LAWS = {"sphere": Sphere(0.5), "ball": Ball(0.7), "gaussian": Gaussian(0.12)}
 
 
 QUICK = Branching(
-    slabs=6, goals=(math.log(1e-3),), decades=0, small=5, below=WorstCase(), bisection=Bisection(most=0)
+    covering=Covering(slabs=6, small=5),
+    goals=(math.log(1e-3),),
+    decades=0,
+    below=WorstCase(),
+    bisection=Bisection(most=0),
 )
 
 

@@ -4,8 +4,7 @@
 
 every term bounded by `proofs.local.evaluate`. Conditioning on the directions along which the unstable units move
 together leaves each of them little to move by. Boxes are cut where the bound is largest, along the direction that the
-loss of their relaxation comes from; a cut that does not help is not made, so that more
-never give a worse bound.
+loss of their relaxation comes from; a cut that does not help is not made, so that more never give a worse bound.
 """
 
 from __future__ import annotations
@@ -20,21 +19,18 @@ from torch import Tensor
 from calotte.bound import ProvedRung
 from calotte.deadline import OutOfTime
 from calotte.proofs.chooser import Chooser
-from calotte.proofs.local.boxes import Boxes, log_tail_up
-from calotte.proofs.local.evaluate import restricted
 from calotte.proofs.local.localise import localise
 from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.proof import Proof
-from calotte.proofs.union import log_sum_up
 from calotte.query import Query
 from calotte.searches.axes import axes
 from calotte.searches.bisection import Bisection
 from calotte.searches.concentration import Concentration
+from calotte.searches.cover import Cover, Covering
 from calotte.searches.heights import near
 from calotte.searches.sketch import Sketch
 from calotte.searches.slabs import Slabs
 from calotte.searches.thrift import Thrift
-from calotte.searches.tree import Growth, Tree, cut
 
 __all__ = ["Branching"]
 
@@ -62,11 +58,6 @@ class Outcome:
         return replace(better, hopeless=later.hopeless)
 
 
-def place(slab: Boxes) -> float:
-    """Twice the middle of a box along the first axis."""
-    return (slab.low + slab.high)[0, 0].item()
-
-
 @dataclass(frozen=True)
 class Branching(ProvedRung):
     """Rung `branching`.
@@ -75,19 +66,13 @@ class Branching(ProvedRung):
 
     Attributes:
         bisection: of noise in few independent coordinates; slabs_below: how others are bounded from below.
-        chooser: says what units pay for; below: the rung that this one is never above; growth: of the trees.
+        chooser: says what units pay for; below: the rung that this one is never above.
+        covering: how boxes cover the noise.
         goals: bounds on log p aimed at, in turn, where the query names none.
         decades: powers of ten below what was reached that are tried where the next goal is missed.
         room: P(not G) lies e^-room below the bound aimed at.
-        slabs: of the first cut; the two outer ones lie e^-beyond below the bound aimed at, and are given up.
-        levels: heights tried first, as multiples of where the tail is what is aimed at.
-        negligible: of log p: trees that much below the bound are not cut.
-        beside, in_the_way: of log p: how far below what is aimed at boxes get better heights before any is cut, and
-            at once.
-        per_box: of log p, what a box more may be hoped to give.
         most_axes: dimensions up to which all of them are cut; few_axes: how many else.
         most_switching: units that noise may switch, up to which it is tried.
-        small: units up to which slabs are not given networks of their own.
     """
 
     any_noise: ClassVar[bool] = True
@@ -104,21 +89,13 @@ class Branching(ProvedRung):
     bisection: Bisection = field(default_factory=Bisection)
     slabs_below: Slabs = field(default_factory=Slabs)
     below: ProvedRung = field(default_factory=Concentration)
-    growth: Growth = field(default_factory=Growth)
+    covering: Covering = field(default_factory=Covering)
     goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
     decades: int = 2
     room: float = 3.5
-    slabs: int = 18
-    beyond: float = 2.5
-    levels: tuple[float, ...] = (0.78, 1.03, 1.3)
-    negligible: float = 6.0
-    beside: float = 4.0
-    in_the_way: float = 1.5
-    per_box: float = 0.003
     most_axes: int = 6
     few_axes: int = 1
     most_switching: int = 2000
-    small: int = 64
 
     def refuses(self, query: Query) -> str | None:
         if not query.noise.isotropic and not self.bisection.applies(query):
@@ -212,84 +189,25 @@ class Branching(ProvedRung):
         if around is None:
             return replace(best, hopeless=best.hopeless or _TOO_MANY)
         local = around.network.along(axes(around.network, self.most_axes, self.few_axes), height)
-        found = self._sum(local, query, Sketch.empty(tail, height, local.directions), goal)
+        found = self._boxes(local, query, Sketch.empty(tail, height, local.directions), goal)
         if found.log_bound <= goal:  # what is found before giving up depends on the effort
             query.known[key] = found
         return best.or_else(found)
 
-    def _sum(self, local: LocalNetwork, query: Query, sketch: Sketch, target: float) -> Outcome:
-        """The bound by boxes, once it is below the target, or the evaluations, the time or the ideas are used up.
-
-        Where the query has a target too, boxes that do not stand in its way get no better heights.
-        """
-        (n, k), hasty = local.directions.shape, not math.isinf(query.target)
-        log_target = torch.tensor([target], dtype=torch.float64)
-        unit = local.noise.standard_quantile(log_target, local.m).item() / local.sigma
-        unit = max(unit, 3.1)  # in few dimensions so high that nothing is paid
-        levels = tuple(level * unit for level in self.levels)
-        how = self.chooser, self.growth, query.deadline, hasty
-        whole = Tree(local, Boxes.whole(k), levels, *how)
-        best = Outcome(whole.log_bound, replace(sketch, cuts=(whole.cut(),)))
-        if best.log_bound <= target or k == 0 or whole.count >= query.settings.boxes or query.deadline.passed:
+    def _boxes(self, local: LocalNetwork, query: Query, sketch: Sketch, goal: float) -> Outcome:
+        """The bound by boxes, once it is below the goal, or the evaluations, the time or the ideas are used up."""
+        cover = Cover(local, query, goal, self.chooser, self.covering)
+        best = Outcome(cover.whole.log_bound, replace(sketch, cuts=(cover.whole.cut(),)))
+        if best.log_bound <= goal or local.directions.shape[1] == 0 or cover.left <= 0:
             return best
-        reach = local.noise.standard_quantile(log_target - self.beyond, local.m).item()
-        slabs = cut(whole.leaves.boxes, 0, local, self.slabs, reach)
-        measures = [slab.log_measure(local.noise, local.m) for slab in slabs]
-        small = target - self.beyond + 1e-6
-        given_up = Boxes.joined([Boxes.none(k), *(s for s, t in zip(slabs, measures, strict=True) if t <= small)])
-        beyond = torch.cat([given_up.log_measure(local.noise, local.m), torch.tensor([-torch.inf]).double()])
-        slabs = [slab for slab, t in zip(slabs, measures, strict=True) if t > small]
-        slabs.sort(key=lambda slab: abs(place(slab)))
-        nearest, hardest = slabs[0] if slabs else None, query.once((self, "hardest"), dict[float, float])
-        if hasty:  # what was hard at another size will be the first to say that this one is too large
-            slabs.sort(key=lambda slab: hardest.get(round(place(slab) / reach, 3), -math.inf), reverse=True)
-        trees: list[Tree] = []
-        own: list[tuple[Boxes, float]] = []  # slabs that have networks of their own, and their heights
-        if local.units <= self.small and slabs:
-            alone = replace(local, log_missed=-math.inf)  # P(not G): below
-            trees.append(Tree(alone, Boxes.joined(slabs), levels, *how))
-            slabs = []
-
-        def total(some: list[Tree]) -> float:
-            parts = torch.tensor([tree.log_bound for tree in some], dtype=torch.float64)
-            missed = torch.tensor([local.log_missed], dtype=torch.float64)
-            return log_sum_up(torch.cat([parts, beyond, missed])).item()
-
-        def over(bound: float) -> bool:
-            bound = min(bound, total([tree for tree in trees if tree.settled]))
-            left = query.settings.boxes - whole.count - sum(tree.count for tree in trees)
-            # cuts along few directions will hardly take it to where it is wanted, or below 1/2
-            far = -math.log(2.0) if math.isinf(query.target) else target + self.per_box * left
-            return left <= 0 or query.deadline.passed or (k < n and bound > far)
-
-        for slab in slabs:
-            own.append((slab, self._height(local, slab, len(slabs))))
-            within, _ = restricted(local, *own[-1], self.chooser)
-            trees.append(Tree(within, slab, levels, *how))
-            if slab is nearest and trees[-1].silent and whole.silent and k < n:
+        for more in cover.slabs():
+            if cover.silent:
                 return replace(best, hopeless=_NOTHING)
-            while trees[-1].log_bound > target - self.in_the_way and not trees[-1].settled:
-                trees[-1].refine()
-            hardest[round(place(slab) / reach, 3)] = trees[-1].log_bound
-            if over(math.inf) and slab is not slabs[-1]:
+            if more and cover.in_vain():
                 return best
-        while trees:
-            if total(trees) <= best.log_bound:
-                cuts = [t.cut(*made) for t, made in zip(trees, own, strict=True)] if own else [trees[0].cut()]
-                best = Outcome(total(trees), replace(sketch, cuts=tuple(cuts), given_up=given_up))
-            worst = max(trees, key=lambda tree: (not tree.settled and tree.worth > target - self.beside, tree.worth))
-            if best.log_bound <= target or over(best.log_bound) or worst.worth < best.log_bound - self.negligible:
+        while cover.trees:
+            if (log_bound := cover.log_bound) <= best.log_bound:
+                best = Outcome(log_bound, replace(sketch, cuts=cover.cuts, given_up=cover.given_up))
+            if best.log_bound <= goal or cover.in_vain(best.log_bound) or not cover.grow(best.log_bound):
                 break
-            worst.refine()
         return best
-
-    def _height(self, local: LocalNetwork, slab: Boxes, slabs: int) -> float:
-        """Of half-spaces that cost each slab its share of P(not G)."""
-        sides = 2.0 * slabs * max(1, local.units)
-        log_each = local.log_missed - slab.log_measure(local.noise, local.m) - math.log(sides)
-        height = local.noise.standard_quantile(log_each.clamp_max(-1.0), local.m, rounding="up").clamp_max(local.span)
-        one = torch.ones(1, dtype=torch.float64)
-        price = log_tail_up(local.noise, height, one, one, torch.tensor([local.m]))
-        left = max(int(slab.left(local.m)), 1)  # the same price in the dimensions that the slab leaves
-        rest = local.noise.standard_quantile(price, left, rounding="up") * slab.radii(local.noise)[1]
-        return rest.item()
