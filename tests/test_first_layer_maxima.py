@@ -150,4 +150,6 @@ def test_a_proof_says_how_maxima_are_bounded() -> None:
     with pytest.raises(InvalidInput, match="another network"):
         calotte.prove(POOLED["pools that overlap"], x, noise, proof)
     with pytest.raises(InvalidInput, match="a threshold"):
-        FirstLayerMoments(1.0, -2.0, {}, Peaks(torch.tensor([math.nan]).double(), torch.tensor([0])), (), {})
+        FirstLayerMoments(
+            1.0, -2.0, math.inf, {}, Peaks(torch.tensor([math.nan]).double(), torch.tensor([0])), (), {}
+        )
