@@ -20,7 +20,7 @@ from calotte.proofs.cuboids.cuboids import Cuboids
 from calotte.proofs.cuboids.lines import margin_lines
 from calotte.proofs.cuboids.places import places
 from calotte.proofs.cuboids.shares import below_zero, occurring
-from calotte.proofs.cuboids.small import reduced
+from calotte.proofs.cuboids.small import reduced, within
 from calotte.proofs.cuboids.zonotopes import swept
 from calotte.proofs.prove import one_input
 from calotte.settings import Settings
@@ -135,7 +135,7 @@ def test_small_networks_say_what_the_whole_one_does(name: str, shrink: float) ->
     assert small.units.tolist() == found.loose.tolist()
     part = cuboids
     for depth in range(8):
-        lines = small.lines(part)
+        lines = within(small, part)
         width = part.high - part.low
         for place in range(20):
             at = 2 * torch.rand(100, query.m, dtype=torch.float64, generator=g).round(decimals=1) - 1
@@ -150,7 +150,7 @@ def test_small_networks_say_what_the_whole_one_does(name: str, shrink: float) ->
         part = part.halves(torch.randint(query.m, (20,), generator=g))[:20]
     fine = (found.loose == 0).nonzero()[:, 0]
     if len(fine):  # one affine map: both sides are the same
-        both = small[fine].lines(cuboids[fine])
+        both = within(small[fine], cuboids[fine])
         assert both.constant.sum(1).abs().max() < 1e-9
 
 

@@ -30,15 +30,15 @@ from calotte.searches.moments import ExponentialMoments
 from calotte.settings import Settings
 
 
-def two_convolutions(seed: int) -> tuple[Network, Tensor]:
-    """Two convolutions and a dense layer: the second layer's units read a few of the first each."""
+def two_convolutions(seed: int, lower: float = 0.0) -> tuple[Network, Tensor]:
+    """Two convolutions and a dense layer: the second layer's units read a few of the first each, so much lower."""
     g = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=torch.float64, generator=g)
 
     steps = {"stride": (2, 2), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
-    first = Convolution(draw(4, 1, 4, 4) / 3, draw(4) / 3, (1, 12, 12), **steps)
+    first = Convolution(draw(4, 1, 4, 4) / 3, draw(4) / 3 - lower, (1, 12, 12), **steps)
     second = Convolution(draw(3, 4, 4, 4) / 6, draw(3) / 3, first.output_shape, **steps)
     units = math.prod(second.output_shape)
     net = network(

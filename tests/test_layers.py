@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,12 @@ from zoo import convolutional, network, points, random_dense, residual
 
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import NEVER, Deadline
-from calotte.network.affine import Dense, Reshape
+from calotte.network.affine import Dense, Reshape, Sum
 from calotte.network.convolution import Convolution
 from calotte.network.enclosure import evaluate
 from calotte.network.graph import Network, Relu
 from calotte.noise import Sphere
+from calotte.proofs.moments.aside import Aside
 from calotte.proofs.moments.ends import Peaks, ends_of
 from calotte.proofs.moments.exponents import Group
 from calotte.proofs.moments.first import first_layer
@@ -30,6 +32,7 @@ from calotte.searches.moments import ExponentialMoments, units_read
 from calotte.settings import Settings
 
 EPS = 0.6
+ONE = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -38,11 +41,10 @@ def draw(seed: int, *shape: int) -> Tensor:
 
 def three_convolutions(pads: tuple[int, int] = (1, 1), groups: int = 1) -> Network:
     """Strides, paddings and channels that all differ; the second map mixes channels, or each keeps to its own."""
-    one = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
     two = {"stride": (2, 1), "padding": ((1, 0), pads), "dilation": (1, 1), "groups": groups}
-    first = Convolution(draw(1, 4, 2, 3, 3), draw(2, 4), (2, 7, 6), **one)
+    first = Convolution(draw(1, 4, 2, 3, 3), draw(2, 4), (2, 7, 6), **ONE)
     second = Convolution(draw(3, 4, 4 // groups, 3, 2), draw(4, 4), first.output_shape, **two)
-    third = Convolution(draw(5, 3, 4, 2, 2), draw(6, 3), second.output_shape, **one)
+    third = Convolution(draw(5, 3, 4, 2, 2), draw(6, 3), second.output_shape, **ONE)
     flat = math.prod(third.output_shape)
     steps = [step for map_ in (first, second, third) for step in (map_, Relu(map_.output_shape))]
     return network((2, 7, 6), *steps, Reshape(third.output_shape, (flat,)), Dense(draw(7, 3, flat), None))
@@ -57,7 +59,18 @@ NETWORKS = {
 }
 
 
-def layers_of(net: Network, x: Tensor, peaks: Peaks | None = None) -> Layers:
+def residual_convolutions() -> Network:
+    """Of two convolutions one after the other, the second is added to what the first one reads, a ReLU."""
+    maps = [Convolution(draw(i, 3, c, 3, 3), draw(9 - i, 3), (c, 5, 4), **ONE) for i, c in enumerate((2, 3, 3))]
+    relu, total = Relu((3, 5, 4)), Sum((3, 5, 4), (1, 1))
+    steps = [maps[0], relu, maps[1], relu, maps[2], (total, (5, 2)), relu, Reshape((3, 5, 4), (60,))]
+    return network((2, 5, 4), *steps, Dense(draw(8, 3, 60), None))
+
+
+SPLIT = NETWORKS | {"residual convolutions": residual_convolutions()}
+
+
+def layers_of(net: Network, x: Tensor, peaks: Peaks | None = None, aside: float = math.inf) -> Layers:
     """As `log_bound` makes them, all units settled by all noise that is considered."""
     hyperplanes = Hyperplanes(net)
     query = Query(hyperplanes, x[None], [0], Sphere(EPS), Settings())
@@ -67,7 +80,8 @@ def layers_of(net: Network, x: Tensor, peaks: Peaks | None = None) -> Layers:
     value, error = first.units_of(net, evaluate(net, query.x, also=[one.source for one in first.ends.maxima]))
     none = torch.zeros(first.ends.windows)
     peaks = Peaks(none.double(), none.long()) if peaks is None else peaks
-    return Layers(query, first, around, GaussianLaw.of(query.noise, EPS, net.d), relaxation, value, error, peaks)
+    law = GaussianLaw.of(query.noise, EPS, net.d)
+    return Layers(query, first, around, law, relaxation, value, error, peaks, aside)
 
 
 def values_of(sums: Sums, values: dict[int, Tensor], noise: Tensor) -> Tensor:
@@ -81,11 +95,11 @@ def values_of(sums: Sums, values: dict[int, Tensor], noise: Tensor) -> Tensor:
     return sums.constant + met + (0.0 if sums.linear is None else noise @ sums.linear.t())
 
 
-def compared(net: Network) -> tuple[list[Tensor], list[Tensor], bool]:
-    """What units (of layers that read the first one, and of others) are above the forms below them, and z's own
-    sum with -z's; whether any form was on windows."""
+def compared(net: Network, aside: float = math.inf) -> tuple[list[Tensor], list[Tensor], bool]:
+    """What units (of layers that read the first one, and of others, and margins) are above the forms below them, and
+    z's own sum with -z's; whether any form was on windows."""
     x, noise = points(1, net.d, 3)[0], Sphere(EPS).sample(300, net.d, torch.Generator().manual_seed(5))
-    layers = layers_of(net, x)
+    layers = layers_of(net, x, aside=aside)
     values = dict(net.values(x + noise))
     direct, above, narrow = [], [], False
     for i in range(len(net.nodes)):
@@ -106,6 +120,10 @@ def compared(net: Network) -> tuple[list[Tensor], list[Tensor], bool]:
                 for side, found in zip(sides, below, strict=True):
                     assert (layers.range(side) <= found + 1e-12).all()
             layers.bound_units(i, lambda *_: [], layers_chooser(), -30.0)
+    assert bool(layers.apart) == (aside < math.inf)
+    y, outputs = net.predict(x[None]).item(), values[net.last]
+    rivals = [k for k in range(outputs.shape[1]) if k != y]
+    above.append(outputs[:, [y]] - outputs[:, rivals] - values_of(layers.margins(None), values, noise))
     return direct, above, narrow
 
 
@@ -127,6 +145,30 @@ def test_sums_lie_below_units_and_are_exact_where_nothing_is_in_between(name: st
     if name != "residual":
         assert all((gap <= 1e-11).all() for gap in direct)
     assert narrow == (name in ("convolutions", "its own channel"))
+
+
+@pytest.mark.parametrize("aside", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", ["convolutions", "its own channel", "residual convolutions"])
+def test_sums_lie_below_units_where_others_are_set_aside(name: str, aside: float) -> None:
+    """All noise that is considered bounds the cores here."""
+    _, above, _ = compared(SPLIT[name], aside)
+    for gap in above:
+        assert (gap >= -1e-12).all()
+    assert sum(gap.mean() for gap in above) < sum(gap.mean() for gap in compared(SPLIT[name])[1])
+
+
+def test_activations_that_are_not_cut_off_at_zero_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant: relu(A + B) <= relu(A) + B."""
+    right = Aside.of
+
+    def wrong(relaxation: Relaxation, relu: int, *given: Any) -> Aside:
+        op = relaxation.network.nodes[relaxation.network.feeders[relu]].op
+        assert isinstance(op, Convolution)
+        return replace(right(relaxation, relu, *given), positive=op)
+
+    monkeypatch.setattr(Aside, "of", wrong)
+    _, above, _ = compared(SPLIT["convolutions"], 0.0)
+    assert any((gap < -1e-3).any() for gap in above)
 
 
 def test_channels_that_keep_to_themselves_read_no_others() -> None:

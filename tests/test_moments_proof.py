@@ -16,6 +16,7 @@ from zoo import dense as dense_network
 from zoo import points, pooled, random_dense
 
 import calotte
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import InvalidInput
 from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Noise, Sphere
@@ -24,6 +25,8 @@ from calotte.proofs.moments.ends import Peaks
 from calotte.proofs.moments.layers import Place
 from calotte.proofs.price import ABOVE, BELOW, BOTH
 from calotte.proofs.proof import Proof
+from calotte.query import Query
+from calotte.searches.moments import ExponentialMoments
 from calotte.settings import Settings
 
 QUIET = Settings(search=False)
@@ -33,6 +36,11 @@ NONE = Peaks(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.int
 def convolutions() -> tuple[Network, Tensor, Noise]:
     net, x = two_convolutions(0)
     return net, x, Sphere(2.0)
+
+
+def rarely_on() -> tuple[Network, Tensor, Noise]:
+    net, x = two_convolutions(2, 1.5)
+    return net, x, Sphere(4.0)
 
 
 def dense() -> tuple[Network, Tensor, Noise]:
@@ -45,6 +53,7 @@ def pools() -> tuple[Network, Tensor, Noise]:
 
 MADE: dict[str, Callable[[], tuple[Network, Tensor, Noise]]] = {
     "convolutions": convolutions,
+    "rarely on": rarely_on,
     "dense": dense,
     "pools": pools,
 }
@@ -70,7 +79,17 @@ def test_what_is_read_back_gives_the_bits_that_were_found(law: Noise) -> None:
     assert len(text) < 200_000
 
 
-@pytest.mark.parametrize("name", MADE)
+def test_units_that_are_rarely_on_are_better_set_aside() -> None:
+    net, x, noise, proof = proposed("rarely on")
+    assert proof.aside == ExponentialMoments().aside
+    (one,) = calotte.assess(net, x, noise, rungs=["moments"], settings=QUIET)
+    found = calotte.prove(net, x, noise, Proof.from_json(proof.to_json()))
+    assert found == one.bounds[0].log_misclassification
+    query = Query(Hyperplanes(net), x[None], [0], noise, QUIET)
+    assert found < replace(ExponentialMoments(), aside=math.inf).log_bound(query, query.sizes).item() - 1.0
+
+
+@pytest.mark.parametrize("name", ["rarely on", "dense", "pools"])
 def test_hostile_proofs_prove_nothing_false(name: str) -> None:
     """Against draws, where p is large enough to be seen: everything in a Proof is redrawn, part by part."""
     net, x, noise, right = proposed(name)
@@ -102,7 +121,7 @@ def test_hostile_proofs_prove_nothing_false(name: str) -> None:
             thresholds = right.peaks.threshold * torch.rand(len(right.peaks.threshold), generator=g) * 2
             winners = right.peaks.winner[torch.randperm(len(right.peaks.winner), generator=g)]
             wrong = replace(wrong, peaks=Peaks(thresholds.double(), winners))
-        wrong = replace(wrong, log_each=right.log_each * (0.3 + round_ / 10))
+        wrong = replace(wrong, log_each=right.log_each * (0.3 + round_ / 10), aside=float(round_ // 3 or math.inf))
         found = calotte.prove(net, x, law, Proof.from_json(wrong.to_json()))
         assert low <= 0 or found >= math.log(low)
         assert found <= 0.0
@@ -119,7 +138,9 @@ def test_a_rate_that_makes_no_sense_bounds_no_unit(rate: float) -> None:
     tilts[Place(-1, 0, 0)] = Tilted(slopes, torch.ones(1, 1).double(), 0)
     powers = (torch.tensor([4.0, 4.0]).double(),)
     for choice in (BELOW, ABOVE, BOTH):
-        proof = FirstLayerMoments(30.0, -700.0, {4: torch.tensor([choice], dtype=torch.int8)}, NONE, powers, tilts)
+        proof = FirstLayerMoments(
+            30.0, -700.0, math.inf, {4: torch.tensor([choice], dtype=torch.int8)}, NONE, powers, tilts
+        )
         assert calotte.prove(net, torch.zeros(2).double(), Gaussian(1.0), proof) >= math.log(0.4)
 
 
@@ -152,6 +173,8 @@ def edited(change: Callable[[dict[str, Any]], None]) -> str:
 WRONG: dict[str, Callable[[dict[str, Any]], None]] = {
     "a price above 1": lambda w: w.update(log_each="0x1p+0"),
     "no price": lambda w: w.update(log_each="nan"),
+    "set aside above 0": lambda w: w.update(aside="-0x1p+0"),
+    "set aside nowhere": lambda w: w.update(aside="nan"),
     "a tail below 0": lambda w: w.update(tail="-0x1p+0"),
     "choices in words": lambda w: w.update(choices={"4": {"shape": [10], "digits": "free"}}),
     "choices that are none": lambda w: w["choices"]["4"].update(digits="7" * 10),
@@ -176,9 +199,11 @@ def test_slopes_and_exponents_are_kept_in_short() -> None:
     assert (up[1:] > p[1:]).all()
     assert (up <= p * (1 + 2**-6.9)).all()
     assert in_255ths(torch.tensor([0.0, 1.0, 0.4999, math.nan, 2.0]).double()).tolist() == [0, 255, 127, 0, 255]
-    one = FirstLayerMoments(1.0, -2.0, {}, NONE, (up,), {})
+    one = FirstLayerMoments(1.0, -2.0, math.inf, {}, NONE, (up,), {})
     again = Proof.from_json(one.to_json())
     assert isinstance(again, FirstLayerMoments)
     assert torch.equal(again.exponents[0], up)
     with pytest.raises(InvalidInput, match="belong together"):
-        FirstLayerMoments(1.0, -2.0, {}, NONE, (), {next(iter(proposed("dense")[3].tilts)): Tilted(up, up, 0)})
+        FirstLayerMoments(
+            1.0, -2.0, math.inf, {}, NONE, (), {next(iter(proposed("dense")[3].tilts)): Tilted(up, up, 0)}
+        )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -28,6 +29,7 @@ from zoo import (
     dense,
     exact_log_tail,
     gaussian_layers,
+    network,
     points,
     pooled,
     random_dense,
@@ -44,9 +46,11 @@ from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import Deadline
 from calotte.errors import Contradiction
 from calotte.ladder import PROVED_RUNGS
+from calotte.network.affine import Dense, Reshape
 from calotte.network.clip import clipped
+from calotte.network.convolution import Convolution
 from calotte.network.float32 import Bounds, Float32Errors
-from calotte.network.graph import Network
+from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Bounded, Gaussian, Noise, Sphere
 from calotte.proofs import cell, event, float32
 from calotte.proofs.chooser import Chooser
@@ -56,6 +60,7 @@ from calotte.proofs.local import evaluate
 from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.evaluate import Units
 from calotte.proofs.local.tilted import ExponentialTails
+from calotte.proofs.moments.aside import Aside
 from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.layers import Layers, Proposer
 from calotte.proofs.moments.sums import Sums
@@ -187,7 +192,19 @@ def one_behind_another() -> list[Case]:
         truth = float(exact_log_tail(kind, Fraction(0.85) / Fraction(size), 8))
         net = dense((w, [-0.05]), ([[1.0]], [-0.3]), ([[-1.0 / 0.5]], [1.0]))
         cases.append(Case(f"behind another {kind.__name__}", net, torch.zeros(8).double(), kind(size), truth))
+        truth = float(exact_log_tail(kind, Fraction(0.7) / Fraction(size), 8))
+        net = convolution_of_rare_unit(w.reshape(1, 1, 2, 4), -0.55, 0.15)
+        cases.append(Case(f"behind a rare one {kind.__name__}", net, torch.zeros(8).double(), kind(size), truth))
     return cases
+
+
+def convolution_of_rare_unit(w: Tensor, b: float, level: float) -> Network:
+    """Two convolutions of one place each: the answer changes where w.r + b, seldom above 0, is above a level."""
+    steps = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+    one = Convolution(w, tensor([b]), w.shape[1:], **steps)
+    two = Convolution(torch.ones(1, 1, 1, 1).double(), tensor([-0.3 * level]), (1, 1, 1), **steps)
+    head = Dense(tensor([[-1.0 / (0.7 * level)]]), tensor([1.0]))
+    return network(tuple(w.shape[1:]), one, Relu((1, 1, 1)), two, Relu((1, 1, 1)), Reshape((1, 1, 1), (1,)), head)
 
 
 def columns_of(s: Tensor | None, d: int) -> np.ndarray:
@@ -766,6 +783,17 @@ def unpaid_layers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Layers, "bound_units", wrong)
 
 
+def forgotten_aside(patch: pytest.MonkeyPatch) -> None:
+    """A mutant for which units set aside have no part in those that read them."""
+    right = Aside.of
+
+    def wrong(*given: Any) -> Aside:
+        found = right(*given)
+        return replace(found, positive=found.positive.with_coefficients(torch.zeros_like))
+
+    patch.setattr(Aside, "of", wrong)
+
+
 def exact_float32(patch: pytest.MonkeyPatch) -> None:
     """A mutant for which float32 is off by nothing."""
     patch.setattr(float32, "float32_errors", lambda *given: None)
@@ -790,7 +818,7 @@ CUT = (
     *("far half-space Sphere d=30", "far units", "switch d=2 off Sphere units=1", "switch d=2 unstable Sphere"),
     "float32 half-space d=2",
 )
-SUMMED = ("convolution", "pooled", "switch d=2", "behind another", "float32")  # and those of `moments`
+SUMMED = ("convolution", "pooled", "switch d=2", "behind", "float32")  # and those of `moments`
 BITTEN = ("perceptron d=5 Ball", "switch d=2", "wrong in floats", "float32")  # for mutants of LINEAR
 MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]] = {
     "d + 50 for d": (ALL, with_dimension(50)),
@@ -858,6 +886,7 @@ MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]]
         with_maxima(lambda constant, found, met: (found[0], met, found[2])),
     ),
     "the good event of deeper layers not paid for": (("moments",), unpaid_layers),
+    "activations set aside and forgotten": (("moments",), forgotten_aside),
     "the share for its upper limit": (("sampling",), plain_share),
     "float32 for real numbers": (("cell", *LINEAR), exact_float32),
     "a twentieth of what float32 rounds": (LINEAR, with_rounded(0.05)),

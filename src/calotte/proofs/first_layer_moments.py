@@ -52,6 +52,7 @@ class FirstLayerMoments(Proof, kind="moments"):
     Attributes:
         tail: under a Gaussian all noise of norm sigma (sqrt(m) + tail) is considered; of no account else.
         log_each: logarithm of what each bound on a unit may fail with.
+        aside: how many deviations below 0 units of the first layer are set aside (`moments.aside`); inf for none.
         choices: ReLU node behind the first layer -> (units,) int8, what is paid for each unit (`proofs.price`).
         peaks: how maxima of first-layer activations are bounded.
         exponents: of all units (n,), or of forms of a group (Q, n), short floats (`short`): they are verified.
@@ -60,6 +61,7 @@ class FirstLayerMoments(Proof, kind="moments"):
 
     tail: float
     log_each: float
+    aside: float
     choices: Mapping[int, Tensor]
     peaks: Peaks
     exponents: tuple[Tensor, ...]
@@ -69,6 +71,8 @@ class FirstLayerMoments(Proof, kind="moments"):
         check_heights(self.tail, 0.0)
         if not (isinstance(self.log_each, float) and -math.inf < self.log_each <= 0.0):
             raise InvalidInput(f"proof: log_each must be a finite number, 0 or less, came {self.log_each!r}")
+        if not (isinstance(self.aside, float) and self.aside >= 0.0):
+            raise InvalidInput(f"proof: aside must be a number of deviations, 0 or more, came {self.aside!r}")
         check_choices(self.choices)
         threshold, winner = self.peaks.threshold, self.peaks.winner
         fits = threshold.shape == winner.shape and winner.dtype == torch.int64 and bool((winner >= 0).all())
@@ -94,7 +98,7 @@ class FirstLayerMoments(Proof, kind="moments"):
         around = Support.of(query, query.sizes, self.tail)
         law = GaussianLaw.of(query.noise, query.sizes.item(), query.m)
         chooser = Recorded({i: choice[None] for i, choice in self.choices.items()})
-        return log_bound(query, first, around, law, _Said(self), chooser, self.log_each).log_bound.item()
+        return log_bound(query, first, around, law, _Said(self), chooser, self.log_each, self.aside).log_bound.item()
 
     def _written(self) -> dict[str, Any]:
         forms = [
@@ -111,6 +115,7 @@ class FirstLayerMoments(Proof, kind="moments"):
         return {
             "tail": self.tail.hex(),
             "log_each": self.log_each.hex(),
+            "aside": self.aside.hex(),
             "choices": {str(i): digits(choice) for i, choice in sorted(self.choices.items())},
             "thresholds": hexadecimal(self.peaks.threshold),
             "winners": self.peaks.winner.tolist(),
@@ -120,7 +125,7 @@ class FirstLayerMoments(Proof, kind="moments"):
 
     @classmethod
     def _read(cls, written: Mapping[str, Any]) -> Self:
-        tail, log_each = (float.fromhex(written[name]) for name in ("tail", "log_each"))
+        tail, log_each, aside = (float.fromhex(written[name]) for name in ("tail", "log_each", "aside"))
         choices = {int(i): integers(choice) for i, choice in written["choices"].items()}
         winners = torch.tensor([int(w) for w in written["winners"]], dtype=torch.int64)
         peaks = Peaks(floats(written["thresholds"]), winners)
@@ -130,7 +135,7 @@ class FirstLayerMoments(Proof, kind="moments"):
             place = Place(*(int(form[name]) for name in ("node", "block", "side")))
             slopes = torch.from_numpy(numbers(form["slopes"], 1))
             tilts[place] = Tilted(slopes, floats(form["rates"]), int(form["exponents"]))
-        return cls(tail, log_each, choices, peaks, exponents, tilts)
+        return cls(tail, log_each, aside, choices, peaks, exponents, tilts)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from calotte.proofs.local.balls import free_within
 from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
-from calotte.rounding import UNIT_ROUNDOFF, gamma
+from calotte.rounding import UNIT_ROUNDOFF, dot_error, lowered
 from calotte.sampling.draws import Draws
 from calotte.sampling.monte_carlo import bound_of_draws, clopper_pearson, out_of_time
 from calotte.searches.heights import near
@@ -59,13 +59,13 @@ def log_far(noise: Noise, m: int, log_missed: float, distance: float) -> float:
     """
     if isinstance(noise, Gaussian):
         log_p = torch.tensor([log_missed], dtype=torch.float64)
-        height = noise.standard_quantile(log_p, m, rounding="down") + distance / noise.size * (1.0 - gamma(4))
-        height = height - gamma(4) * height.abs().nan_to_num(0.0, 0.0, 0.0)
+        height = noise.standard_quantile(log_p, m, rounding="down") + lowered(distance / noise.size, 4)
+        height = height - dot_error(height.abs().nan_to_num(0.0, 0.0, 0.0), 4)
         return min(0.0, noise.standard_log_tail(height, m, rounding="up").item())
     assert isinstance(noise, Bounded), "of another law nothing is known"
     d = noise.sphere_dimension(m)
-    chord = min(1.0, distance / (2.0 * noise.size) * (1.0 - gamma(4)))
-    turn = 2.0 * math.asin(chord) * (1.0 - gamma(8))
+    chord = min(1.0, lowered(distance / (2.0 * noise.size), 4))
+    turn = lowered(2.0 * math.asin(chord), 8)
     left = cap_angle(log_missed, d, rounding="up") + 4.0 * UNIT_ROUNDOFF * math.pi - turn
     return log_cap_angle(min(left, math.pi), d, rounding="up") if left > 0 else -math.inf
 

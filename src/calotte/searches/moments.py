@@ -18,6 +18,7 @@ from calotte.bound import ProvedRung
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import OutOfTime
 from calotte.proofs.chooser import Chooser
+from calotte.proofs.moments.aside import reads
 from calotte.proofs.moments.ends import Ends, ends_of
 from calotte.proofs.moments.first import FirstLayer, first_layer
 from calotte.proofs.moments.gaussian import GaussianLaw
@@ -40,6 +41,8 @@ class ExponentialMoments(ProvedRung):
             without a time limit: the 4 million of `resnet_2b` take some 10 s.
         chooser: says what units behind the first layer pay for.
         goals: bounds on log p aimed at, in turn, where the query names none.
+        aside: deviations below 0 from which on units of the first layer are set aside, where others read them on
+            windows; from 1 to 2 all is alike.
         room: the price of a good event lies e^-room below the bound aimed at.
     """
 
@@ -54,6 +57,7 @@ class ExponentialMoments(ProvedRung):
     most_read: float = 1e7
     chooser: Chooser = field(default_factory=Thrift)
     goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
+    aside: float = 1.5
     room: float = 0.7
 
     def refuses(self, query: Query) -> str | None:
@@ -86,7 +90,7 @@ class ExponentialMoments(ProvedRung):
 
     def propose(self, query: Query) -> Proof | None:
         found = self._best(query, query.sizes)
-        return None if found is None else found.tilts.proof(found.tail, found.log_each, found.summed)
+        return None if found is None else found.tilts.proof(found.tail, found.log_each, found.aside, found.summed)
 
     def _best(self, query: Query, size: Tensor) -> Evaluated | None:
         """The smallest bound found for one input; None where its first layer is out of bounds."""
@@ -117,18 +121,21 @@ class ExponentialMoments(ProvedRung):
         tail, deep = math.sqrt(2.0 * (self.room - goal)), sum(map(query.network.size, first.ends.deep))
         around, law = Support.of(query, size, tail), GaussianLaw.of(query.noise, size.item(), query.m)
 
-        def evaluated(log_each: float) -> Evaluated:
+        def evaluated(log_each: float, aside: float) -> Evaluated:
             tilts = Tilts(query, goal - self.room)
-            return Evaluated(
-                tail, log_each, log_bound(query, first, around, law, tilts, self.chooser, log_each), tilts
-            )
+            found = log_bound(query, first, around, law, tilts, self.chooser, log_each, aside)
+            return Evaluated(tail, log_each, aside, found, tilts)
 
         log_each = goal - self.room - math.log(2 * max(deep, 1))
-        found = evaluated(log_each)
+        found = evaluated(log_each, math.inf)  # exponents of groups, kept for the network, are found here
         yield found
+        if sets_aside(query.hyperplanes, first.ends):
+            other = evaluated(log_each, self.aside)
+            yield other
+            found = min(found, other, key=lambda one: one.log_bound)
         price = found.summed.log_price
         if deep and price.isfinite() and found.log_bound < 0:
-            yield evaluated(min(log_each + goal - self.room - price.item(), -1.0))
+            yield evaluated(min(log_each + goal - self.room - price.item(), -1.0), found.aside)
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,7 @@ class Evaluated:
 
     tail: float
     log_each: float
+    aside: float
     summed: Summed
     tilts: Tilts
 
@@ -146,11 +154,21 @@ class Evaluated:
         return self.summed.log_bound.item()
 
 
+def sets_aside(hyperplanes: Hyperplanes, ends: Ends) -> bool:
+    """Whether some layer's units read those of the first layer on windows: dense ones read too many to gain."""
+    network = hyperplanes.network
+    deep = (i for i in ends.deep if len(network.shape(i)) == 3)
+    return hyperplanes.chain is None and any(reads(network, i, ends.relus) is not None for i in deep)
+
+
 def units_read(hyperplanes: Hyperplanes, ends: Ends) -> float:
-    """About how many of the units of the first layer the hidden units behind it read in all, by their fields."""
+    """About how many of the units of the first layer the hidden units behind it read in all, by their fields.
+
+    Where there are maxima forms are of the whole layer.
+    """
     network, total = hyperplanes.network, 0.0
     units = sum(len(some) for _, some in ends.parts(network))
     for node in {network.feeders[i] for i in ends.deep}:
-        share = math.prod(hyperplanes.widths[node]) / hyperplanes.m
+        share = 1.0 if ends.maxima else math.prod(hyperplanes.widths[node]) / hyperplanes.m
         total += network.size(node) * units * min(1.0, share)
     return total

@@ -121,7 +121,7 @@ class Tilts:
         self.proposed.append(Peaks(low, winner))
         return self.proposed[0]
 
-    def proof(self, tail: float, log_each: float, found: Summed) -> FirstLayerMoments:
+    def proof(self, tail: float, log_each: float, aside: float, found: Summed) -> FirstLayerMoments:
         """What was proposed in an evaluation, as far as it was used."""
         different, rows, tilts = list[Exponents](), list[Tensor](), {}
         for place, (slopes, rates, powers) in self.said.items():
@@ -136,7 +136,7 @@ class Tilts:
             tilts[place] = Tilted(torch.where(used[:, None], slopes, 0), torch.where(used, rates, 0.0), which)
         pairs = zip(different, rows, strict=True)
         asked = (torch.where(some if one.group is None else some[:, None], one.asked, 0.0) for one, some in pairs)
-        return FirstLayerMoments(tail, log_each, found.choices, self.proposed[0], tuple(asked), tilts)
+        return FirstLayerMoments(tail, log_each, aside, found.choices, self.proposed[0], tuple(asked), tilts)
 
     def _exponents(self, place: Place, sums: Sums, law: GaussianLaw) -> Exponents | None:
         """Exponents that suit the forms; of groups they are found once for a network, else for about this noise."""

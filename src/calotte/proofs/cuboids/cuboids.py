@@ -10,7 +10,7 @@ from torch import Tensor
 from calotte.independent import Independent
 from calotte.noise import Gaussian, Noise
 from calotte.normal import log_normal_between
-from calotte.rounding import gamma
+from calotte.rounding import dot_error
 from calotte.sphere import Rounding
 
 __all__ = ["Cuboids"]
@@ -58,6 +58,6 @@ class Cuboids:
             assert isinstance(noise, Independent)
             each = noise.log_between(self.low, self.high, rounding=rounding)
         total = each.sum(1)
-        slack = gamma(each.shape[1] + 4) * total.abs()
+        slack = dot_error(total.abs(), each.shape[1] + 4)
         moved = total + slack if rounding == "up" else total - slack
         return torch.where(total.isinf(), total, moved).clamp_max(0.0)

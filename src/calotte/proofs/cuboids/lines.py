@@ -1,13 +1,14 @@
 """Lines: linear bounds on the margins of an event over many cuboids of the noise, pulled back through the network.
 
 With t in [-1, 1]^m the place within a cuboid, margin >= a.t + c and -margin >= a'.t + c'. Ranges of the units come
-from zonotopes; on [l, u], l < 0 < u, a ReLU lies between alpha z and s z + t (`proofs.relaxation`). What is rounded
-on the way is an error in a coefficient, and times a bound on the value that it multiplies it moves the constant down.
+from zonotopes; rows are pulled back for all cuboids at once (`proofs.relaxation`), to the inputs and from these to t.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,7 +19,10 @@ from calotte.network.graph import Network
 from calotte.network.margins import Margins
 from calotte.proofs.cuboids.zonotopes import Swept
 from calotte.proofs.relaxation.backward import relaxed_lines
-from calotte.rounding import VALUE_SLACK, dot_error, raised
+from calotte.proofs.relaxation.pulling import pull_back
+from calotte.proofs.relaxation.reach import doubts_of_map, doubts_of_relu
+from calotte.proofs.relaxation.windows import Fields, Pulled, Rows, Whole, by_channel, offsets
+from calotte.rounding import VALUE_SLACK, dot_error, gamma, raised
 
 __all__ = ["Lines", "margin_lines"]
 
@@ -37,56 +41,71 @@ class Lines:
     shares: Tensor
 
 
+@dataclass(frozen=True)
+class OverCuboids:
+    """What rows meet in a network swept over L cuboids, as `relaxation.pulling.Met`; they end at its inputs."""
+
+    network: Network
+    swept: Swept
+    stop: int = 0
+
+    @property
+    def inflation(self) -> float:
+        return 1.0 + 4.0 * gamma(self.network.widest + 16)
+
+    @cached_property
+    def bounds(self) -> Mapping[int, Tensor]:
+        """node -> (L, *shape) bounds on the magnitudes of its values."""
+        return {i: t.reshape(-1, *self.network.shape(i)) for i, t in self.swept.magnitude.items()}
+
+    def prices(self, i: int) -> Tensor:
+        return by_channel(self.bounds[i], 1)
+
+    def fields(self, i: int) -> Fields:
+        op, read = self.network.nodes[i].op, [self.bounds[j] for j in self.network.nodes[i].inputs]
+        if isinstance(op, Affine):
+            values = tuple(t.expand(read[0].shape[:1] + t.shape) for t in offsets(op))
+            return Fields(values, doubts_of_map(op, magnitude_pass(op, VALUE_SLACK, *read)), read, sides=True)
+        low, high = (t.reshape(read[0].shape) for t in (self.swept.bent[i].low, self.swept.bent[i].high))
+        lines = relaxed_lines(low, high)
+        doubts = doubts_of_relu(lines[2], high, read[0], self.network.size(i))
+        return Fields(lines, doubts, read, sides=True)
+
+    def through_layer(self, *_: object) -> None:
+        """As of `Met`: cuboids have lines of their own."""
+
+
 def margin_lines(network: Network, margins: Margins, swept: Swept) -> Lines:
     """Linear bounds on margins, from both sides, over the cuboids that a network was swept over."""
     rows, constants = margins.rows[0], margins.constants[0]
     count, sides, m = len(swept.start.centre), 2 * len(rows), len(swept.start.generators)
-    shape = (count, sides, *network.shape(network.last))
-    here = {network.last: torch.cat([rows, -rows]).reshape(1, *shape[1:]).expand(shape)}
+    each = (
+        torch.cat([rows, -rows])
+        .reshape(sides, *network.shape(network.last))
+        .expand(count, sides, *network.shape(network.last))
+    )
     constant = torch.cat([constants, -constants]).expand(count, sides)
-    error = torch.full_like(constant, VALUE_SLACK)
     shares = torch.zeros(count, sides, m, dtype=torch.float64)
-    for i in range(network.last, 0, -1):
-        if i not in here:
-            continue
-        rows, node, before = here.pop(i), network.nodes[i], constant
-        flat = rows.flatten(2)
-        met = [swept.magnitude[j] for j in node.inputs]
-        if isinstance(node.op, Affine):
-            if node.op.offset is not None:
-                constant = constant + flat @ node.op.offset.expand(node.op.output_shape).flatten()
-            parts = [p.reshape(count, sides, *p.shape[1:]) for p in node.op.adjoint(rows.flatten(0, 1))]
-            shaped = (t.reshape(count, *network.shape(j)) for t, j in zip(met, node.inputs, strict=True))
-            doubt = doubts(node.op, *shaped)
-        else:
-            bent = swept.bent[i]
-            below, above, intercept = relaxed_lines(bent.low, bent.high)
-            negative = flat.clamp_max(0.0)
-            constant = constant + weighed(negative, intercept)
-            parts = [(flat.clamp_min(0.0) * below[:, None] + negative * above[:, None]).reshape(rows.shape)]
-            doubt = dot_error(intercept + met[0], flat.shape[2] + 8)
-            shares = shares + (flat.abs() * intercept[:, None]) @ directions(bent.directions)
-        lost = VALUE_SLACK * (1.0 + torch.cat(met, 1).sum(1))
-        error = error + weighed(flat.abs(), doubt) + dot_error(before.abs() + constant.abs(), 4) + lost[:, None]
-        error = raised(error, flat.shape[2] + 16)
-        for j, part in zip(node.inputs, parts, strict=True):
-            if j in here:
-                part = here[j] + part
-                error = raised(error + dot_error(weighed(part.flatten(2).abs(), swept.magnitude[j]), 4), 8)
-            here[j] = part
-    return at_places(here.get(0), constant, error, swept, shares)
+
+    def told(i: int, rows: Rows) -> None:
+        bent = swept.bent[i]
+        intercept = relaxed_lines(bent.low, bent.high)[2]
+        shares.add_((rows.entries.flatten(2).abs() * intercept[:, None]) @ directions(bent.directions))
+
+    met = OverCuboids(network, swept)
+    return at_places(pull_back(met, network.last, Whole(each), constant, {}, told=told), swept, shares)
 
 
-def at_places(rows: Tensor | None, constant: Tensor, error: Tensor, swept: Swept, shares: Tensor) -> Lines:
+def at_places(pulled: Pulled, swept: Swept, shares: Tensor) -> Lines:
     """From rows (L, 2 C, *shape) of the inputs to functions of the place; shares: (L, 2 C, m)."""
-    count, sides = constant.shape
+    before, (count, sides) = pulled.constant, pulled.constant.shape
     centre, generators = swept.start.centre.flatten(1), swept.start.generators.flatten(2)
-    flat = torch.zeros(count, sides, centre.shape[1], dtype=torch.float64) if rows is None else rows.flatten(2)
-    before, constant = constant, constant + weighed(flat, centre)
+    flat = pulled.rows.entries.flatten(2)
+    constant = before + weighed(flat, centre)
     normal = flat @ generators.permute(1, 2, 0)
     met = dot_error(centre.abs() + swept.start.spread.flatten(1), centre.shape[1] + len(generators) + 8)
     lost = VALUE_SLACK * (1.0 + swept.magnitude[0].sum(1, keepdim=True))
-    error = error + weighed(flat.abs(), swept.start.error.flatten(1) + met) + lost
+    error = pulled.error + weighed(flat.abs(), swept.start.error.flatten(1) + met) + lost
     error = raised(error + dot_error(before.abs() + constant.abs(), 4), centre.shape[1] + 16)
     constant = constant - raised(error, 4)
     below, above = shares.reshape(count, 2, sides // 2, -1).unbind(1)
@@ -95,19 +114,6 @@ def at_places(rows: Tensor | None, constant: Tensor, error: Tensor, swept: Swept
         torch.nextafter(constant, torch.full_like(constant, -torch.inf)).reshape(count, 2, -1),
         below + above,
     )
-
-
-def doubts(op: Affine, *met: Tensor) -> Tensor:
-    """(L, n) what rounding may add to rows times the values of an affine map, for each entry of the rows.
-
-    Args:
-        met: (L, *shape) bounds on the values of its arguments.
-    """
-    doubt = dot_error(magnitude_pass(op, VALUE_SLACK, *met).flatten(1), op.adjoint_terms + op.terms + 4)
-    if op.offset is not None:
-        offset = op.offset.abs().expand(op.output_shape).flatten()
-        doubt = doubt + dot_error(offset, len(offset) + 8)
-    return doubt
 
 
 def weighed(rows: Tensor, values: Tensor) -> Tensor:

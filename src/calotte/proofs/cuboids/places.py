@@ -17,7 +17,7 @@ from calotte.independent import Box, Truncated
 from calotte.noise import Gaussian, Noise
 from calotte.normal import log_normal_between
 from calotte.proofs.cuboids.cuboids import Cuboids
-from calotte.rounding import dot_error, gamma, raised
+from calotte.rounding import dot_error, gamma, lowered, raised
 
 __all__ = ["Places", "places"]
 
@@ -77,5 +77,5 @@ def from_uniform(a: Tensor, b: Tensor) -> Tensor:
     off = 8 * ELEMENTARY_ERROR + gamma(16) + dot_error(middle * middle, 8)
     steep = height * (1.0 + off) * (-whole["down"]).exp(), height * (1.0 - off) * (-whole["up"]).exp()
     slack = dot_error(1.0 + whole["up"].abs() + whole["down"].abs() + near.abs() + b / (b - a), 32)
-    slope = torch.maximum(raised(steep[0], 8) - 1.0, 1.0 - steep[1] * (1.0 - gamma(8)))
+    slope = torch.maximum(raised(steep[0], 8) - 1.0, 1.0 - lowered(steep[1], 8))
     return raised(at_middle + slope.clamp_min(0.0) + slack, 8)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from calotte.network.margins import Cases
-from calotte.rounding import UNIT_ROUNDOFF, dot_error, gamma, raised
+from calotte.rounding import UNIT_ROUNDOFF, dot_error, raised
 
 __all__ = ["below_zero", "less", "occurring"]
 
@@ -33,10 +33,10 @@ def below_zero(normal: Tensor, constant: Tensor) -> Tensor:
     given = normal.abs() / total[..., None]
     b = ((given * _FINE).ceil() / _FINE).clamp_min(_LEAST)
     whole = b.sum(-1)  # exact
-    moved = (b - given).sum(-1) + gamma(16) * m
+    moved = (b - given).sum(-1) + dot_error(m, 16)
     height = -constant / total
     y = (height + whole + moved) / 2
-    y = raised_to_grid(y + gamma(8) * (height.abs() + whole + moved + 1.0))
+    y = raised_to_grid(y + dot_error(height.abs() + whole + moved + 1.0, 8))
     mirrored = 2 * y > whole
     near = torch.where(mirrored, whole - y, y).clamp_min(0.0)
     value, error = corner(b, near)

@@ -22,10 +22,11 @@ from calotte.proofs.cuboids.cuboids import Cuboids
 from calotte.proofs.cuboids.lines import Lines
 from calotte.proofs.cuboids.zonotopes import Swept, Zonotopes, through
 from calotte.proofs.relaxation.backward import relaxed_lines
+from calotte.proofs.relaxation.triangular import Triangular, sums
 from calotte.query import Query
 from calotte.rounding import VALUE_SLACK, dot_error, raised
 
-__all__ = ["SmallNetworks", "reduced"]
+__all__ = ["SmallNetworks", "reduced", "within"]
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,6 @@ class SmallNetworks:
         cuboids = Cuboids(torch.cat([one.cuboids.low for one in each]), torch.cat([one.cuboids.high for one in each]))
         parts = zip(*((one.units, one.coefficient, one.constant, one.error) for one in each), strict=True)
         return SmallNetworks(cuboids, *(torch.cat(part) for part in parts))
-
-    def lines(self, parts: Cuboids) -> Lines:
-        """Linear bounds on the margins over one part of each cuboid, from both sides.
-
-        Args:
-            parts: K, each within its cuboid.
-        """
-        return within(self, parts)
 
 
 def reduced(query: Query, found: Swept, cuboids: Cuboids, most: int) -> SmallNetworks:
@@ -118,7 +111,10 @@ def places_within(cuboids: Cuboids, parts: Cuboids) -> tuple[Tensor, Tensor, Ten
 
 
 def within(small: SmallNetworks, parts: Cuboids) -> Lines:
-    """Linear bounds on the margins of small networks over one part of each cuboid; the last axis here is K."""
+    """Linear bounds on the margins of small networks over one part of each of their cuboids, from both sides.
+
+    K varies fastest in memory.
+    """
     m, most = parts.low.shape[1], small.coefficient.shape[2] - parts.low.shape[1]
     n, margins = int(small.units.max()), small.coefficient.shape[1] - most
     rows = torch.cat([torch.arange(n), torch.arange(most, most + margins)])
@@ -131,24 +127,22 @@ def within(small: SmallNetworks, parts: Cuboids) -> Lines:
     error, met = raised(error, m + n + 16) + VALUE_SLACK, raised(met + error, m + n + 16)
     middles, spans = constant + (of_place * middle).sum(1), of_place * half
     low, high, generators = ranges(n, middles, spans, weight, error)
-    normal, level, open_ = (torch.cat([t[n:], -t[n:]]) for t in (spans, middles, weight))
-    doubt, size = (torch.cat([t[n:], t[n:]]) for t in (error, met))
-    shares = torch.zeros_like(normal)
-    for v in reversed(range(n)):
-        factor = open_[:, v]
-        below, above, intercept = relaxed_lines(low[v], high[v])
-        negative = factor.clamp_max(0.0)
-        taken = factor.clamp_min(0.0) * below + negative * above
-        level = level + (negative * intercept + taken * middles[v])
-        normal = normal + taken[:, None] * spans[v]
-        open_[:, :v] += taken[:, None] * weight[v, :v]
-        doubt = doubt + taken.abs() * error[v]
-        size = size + factor.abs() * (met[v] + intercept)
-        shares = shares + (factor.abs() * intercept)[:, None] * generators[v]
-    doubt = raised(doubt + dot_error(raised(size, 2 * n + 16), 16 * (n + 4)) + VALUE_SLACK, 2 * n + 16)
-    level = torch.nextafter(level - doubt, torch.full_like(level, -torch.inf))
+    lines = torch.stack(relaxed_lines(low, high))
+    one, each = torch.ones(margins, dtype=torch.float64), [slice(v, v + 1) for v in range(n)]
+    units = Triangular(
+        each, [[slice(0, v)] for v in range(n)], weight.permute(2, 0, 1), middles.t(), error.t(), 4.0 * met.t()
+    )
+    found = units.pull_back(torch.arange(n, n + margins).repeat(2), torch.cat([one, -one]), lines.transpose(1, 2))
+    normal, shares = torch.cat([spans[n:], -spans[n:]]), torch.zeros(2 * margins, m, len(parts), dtype=torch.float64)
+    read, linear = (t.permute(1, 2, 0) for t in (found.read, found.linear))
+    for v in range(n):
+        normal += linear[:, v, None] * spans[v]
+        shares += (read[:, v].abs() * lines[2, v])[:, None] * generators[v]
+    size = sums(found.linear.abs(), met[:n].t()) + met[n:].t().repeat(1, 2)
+    level = found.constant - raised(dot_error(size, 4 * (n + 4)) + VALUE_SLACK, 8)
+    level = torch.nextafter(level, torch.full_like(level, -torch.inf))
     count = len(parts)
-    normal, level = normal.permute(2, 0, 1).reshape(count, 2, margins, m), level.t().reshape(count, 2, margins)
+    normal, level = normal.permute(2, 0, 1).reshape(count, 2, margins, m), level.reshape(count, 2, margins)
     return Lines(normal, level, shares.permute(2, 0, 1).reshape(count, 2, margins, m).sum(1))
 
 

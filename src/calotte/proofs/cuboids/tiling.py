@@ -22,7 +22,7 @@ from calotte.proofs.cuboids.cuboids import Cuboids
 from calotte.proofs.cuboids.lines import Lines, margin_lines
 from calotte.proofs.cuboids.places import places
 from calotte.proofs.cuboids.shares import below_zero, less, occurring
-from calotte.proofs.cuboids.small import SmallNetworks, reduced
+from calotte.proofs.cuboids.small import SmallNetworks, reduced, within
 from calotte.proofs.cuboids.zonotopes import swept
 from calotte.proofs.float32 import executed
 from calotte.proofs.union import log_sum_down, log_sum_up
@@ -166,7 +166,7 @@ class Tiling:
             reached = (which >= 0).nonzero()[:, 0]
             reached = reached[self.small.units[which[reached]].argsort(stable=True)]
             for some in blocks(reached, _TOGETHER):
-                lines = self.small[which[some]].lines(cuboids[some])
+                lines = within(self.small[which[some]], cuboids[some])
                 most[some], least[some], doubts[some] = shares(query, cuboids[some], lines)
         up, down = (cuboids.log_measure(noise, side) for side in ("up", "down"))
         certain, open_ = least == 1, (most > 0) & (least < 1)

@@ -11,11 +11,11 @@ from calotte.proofs.chooser import Chooser, Recorded
 from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.network import LocalNetwork, consecutive
 from calotte.proofs.local.regions import InBoxes, Region
-from calotte.proofs.local.rows import LocalRows
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails
 from calotte.proofs.local.violations import Slack, Violations, weights
 from calotte.proofs.price import Offer, known
 from calotte.proofs.relaxation.backward import relaxed_lines
+from calotte.proofs.relaxation.triangular import UnitRows
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import dot_error, raised
 
@@ -38,7 +38,7 @@ class Evaluation:
     log_margins: Tensor
     log_price: Tensor
     units: Units
-    rows: LocalRows
+    rows: UnitRows
     components: Tensor
     worst: Tensor
     chosen: Recorded

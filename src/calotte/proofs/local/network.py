@@ -22,11 +22,25 @@ from torch import Tensor
 from calotte.network.margins import Cases
 from calotte.noise import Noise
 from calotte.proofs.local.boxes import log_tail_up
-from calotte.proofs.local.rows import LocalRows, Products
+from calotte.proofs.relaxation.triangular import Triangular, UnitRows
 from calotte.proofs.union import log_sum_up
-from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, gamma, raised
+from calotte.rounding import NORM_SLACK, dot_error, gamma, raised
 
-__all__ = ["LocalNetwork", "consecutive"]
+__all__ = ["LocalNetwork", "Products", "consecutive"]
+
+
+@dataclass(frozen=True)
+class Products:
+    """What is known of the normals of rows by inner products of the a_i, as computed.
+
+    Attributes:
+        squared: (L, R) squares of their norms; components: (L, R, K) along the directions.
+        spread: (L, R) the lengths added up in them: errors are relative to it.
+    """
+
+    squared: Tensor
+    components: Tensor
+    spread: Tensor
 
 
 @dataclass(frozen=True)
@@ -110,50 +124,21 @@ class LocalNetwork:
         """Positions of the margins."""
         return torch.arange(self.units, len(self.constant))
 
-    def pull_back(self, own: Tensor, sign: Tensor, lines: Tensor) -> LocalRows:
-        """Linear functions below sign * z_own (R,), given the lines (3, L, N) of the units before them.
-
-        Not the pull-back of `relaxation`: every box has lines of its own, all are taken at once, and rows end in
-        coefficients of the a_i, whose inner products are known, and not in coordinates of the noise.
-
-        Rounding: coefficients are taken as the exact floats that were computed. What that is off, times what they
-        multiply, is below gamma(terms) times the magnitudes added up, and is taken off the constant.
-        """
-        count = lines.shape[1]
-        n = min(int(own[0]), self.units)
-        below, above, intercept = (t[:, None, :n] for t in lines)
-        read = (sign[:, None] * self.weight[own, :n]).expand(count, -1, -1).clone()
-        linear = torch.zeros_like(read)
-        constant = (sign * self.constant[own]).expand(count, -1).clone()
-        before = constant
-        for k, group in reversed([(k, g) for k, g in enumerate(self.groups) if g.stop <= n]):
-            if k == 0:
-                before = constant.clone()
-            here = read[:, :, group]
-            negative = here.clamp_max(0.0)
-            through = here.clamp_min(0.0) * below[:, :, group] + negative * above[:, :, group]
-            constant += (negative @ intercept[:, 0, group, None]).squeeze(2)
-            constant += through @ self.constant[group]
-            linear[:, :, group] = through
-            for earlier in self.blocks[k]:
-                read[:, :, earlier] += through @ self.weight[group, earlier]
-        met = read.abs() @ self.magnitude[:n] + self.magnitude[own]
-        doubt = linear.abs() @ self.error[:n] + self.error[own]
-        size = torch.maximum(constant.abs(), before.abs())
-        underflow = VALUE_SLACK * (1.0 + self.magnitude[:n].sum() + self.high[:n].clamp_min(0.0).sum())
-        doubt = raised(doubt + dot_error(met + size, 4 * n + 64), n + 16) + underflow
-        return LocalRows(constant, before, doubt, linear, read, own, sign)
-
     @cached_property
-    def blocks(self) -> list[list[slice]]:
-        """For every group the earlier groups that it reads."""
-        return [[h for h in self.groups[:k] if self.weight[g, h].any()] for k, g in enumerate(self.groups)]
+    def triangular(self) -> Triangular:
+        """The same as units one after the other, whose x_i is a_i.u."""
+        read = [[h for h in self.groups[:k] if self.weight[g, h].any()] for k, g in enumerate(self.groups)]
+        return Triangular(self.groups, read, self.weight, self.constant, self.error, self.magnitude)
 
-    def margin_rows(self, lines: Tensor) -> LocalRows:
+    def pull_back(self, own: Tensor, sign: Tensor, lines: Tensor) -> UnitRows:
+        """Linear functions below sign * z_own (R,), given the lines (3, L, N) of the units before them."""
+        return self.triangular.pull_back(own, sign, lines)
+
+    def margin_rows(self, lines: Tensor) -> UnitRows:
         """Linear functions below the margins, given the lines (3, L, N) of the units."""
         return self.pull_back(self.margins, torch.ones(len(self.margins), dtype=torch.float64), lines)
 
-    def products(self, rows: LocalRows) -> Products:
+    def products(self, rows: UnitRows) -> Products:
         """What inner products say of the rows' normals."""
         n = rows.linear.shape[2]
         flat = rows.linear.flatten(0, 1)

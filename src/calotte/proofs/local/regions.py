@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from calotte.proofs.local.boxes import Boxes, log_tail_up
-from calotte.proofs.local.network import LocalNetwork
-from calotte.proofs.local.rows import LocalRows, Products
+from calotte.proofs.local.network import LocalNetwork, Products
+from calotte.proofs.relaxation.triangular import UnitRows
 from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, lowered, raised
 
 __all__ = ["InBalls", "InBoxes", "Region", "Rest"]
@@ -64,7 +64,7 @@ class Region(Protocol):
 
     def __len__(self) -> int: ...
 
-    def rest(self, rows: LocalRows) -> Rest:
+    def rest(self, rows: UnitRows) -> Rest:
         """What is left of rows."""
 
     def log_tail(self, rest: Rest) -> Tensor:
@@ -115,7 +115,7 @@ class InBoxes:
         a, b = self.ends
         return raised((b - a) / 2, 8)
 
-    def rest(self, rows: LocalRows) -> Rest:
+    def rest(self, rows: UnitRows) -> Rest:
         return self.rest_of(rows.constant, self.local.products(rows))
 
     def rest_of(self, constant: Tensor, products: Products) -> Rest:
@@ -171,7 +171,7 @@ class InBalls:
         """(L, N + C) a_i.y at the points y."""
         return self.points @ self.local.normal.t()
 
-    def rest(self, rows: LocalRows) -> Rest:
+    def rest(self, rows: UnitRows) -> Rest:
         local, values, products = self.local, self.values, self.local.products(rows)
         everywhere = InBoxes(local, Boxes.whole(local.directions.shape[1]).repeated(len(self)))
         whole = everywhere.rest_of(rows.constant, products)

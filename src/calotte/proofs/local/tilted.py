@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from calotte.proofs.local.boxes import Boxes
-from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.local.network import LocalNetwork, Products
 from calotte.proofs.local.regions import InBoxes
-from calotte.proofs.local.rows import LocalRows, Products
 from calotte.proofs.moments.tails import correlations, dominating_diagonals, gaussian_comparison, log_moment
+from calotte.proofs.relaxation.triangular import UnitRows
 from calotte.rounding import VALUE_SLACK, dot_error, lowered, raised
 
 __all__ = ["BoxTilt", "ExponentialTails", "Pairs", "Shapes", "TiltedForms"]
@@ -75,7 +75,7 @@ class ExponentialTails:
         self.shapes = {mask: proposed for mask, (proposed, _) in found.items()}
         self.diagonals = [known for _, known in found.values()]
 
-    def pairs(self, rows: LocalRows, box: Tensor, row: Tensor) -> Pairs:
+    def pairs(self, rows: UnitRows, box: Tensor, row: Tensor) -> Pairs:
         """What does not depend on slopes in the forms of (box, row) pairs (Q,)."""
         local, n0 = self.local, self.first.stop
         g = rows.read[box, row, :n0]
@@ -86,7 +86,7 @@ class ExponentialTails:
         before = rows.before[box, row]
         doubt = rows.doubt[box, row] + (g.abs() * self.doubt[box]).sum(1)
         doubt = doubt + dot_error(2.0, n0 + 8) * (g.abs() @ local.magnitude[:n0])
-        bare = LocalRows(before, before, doubt, linear, linear, own, sign)
+        bare = UnitRows(before, before, doubt, linear, linear, own, sign)
         products = local.products(bare)
         n = linear.shape[2]
         inner = linear[:, 0] @ local.gram[:n, :n0] + sign * local.gram[own[:, 0], :n0]
@@ -232,9 +232,9 @@ def norms(local: LocalNetwork, mask: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
     return rest.shortest[0], rest.longest[0]
 
 
-def bare_units(local: LocalNetwork, n0: int, count: int) -> LocalRows:
+def bare_units(local: LocalNetwork, n0: int, count: int) -> UnitRows:
     """The first n0 units, as they are, over `count` boxes."""
     one = torch.ones(n0, dtype=torch.float64)
     empty = torch.zeros(count, n0, 0, dtype=torch.float64)
     bare = local.constant[:n0].expand(count, -1)
-    return LocalRows(bare, bare, torch.zeros_like(bare), empty, empty, torch.arange(n0), one)
+    return UnitRows(bare, bare, torch.zeros_like(bare), empty, empty, torch.arange(n0), one)

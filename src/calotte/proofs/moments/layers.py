@@ -20,6 +20,7 @@ from calotte.network.float32 import Float32Errors
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
 from calotte.proofs.float32 import float32_errors
+from calotte.proofs.moments.aside import Aside, leaning, reads
 from calotte.proofs.moments.ends import Peaks
 from calotte.proofs.moments.exponents import Group, group_of
 from calotte.proofs.moments.first import FirstLayer
@@ -27,7 +28,7 @@ from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.sums import Sums, Tilt, levels, log_moments
 from calotte.proofs.price import Offer, halves, known, signs
 from calotte.proofs.relaxation.backward import Relaxation
-from calotte.proofs.relaxation.windows import Pulled, Whole, Windows, unit_rows
+from calotte.proofs.relaxation.windows import Pulled, Rows, Whole, Windows, unit_rows
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
@@ -36,6 +37,7 @@ from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, raise
 __all__ = ["Place", "Proposer", "Summed", "log_bound"]
 
 _WIDEST, _MOST = 1024, 2**25  # units that a form of a group reads; entries of the matrices of a group
+_AT_ONCE = 2**20  # numbers of a form's weights in a block: fresh pages cost more than larger blocks gain
 _TEMPORARIES = 24  # tensors of the size of the forms' weights that moments take at once
 
 
@@ -83,6 +85,8 @@ class Layers:
         query: of one input; first: its network's first layer; around: the noise considered; law: of the noise.
         relaxation: with the bounds found so far; value, error: (n,) of the first layer's units at x.
         peaks: how maxima of them are bounded.
+        aside: how many deviations below 0 units of the first layer are set aside by those that read them.
+        apart: the ReLU nodes of which units are split for that.
         choices, used: what was paid for so far, as of `Summed`.
     """
 
@@ -94,8 +98,19 @@ class Layers:
     value: Tensor
     error: Tensor
     peaks: Peaks
+    aside: float = math.inf
+    apart: dict[int, Aside] = field(default_factory=dict)
     choices: dict[int, Tensor] = field(default_factory=dict)
     used: dict[Place, Tensor] = field(default_factory=dict)
+
+    def pull_back(self, node: int, rows: Rows, constant: Tensor, mirrored: bool) -> Pulled:
+        """Rows pulled back to the first layer's activations."""
+        kept: dict[int, Tensor | None] = dict.fromkeys((*self.first.ends.nodes, *self.apart))
+        pulled = self.relaxation.pull_back(0, node, rows, constant, kept, mirrored)
+        for relu, one in self.apart.items():
+            if relu in pulled.ends:
+                pulled = one.through(self.relaxation, pulled)
+        return pulled
 
     def sums(self, pulled: Pulled, channels: Tensor | None = None) -> list[Sums]:
         """Sums of first-layer activations below rows that were pulled back, for each side of them.
@@ -178,8 +193,7 @@ class Layers:
         y, x = (places[:, axis, None] + torch.arange(size[axis]) for axis in (0, 1))
         inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None]
         flat = y.clamp(0, height - 1)[:, :, None] * width + x.clamp(0, width - 1)[:, None]
-        start = sum(self.query.network.size(i) for i in self.first.ends.relus if i < relu)
-        index = start + read[:, :, None, None] * (height * width) + flat[:, None]
+        index = self.units_of(relu).start + read[:, :, None, None] * (height * width) + flat[:, None]
         return group_of(self.first, index.flatten(1), inside[:, None].expand(index.shape).flatten(1))
 
     def blocks(self, node: int) -> Iterator[tuple[Tensor, Pulled]]:
@@ -194,11 +208,27 @@ class Layers:
         units = torch.arange(size).reshape(shape[0], area)[:, some].t() if len(shape) == 3 else loose.nonzero()
         widest = max(self.first.units, network.widest)
         most = int(self.query.settings.memory_limit / (16 * _TEMPORARIES * widest))
-        kept: dict[int, Tensor | None] = dict.fromkeys(self.first.ends.nodes)
+        share = math.prod(self.query.hyperplanes.widths[node]) / self.query.hyperplanes.m
+        if self.first.ends.maxima or min(share, 1.0) * self.first.units > _WIDEST:  # forms read the whole layer
+            most = min(most, _AT_ONCE // (2 * widest))
         for block in torch.split(units, max(1, most // units.shape[1])) if units.numel() else ():
             self.query.deadline.check(f"at node '{network.nodes[node].name}'")
             rows = unit_rows(network, node, block.flatten())
-            yield block.flatten(), self.relaxation.pull_back(0, *rows, kept, mirrored=True)
+            yield block.flatten(), self.pull_back(*rows, mirrored=True)
+
+    def rare(self, relu: int) -> Tensor | None:
+        """Which units (n,) of the first layer are set aside by those of a ReLU node; None for no such."""
+        first = reads(self.query.network, relu, self.first.ends.relus)
+        if first is None or not self.relaxation.reach.between:
+            return None
+        some, found = self.units_of(first), torch.zeros(self.first.units, dtype=torch.bool)
+        found[some] = self.value[some] < -self.aside * self.law.high * self.first.longest[some]
+        return found if found.any() else None
+
+    def units_of(self, relu: int) -> slice:
+        """Where the units of a ReLU node of the first layer stand among all of them."""
+        start = sum(self.query.network.size(i) for i in self.first.ends.relus if i < relu)
+        return slice(start, start + self.query.network.size(relu))
 
     def range(self, sums: Sums) -> Tensor:
         """Lower bounds (R,) on forms over all noise that is considered."""
@@ -233,36 +263,49 @@ class Layers:
         if feeder in between:
             low, high = between[feeder]
             free = torch.stack([low.flatten(1), -high.flatten(1)], 1)
+        rare, whole = self.rare(relu), free
+        if rare is not None:
+            split = ~(whole >= 0).any(1, keepdim=True)
+            free = torch.where(split, -torch.inf, whole)
         paid, log_sign, met = free.clone(), torch.zeros_like(free), list[Tensor]()
         for number, (units, pulled) in enumerate(self.blocks(feeder)):
             met.append(units)
             channels = units // math.prod(shape[1:]) if len(shape) == 3 else None
             for side, sums in enumerate(self.sums(pulled, channels)):
+                sums = sums if rare is None else sums.without(rare)
                 tilts = propose(Place(relu, number, side), sums, self.law, log_each)
                 level, log_p = self.best(sums, tilts, log_each)
                 free[0, side, units] = torch.maximum(free[0, side, units], self.range(sums))
                 paid[0, side, units], log_sign[0, side, units] = level, log_p
+        if rare is not None:  # of other units nothing is said but what is certain
+            free, paid = torch.where(split, free, whole), torch.where(split, paid, whole)
+            log_sign = torch.where(split, log_sign, 0.0)
         offer = Offer(free, torch.maximum(free, paid), log_sign, torch.full_like(free, log_each))
         choice = known(chooser.choose(relu, offer))
         self.choices[relu], used = choice[0], (signs(choice) | halves(choice))[0]
         self.used.update({Place(relu, i, side): used[side, units] for i, units in enumerate(met) for side in (0, 1)})
-        ends = [t.reshape(1, *shape) for t in (*offer.ends(choice), free[:, 0], -free[:, 1])]
-        self.relaxation.settle(relu, *ends)
+        lower, upper = (t.reshape(1, *shape) for t in offer.ends(choice))
+        certain = free if rare is None else whole
+        reach = (certain[:, 0].reshape(1, *shape), -certain[:, 1].reshape(1, *shape))
+        if rare is None:
+            self.relaxation.settle(relu, lower, upper, *reach)
+            below, above, intercept = self.relaxation.lines[relu]
+            below = leaning(below, *self.relaxation.intervals[relu], self.relaxation.at_x[feeder].value)
+            self.relaxation.lines[relu] = below, above, intercept
+        else:
+            self.relaxation.settle(relu, *reach, *reach)
+            first = network.nodes[feeder].inputs[0]
+            here = rare[self.units_of(first)].reshape(network.shape(first))
+            self.apart[relu] = Aside.of(self.relaxation, relu, first, here, split.reshape(shape), lower[0], upper[0])
         return torch.cat([offer.log_signs(choice).amax(1)[0], offer.log_halves(choice).flatten()])
 
     def bound_first(self, relu: int) -> None:
         """Settle a ReLU node of the first layer by all noise that is considered."""
-        network = self.query.network
-        start = 0
-        for i in self.first.ends.relus:
-            size = network.size(i)
-            if i == relu:
-                some = slice(start, start + size)
-                reach = raised(self.around.farthest * self.first.longest[some], 8) + self.error[some]
-                slack = reach + gamma(8) * (reach + self.value[some].abs()) + VALUE_SLACK
-                ends = [(self.value[some] + s * slack).reshape(1, *network.shape(i)) for s in (-1.0, 1.0)]
-                self.relaxation.settle(relu, *ends, *ends)
-            start += size
+        some, shape = self.units_of(relu), self.query.network.shape(relu)
+        reach = raised(self.around.farthest * self.first.longest[some], 8) + self.error[some]
+        slack = reach + dot_error(reach + self.value[some].abs(), 8) + VALUE_SLACK
+        ends = [(self.value[some] + s * slack).reshape(1, *shape) for s in (-1.0, 1.0)]
+        self.relaxation.settle(relu, *ends, *ends)
 
     def bound_hidden(self, relu: int) -> None:
         """Settle a ReLU node that only maxima read, by what intervals say."""
@@ -272,8 +315,7 @@ class Layers:
     def margins(self, errors: Float32Errors | None) -> Sums:
         """Sums of first-layer activations below the margins, less `errors` of float32."""
         node, rows, constants = margin_rows(self.query, errors)
-        kept: dict[int, Tensor | None] = dict.fromkeys(self.first.ends.nodes)
-        (found,) = self.sums(self.relaxation.pull_back(0, node, Whole(rows), constants, kept, mirrored=False))
+        (found,) = self.sums(self.pull_back(node, Whole(rows), constants, mirrored=False))
         return found
 
 
@@ -285,12 +327,14 @@ def log_bound(
     propose: Proposer,
     chooser: Chooser,
     log_each: float,
+    aside: float = math.inf,
 ) -> Summed:
     """An upper bound on log p for one input, whatever is proposed and chosen.
 
     Args:
         around: the noise that is considered; law: what stands in for the noise.
         log_each: logarithm of what each bound on a unit may fail with.
+        aside: how many deviations below 0 units of the first layer are set aside (`aside`); inf for none.
 
     Raises:
         OutOfTime: the deadline passed.
@@ -300,7 +344,8 @@ def log_bound(
     sources = [one.source for one in first.ends.maxima]
     at_x = evaluate(network, query.x, also=sources) if sources else relaxation.at_x
     value, error = first.units_of(network, at_x)
-    layers = Layers(query, first, around, law, relaxation, value, error, propose.peaks(first, value, law))
+    peaks = propose.peaks(first, value, law)
+    layers = Layers(query, first, around, law, relaxation, value, error, peaks, aside)
     errors = float32_errors(query, around)
     prices = [torch.full((1,), around.log_missed, dtype=torch.float64)]
     for i in range(len(network.nodes)):

@@ -11,7 +11,7 @@ exponents (`exponents`). A Gaussian stands in for sphere and ball (`gaussian`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -66,6 +66,10 @@ class Sums:
     def of_forms(self, values: Tensor) -> Tensor:
         """Values (Q, n) of runs of forms: (R, n); (n,) of all units: (1, n)."""
         return values[None] if values.ndim == 1 else values.repeat_interleave(len(self.weight) // len(values), 0)
+
+    def without(self, aside: Tensor) -> Sums:
+        """The same forms without some units, bool (n,)."""
+        return replace(self, weight=self.weight.masked_fill(self.of_units(aside), 0.0))
 
     def products(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """As `FirstLayer.products`."""

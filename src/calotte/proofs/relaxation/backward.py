@@ -2,8 +2,7 @@
 
 Going backwards, a ReLU with pre-activation z in [l, u], l < 0 < u, lies between alpha z and s z + t with any alpha
 in [0, 1], s = u / (u - l), t = -s l (Singh et al., DeepPoly, POPL 2019; Zhang et al., CROWN, NeurIPS 2018).
-What is rounded on the way is an error in a coefficient; times a bound on the value that it multiplies it moves the
-constant down. So the coefficients that arrive are exact, and
+By `pulling`, whose coefficients are exact, and whose errors move the constant down,
 
     value(x + r) >= a.r + c   for every r for which the bounds on the pre-activations hold.
 """
@@ -12,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -19,12 +19,13 @@ from torch import Tensor
 
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.cells.products import row_norms
-from calotte.network.affine import Affine, Dense
+from calotte.network.affine import Dense
 from calotte.network.enclosure import Enclosure, evaluate
-from calotte.network.graph import Relu
+from calotte.network.graph import Network, Relu
 from calotte.proofs.forms import Forms
 from calotte.proofs.relaxation.dense import Layer, Lines, Step, lines_of, through
-from calotte.proofs.relaxation.reach import Reach
+from calotte.proofs.relaxation.pulling import both, pull_back
+from calotte.proofs.relaxation.reach import Reach, doubts_of_relu
 from calotte.proofs.relaxation.windows import (
     Fields,
     Pulled,
@@ -32,11 +33,12 @@ from calotte.proofs.relaxation.windows import (
     Whole,
     Windows,
     batches,
+    by_channel,
     offsets,
     unit_rows,
     unit_work,
 )
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma
+from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, raised
 
 _MOST_WORK = 2e10  # multiplications that the units of a graph are worth in a pass: some 5 to 10 seconds
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
@@ -56,13 +58,13 @@ class Relaxation:
     def __init__(self, hyperplanes: Hyperplanes, x: Tensor, radius: Tensor) -> None:
         self.hyperplanes, self.network, self.x = hyperplanes, hyperplanes.network, x
         self.stop = hyperplanes.chain.ends[0] if hyperplanes.chain is not None else 0
-        self.inflation = 1.0 + 4.0 * gamma(self.network.widest + 16)  # sums of bounds on errors are rounded too
+        self.inflation = 1.0 + dot_error(4.0, self.network.widest + 16)  # sums of bounds on errors are rounded too
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
         self.work, self._loose = torch.full((len(x),), _MOST_WORK, dtype=torch.float64), dict[int, Tensor]()
         self._met: tuple[int, dict[int, Fields]] = (0, {})
         sizes = hyperplanes.coordinates.value
-        moved = (radius[:, None] * sizes * (1.0 + gamma(4))).clamp_min(VALUE_SLACK)  # the product may underflow
+        moved = raised(radius[:, None] * sizes, 4).clamp_min(VALUE_SLACK)  # the product may underflow
         shape = (-1, *self.network.input_shape)
         moved = torch.where(sizes == 0, 0.0, moved).reshape(shape)
         self.reach = Reach(self.network, x.reshape(shape), moved, intervals=not self.plain)
@@ -93,8 +95,8 @@ class Relaxation:
         self.intervals[relu] = (lower, upper)
         self._met[1].pop(relu, None)
         feeder, n = self.network.feeders[relu], self.network.size(relu)
-        doubts = self.lines[relu][2] * gamma(n + 4) + self.reach.magnitude[feeder] * gamma(4)
-        self.reach.doubts[relu] = torch.where(upper <= 0, 0.0, doubts)  # nothing is rounded in products with zero
+        size = self.reach.magnitude[feeder]
+        self.reach.doubts[relu] = doubts_of_relu(self.lines[relu][2], upper, size, n)
 
     def never_negative(self, node: int, rows: Tensor) -> Tensor:
         """Where rows . (values of node) is a sum of terms that are all >= 0 for certain: bool (B, R).
@@ -207,34 +209,12 @@ class Relaxation:
         single = [isinstance(b, Relu) or (isinstance(a, Relu) and isinstance(b, Dense)) for a, b in pairs]
         return self.stop > 0 and all(single) and all(len(self.network.shape(i)) == 1 for i in nodes)
 
-    def _layer(self, feeder: int, b: int) -> Layer:
-        """The matrix that ends in a node of a plain chain, for one input; from the noise for the node `stop`."""
-        if feeder == self.stop:
-            value, doubt = self.start.value[b], self.start.error[b]
-            doubt = doubt + dot_error(value.abs(), len(value) + 4)
-            return Layer(self.hyperplanes.space.rows, value, torch.stack([doubt, self.row_errors], 1))
-        op = self.network.nodes[feeder].op
-        assert isinstance(op, Dense)
-        offset = torch.zeros(len(op.weight), dtype=torch.float64) if op.offset is None else op.offset
-        return Layer(op.weight, offset, self.reach.doubts[feeder][b][:, None])
-
-    def _through_layer(
-        self, i: int, b: int, rows: Tensor, without: Tensor | None, mirrored: bool
-    ) -> tuple[int, Step]:
-        """Rows (R, n) of a node of a plain chain through its ReLU and the layer before it, at once; that layer."""
-        if not isinstance(self.network.nodes[i].op, Relu):
-            return i, through(rows, Lines.none(rows.shape[1]), self._layer(i, b), mirrored)
-        feeder = self.network.feeders[i]
-        below, above, intercept = (t[b] for t in self.lines[i])
-        lines = lines_of(below, above, intercept, self.reach.doubts[i][b], without)
-        return feeder, through(rows, lines, self._layer(feeder, b), mirrored)
-
     @cached_property
     def row_errors(self) -> Tensor:
         """What rows of the chain's first matrix in coordinates of their span, and products with them, are off."""
         space = self.hyperplanes.space
-        norms = row_norms(space.rows) * (1.0 + gamma(space.rows.shape[1] + 4))
-        return space.errors + gamma(len(space.rows) + 4) * norms
+        norms = raised(row_norms(space.rows), space.rows.shape[1] + 4)
+        return space.errors + dot_error(norms, len(space.rows) + 4)
 
     @cached_property
     def accuracy(self) -> float:
@@ -244,105 +224,31 @@ class Relaxation:
     def pull_back(
         self, b: int, node: int, rows: Rows, constant: Tensor, kept: Mapping[int, Tensor | None], mirrored: bool
     ) -> Pulled:
-        """Rows . (values of node) + constant (S, N), for one input, in terms of the values of the node `stop`.
+        """As `pulling.pull_back`, for one input; kept: as for `forms`, None where nothing passes."""
+        return pull_back(self.around(b), node, rows, constant, kept, mirrored)
 
-        Args:
-            b: the input; mirrored: whether to add a second side; kept: as for `forms`, None where nothing passes.
-        """
-        cotangents, activations, ends = {node: rows}, dict[int, Tensor](), dict[int, Rows]()
-        error = torch.full_like(constant, VALUE_SLACK)
-        for i in range(node, self.stop - 1, -1):
-            step, twice = self.network.nodes[i], mirrored
-            if mirrored and (i == self.stop or i in kept or isinstance(step.op, Relu)):  # till then one side is all
-                cotangents = {j: rows.both() for j, rows in cotangents.items()}
-                constant, error, mirrored = both(constant), torch.cat([error, error]), False
-            if i == self.stop or i not in cotangents:
-                continue
-            here, some = cotangents.pop(i), kept.get(i)
-            if some is not None:
-                activations[i] = here.whole().entries[:, :, some]
-            elif i in kept:
-                ends[i] = here.inside()
-                continue
-            if self.plain:
-                shape = constant.shape
-                flat = here.whole().entries.flatten(0, 1)
-                layer, found = self._through_layer(i, b, flat, some, twice and not mirrored)
-                parts_of = (found.bend, found.moved, *found.doubts.unbind(1))
-                bend, moved, *doubts = (t.reshape(shape) for t in parts_of)
-                before, constant = constant + bend, constant + bend + moved
-                error = error + doubts[0] + dot_error(before.abs() + constant.abs(), 4)
-                rows = Whole(found.rows.reshape(*shape, -1))
-                read = self.network.nodes[layer].inputs if layer > self.stop else ()
-                lost = VALUE_SLACK * sum(self.reach.magnitude[j][b].sum() for j in (layer, *read))
-                error = (error + lost) * self.inflation
-                if layer == self.stop:
-                    return Pulled(rows, constant, error, activations, ends, doubts[1] * self.inflation + NORM_SLACK)
-                cotangents[read[0]] = rows
-                continue
-            fields = self._fields(i, b)
-            if isinstance(step.op, Relu):
-                if some is not None:
-                    here = Whole(torch.where(some, 0.0, here.whole().entries))
-                below, above, intercept = here.at(fields)
-                negative = here.entries.clamp_max(0.0)
-                constant = constant + here.sums(negative, intercept)
-                bent = here.entries.clamp_min(0.0).mul_(below).addcmul_(negative, above)
-                parts: tuple[Rows, ...] = (here.times(bent),)
-            else:
-                op = step.op
-                assert isinstance(op, Affine)
-                here = here.inside()
-                if op.offset is not None:
-                    constant = constant + here.offset(fields)
-                parts = here.through(op)
-            error = error + here.cost(fields.prices)
-            for j, part in zip(step.inputs, parts, strict=True):
-                if j in cotangents:
-                    part = cotangents[j].plus(part)
-                    error = error + gamma(2) * part.cost(self.reach.magnitude[j][b])
-                cotangents[j] = part
-            error = (error + fields.lost + gamma(4) * constant.abs()) * self.inflation
-        if self.stop not in cotangents:
-            cotangents[self.stop] = Whole(constant.new_zeros(*constant.shape, *self.network.shape(self.stop)))
-        return Pulled(cotangents[self.stop].inside(), constant, error, activations, ends)
-
-    def _fields(self, i: int, b: int) -> Fields:
-        """What rows meet at a node, for one input; of another input nothing is kept.
-
-        At the node `stop` its values at x, and the noise's scales where they are numbers of their own.
-        """
+    def around(self, b: int) -> AroundInput:
+        """What rows meet for one input; of another input nothing is kept."""
         if self._met[0] != b:
             self._met = b, {}
-        if i not in self._met[1]:
-            shape, step = self.network.shape(i), self.network.nodes[i]
-            values: tuple[Tensor, ...]
-            if i == self.stop:
-                value, scales = self.start.value[b].reshape(shape), self.hyperplanes.noise_map
-                values = (value,) if scales is None or scales.ndim == 2 or i else (value, scales.reshape(shape))
-                cost = self.start.error[b].reshape(shape) + gamma(value.numel() + 4) * value.abs()
-            else:
-                op, cost = step.op, self.reach.doubts[i][b]
-                assert op is not None
-                values = tuple(t[b] for t in self.lines[i]) if isinstance(op, Relu) else offsets(op)
-            self._met[1][i] = Fields(values, cost, [self.reach.magnitude[j][b] for j in step.inputs])
-        return self._met[1][i]
+        return AroundInput(self, b, self._met[1])
 
     def at_noise(self, b: int, pulled: Pulled, whole: bool) -> Forms:
         """From coefficients of the node `stop`, or of the noise, to functions of the noise."""
         if pulled.normal_error is not None:
             kept, normals = pulled.activations, pulled.rows.entries
             return Forms(pulled.constant, pulled.error, pulled.normal_error, self.accuracy, normals, None, kept)
-        n, fields = self.start.value.shape[1], self._fields(self.stop, b)
+        n, fields = self.start.value.shape[1], self.around(b).fields(self.stop)
         rows, before, noise_map = pulled.rows, pulled.constant, self.hyperplanes.noise_map
         if whole or self.stop or (noise_map is not None and noise_map.ndim == 2):
             rows = rows.whole()
         met = rows.at(fields)
         constant = before + rows.sums(rows.entries, met[0])
         error = pulled.error + rows.cost(fields.prices)
-        error = (error + gamma(4) * (before.abs() + constant.abs())) * self.inflation
+        error = (error + dot_error(before.abs() + constant.abs(), 4)) * self.inflation
         each = self.row_errors if self.stop else self.hyperplanes.coordinates.error
-        normal_error = rows.cost(each.reshape(self.network.shape(self.stop))) * self.inflation + NORM_SLACK
+        prices = by_channel(each.reshape(self.network.shape(self.stop)))
+        normal_error = rows.cost(prices) * self.inflation + NORM_SLACK
         accuracy = self.accuracy if self.stop else gamma(n + self.hyperplanes.m + 4)
         if isinstance(rows, Windows):  # not in the order of the noise's coordinates: the norm is the same
             normals = rows.entries if noise_map is None else rows.entries * met[1]
@@ -374,6 +280,74 @@ class Relaxation:
             begin += count
 
 
+@dataclass(frozen=True)
+class AroundInput:
+    """What rows meet around one input, as `pulling.Met`.
+
+    Attributes:
+        relaxation: of a batch of inputs; b: the one; known: node -> what was met there before.
+    """
+
+    relaxation: Relaxation
+    b: int
+    known: dict[int, Fields]
+
+    @property
+    def network(self) -> Network:
+        return self.relaxation.network
+
+    @property
+    def stop(self) -> int:
+        return self.relaxation.stop
+
+    @property
+    def inflation(self) -> float:
+        return self.relaxation.inflation
+
+    def prices(self, i: int) -> Tensor:
+        return by_channel(self.relaxation.reach.magnitude[i][self.b])
+
+    def fields(self, i: int) -> Fields:
+        """As of `Met`; at the node `stop` values at x, and the noise's scales where they are numbers of their own."""
+        if i not in self.known:
+            around, b, shape, step = self.relaxation, self.b, self.network.shape(i), self.network.nodes[i]
+            values: tuple[Tensor, ...]
+            if i == self.stop:
+                value, scales = around.start.value[b].reshape(shape), around.hyperplanes.noise_map
+                values = (value,) if scales is None or scales.ndim == 2 or i else (value, scales.reshape(shape))
+                cost = around.start.error[b].reshape(shape) + dot_error(value.abs(), value.numel() + 4)
+            else:
+                op, cost = step.op, around.reach.doubts[i][b]
+                assert op is not None
+                values = tuple(t[b] for t in around.lines[i]) if isinstance(op, Relu) else offsets(op)
+            self.known[i] = Fields(values, cost, [around.reach.magnitude[j][b] for j in step.inputs])
+        return self.known[i]
+
+    def through_layer(self, i: int, rows: Rows, without: Tensor | None, mirrored: bool) -> tuple[int, Step] | None:
+        """As of `Met`, of a plain chain."""
+        if not self.relaxation.plain:
+            return None
+        flat = rows.whole().entries.flatten(0, 1)
+        if not isinstance(self.network.nodes[i].op, Relu):
+            return i, through(flat, Lines.none(flat.shape[1]), self.layer(i), mirrored)
+        feeder = self.network.feeders[i]
+        below, above, intercept = (t[self.b] for t in self.relaxation.lines[i])
+        lines = lines_of(below, above, intercept, self.relaxation.reach.doubts[i][self.b], without)
+        return feeder, through(flat, lines, self.layer(feeder), mirrored)
+
+    def layer(self, feeder: int) -> Layer:
+        """The matrix that ends in a node of a plain chain; from the noise for the node `stop`."""
+        around, b = self.relaxation, self.b
+        if feeder == self.stop:
+            value, doubt = around.start.value[b], around.start.error[b]
+            doubt = doubt + dot_error(value.abs(), len(value) + 4)
+            return Layer(around.hyperplanes.space.rows, value, torch.stack([doubt, around.row_errors], 1))
+        op = self.network.nodes[feeder].op
+        assert isinstance(op, Dense)
+        offset = torch.zeros(len(op.weight), dtype=torch.float64) if op.offset is None else op.offset
+        return Layer(op.weight, offset, around.reach.doubts[feeder][b][:, None])
+
+
 def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Slopes alpha, s and the constant t with alpha z <= relu(z) <= s z + t on [lower, upper], entrywise.
 
@@ -388,11 +362,6 @@ def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]
     constant = torch.where(active | inactive, 0.0, intercept)
     below = torch.where(active, 1.0, torch.where(inactive, 0.0, (upper > -lower).to(torch.float64)))
     return below, above, constant
-
-
-def both(t: Tensor) -> Tensor:
-    """A second side, minus the first."""
-    return torch.cat([t, -t])
 
 
 def both_signs(block: slice) -> Tensor:

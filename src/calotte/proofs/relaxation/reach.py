@@ -10,9 +10,9 @@ from torch import Tensor
 from calotte.network.affine import Affine
 from calotte.network.enclosure import magnitude_pass
 from calotte.network.graph import Network, Relu
-from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, gamma
+from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, dot_error, raised
 
-__all__ = ["Reach"]
+__all__ = ["Reach", "doubts_of_map", "doubts_of_relu"]
 
 
 class Reach:
@@ -32,7 +32,7 @@ class Reach:
 
     def __init__(self, network: Network, x: Tensor, moved: Tensor, intervals: bool) -> None:
         self.network = network
-        self.magnitude = {0: (x.abs() + moved) * (1.0 + gamma(4))}
+        self.magnitude = {0: raised(x.abs() + moved, 4)}
         self.doubts: dict[int, Tensor] = {}
         self.between: dict[int, tuple[Tensor, Tensor]] = {}
         if intervals:
@@ -49,10 +49,8 @@ class Reach:
         assert isinstance(op, Affine)
         product = magnitude_pass(op, VALUE_SLACK, *(self.magnitude[j] for j in node.inputs))
         offset = torch.zeros((), dtype=torch.float64) if op.offset is None else op.offset.abs()
-        self.magnitude[i] = (product + offset) * (1.0 + gamma(4))
-        self.doubts[i] = product * gamma(op.adjoint_terms + op.terms + 2)
-        if op.offset is not None:
-            self.doubts[i] = self.doubts[i] + gamma(math.prod(op.output_shape) + 4) * offset
+        self.magnitude[i] = raised(product + offset, 4)
+        self.doubts[i] = doubts_of_map(op, product)
         if all(j in self.between for j in node.inputs):
             self._bound_between(i, op, product + offset)
 
@@ -61,12 +59,12 @@ class Reach:
         ends = [self.between[j] for j in self.network.nodes[i].inputs]
         middles = [(low + high) / 2 for low, high in ends]
         radii = [
-            torch.maximum(high - middle, middle - low).clamp_min(0.0) * (1.0 + gamma(4)) + VALUE_SLACK
+            raised(torch.maximum(high - middle, middle - low).clamp_min(0.0), 4) + VALUE_SLACK
             for (low, high), middle in zip(ends, middles, strict=True)
         ]
         middle, largest = op(*middles), self.magnitude[i]
-        off = magnitude_pass(op, VALUE_SLACK, *radii) + size * gamma(op.terms + 8) + VALUE_SLACK
-        off = off * (1.0 + gamma(4))
+        off = magnitude_pass(op, VALUE_SLACK, *radii) + dot_error(size, op.terms + 8) + VALUE_SLACK
+        off = raised(off, 4)
         low, high = middle - off, middle + off
         low, high = low - 2 * UNIT_ROUNDOFF * low.abs(), high + 2 * UNIT_ROUNDOFF * high.abs()
         known = low.isfinite() & high.isfinite()  # overflow: only the magnitude is known
@@ -91,3 +89,25 @@ class Reach:
         if self.between:
             self.between[relu] = lower.clamp_min(0.0), upper.clamp_min(0.0)
         return lower, upper
+
+
+def doubts_of_map(op: Affine, product: Tensor) -> Tensor:
+    """What rounding costs where a coefficient of 1 of the values of a map is pulled back through it.
+
+    Args:
+        product: bounds on the magnitudes added up in the values, but for the offset.
+    """
+    doubts = dot_error(product, op.adjoint_terms + op.terms + 2)
+    if op.offset is None:
+        return doubts
+    return doubts + dot_error(op.offset.abs(), math.prod(op.output_shape) + 4)
+
+
+def doubts_of_relu(intercept: Tensor, upper: Tensor, size: Tensor, units: int) -> Tensor:
+    """The same of ReLUs, with the intercepts of their lines.
+
+    Args:
+        upper: bounds on what they take, where nothing is rounded in products with zero; size: of its magnitude.
+        units: how many intercepts are added up.
+    """
+    return torch.where(upper <= 0, 0.0, dot_error(intercept, units + 4) + dot_error(size, 4))

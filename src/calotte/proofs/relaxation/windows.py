@@ -25,7 +25,18 @@ from calotte.network.graph import Network
 from calotte.network.rearrange import Select
 from calotte.rounding import VALUE_SLACK
 
-__all__ = ["Fields", "Pulled", "Rows", "Whole", "Windows", "batches", "offsets", "unit_rows", "unit_work"]
+__all__ = [
+    "Fields",
+    "Pulled",
+    "Rows",
+    "Whole",
+    "Windows",
+    "batches",
+    "by_channel",
+    "offsets",
+    "unit_rows",
+    "unit_work",
+]
 
 _ENTRIES, _FEWEST = 2**18, 16  # on windows at the input, or rows, that are pulled back together: they stay in a cache
 
@@ -34,9 +45,10 @@ class Fields:
     """What rows meet at a node, again and again: the lines of ReLUs or the offset of a map, and what errors cost.
 
     Args:
-        values: F fields (*shape).
-        doubts: (*shape) 0 or more, what a coefficient of 1 adds to the bound on errors.
+        values: F fields (*shape), or (L, *shape): those of L sides of rows that are whole.
+        doubts: (*shape) 0 or more, what a coefficient of 1 adds to the bound on errors; or (L, *shape).
         read: magnitudes of what the node reads, which underflow may take from.
+        sides: whether there are L.
 
     Attributes:
         prices: the doubts, of images the largest of each channel: rows need no windows of them.
@@ -44,11 +56,14 @@ class Fields:
         levels: (C,) of an image, where the only field is the same in each channel.
     """
 
-    def __init__(self, values: Sequence[Tensor], doubts: Tensor, read: list[Tensor]) -> None:
+    def __init__(self, values: Sequence[Tensor], doubts: Tensor, read: list[Tensor], sides: bool = False) -> None:
+        self.sides = int(sides)
         self.values = torch.stack(list(values)) if values else doubts.new_zeros(0, *doubts.shape)
         self._framed, self._frame = self.values, [0, 0, 0, 0]
-        self.prices, self.lost, self.levels = by_channel(doubts), VALUE_SLACK * sum(t.sum() for t in read), None
-        if len(values) == 1 and doubts.ndim == 3 and bool((values[0] == values[0][:, :1, :1]).all()):
+        self.prices = by_channel(doubts, self.sides)
+        self.lost = VALUE_SLACK * sum(t.flatten(self.sides).sum(-1, keepdim=sides) for t in read)
+        self.levels: Tensor | None = None
+        if len(values) == 1 and doubts.ndim == 3 and not sides and bool((values[0] == values[0][:, :1, :1]).all()):
             self.levels = values[0][:, 0, 0]
 
     def framed(self, frame: list[int]) -> tuple[Tensor, list[int]]:
@@ -59,9 +74,14 @@ class Fields:
         return self._framed, self._frame
 
 
-def by_channel(t: Tensor) -> Tensor:
-    """The largest number of each channel of an image; a vector as it is."""
-    return t.flatten(1).amax(1) if t.ndim > 1 else t
+def by_channel(t: Tensor, sides: int = 0) -> Tensor:
+    """The largest number of each channel of an image; a vector as it is; after one axis for sides, or none."""
+    return t.flatten(1 + sides).amax(1 + sides) if t.ndim > 1 + sides else t
+
+
+def priced(sizes: Tensor, prices: Tensor) -> Tensor:
+    """Sums (S, N) of sizes (S, N, C) times prices (C,), or (S, C)."""
+    return sizes @ prices if prices.ndim == 1 else (sizes @ prices[:, :, None])[:, :, 0]
 
 
 @dataclass(frozen=True)
@@ -71,17 +91,19 @@ class Whole:
     entries: Tensor
 
     def at(self, fields: Fields) -> Tensor:
-        """Fields of the node where the rows have their entries: (F, 1, *shape)."""
-        return fields.values[:, None]
+        """Fields of the node where the rows have their entries: (F, 1, *shape), or (F, S, 1, *shape)."""
+        return fields.values.unsqueeze(1 + fields.sides)
 
     def sums(self, entries: Tensor, met: Tensor) -> Tensor:
         """Sums (S, N) of the products of entries like these rows' with one of the fields that `at` gives."""
-        return entries.flatten(2) @ met.flatten()
+        if len(met) == 1:
+            return entries.flatten(2) @ met.flatten()
+        return (entries.flatten(2) @ met.flatten(1)[:, :, None])[:, :, 0]
 
     def cost(self, prices: Tensor) -> Tensor:
-        """At least the sums (S, N) of |entries| times prices (*shape), or (C,): the same in each channel."""
+        """The sums (S, N) of |entries| times prices (C,), or (S, C): the same in each channel."""
         sizes = self.entries.abs()
-        return (sizes if sizes.ndim == 3 else sizes.flatten(3).sum(3)) @ by_channel(prices)
+        return priced(sizes if sizes.ndim == 3 else sizes.flatten(3).sum(3), prices)
 
     def offset(self, fields: Fields) -> Tensor:
         """Sums (S, N) of the products with the only field."""
@@ -153,7 +175,7 @@ class Windows:
 
     def cost(self, prices: Tensor) -> Tensor:
         """As of `Whole`."""
-        return self.entries.abs().flatten(3).sum(3) @ by_channel(prices)
+        return priced(self.entries.abs().flatten(3).sum(3), prices)
 
     def offset(self, fields: Fields) -> Tensor:
         """As of `Whole`; these have zeros outside of the image."""
