@@ -2,7 +2,7 @@
 
 All margins are given so much that their rows are at most that with the same probability, a factor `gap` less for
 those that are not the worst: what violations cost is the largest share of any margin. That probability is found by
-trials. An end is soft where that costs less than what it is bought for.
+trials. An end is soft where that costs less than to pay for it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,20 @@ class Slackening:
     Attributes:
         gap: of log p, that margins which are not the worst lie below it.
         first, last, trials: of log p, how far the worst is raised.
-        rounds: in which ends that cost too much are bought instead.
     """
 
     gap: float = 2.0
     first: float = 0.05
     last: float = 40.0
     trials: int = 14
-    rounds: int = 1
 
     def slack(self, violations: Violations, log_tails: Tensor, rate: Tensor) -> Slack:
         """As of a `Chooser`."""
         count, margins = log_tails.shape
         paid = violations.log_each > -torch.inf
         soft = paid & violations.log_mean.isfinite() & log_tails.isfinite().any(1)[:, None, None]
-        taken = torch.zeros_like(log_tails)
         if not soft.any() or not margins:
-            return Slack(taken, soft & False)
+            return Slack(torch.zeros_like(log_tails), soft & False)
         known = log_tails.clamp(-300.0, 0.0)
         worst = known.amax(1, keepdim=True)
         known = torch.where(known == worst, known, known + self.gap)
@@ -50,13 +47,10 @@ class Slackening:
         tails = torch.where(known == worst, 0.0, -self.gap).exp().sum(1, keepdim=True) * (worst + raise_by).exp()
         mean, price = (t.exp().flatten(1) for t in (violations.log_mean, violations.log_each))
         weight = violations.weight.flatten(2)
-        soft = soft.flatten(1)
-        for _ in range(self.rounds):
-            share = torch.stack([(weight / some[:, :, None]).amax(1) for some in to_take.unbind(1)], 1)
-            cost = share * mean[:, None]
-            total = tails + torch.where(soft[:, None], cost, price[:, None]).sum(2)
-            best = total.argmin(1)
-            here = torch.arange(count)
-            taken = to_take[here, best]
-            soft = soft & (cost[here, best] < price)
-        return Slack(taken, soft.reshape(paid.shape))
+        share = torch.stack([(weight / some[:, :, None]).amax(1) for some in to_take.unbind(1)], 1)
+        cost = torch.where(soft.flatten(1)[:, None], share * mean[:, None], torch.inf)
+        total = tails + torch.minimum(cost, price[:, None]).sum(2)
+        here, best = torch.arange(count), total.argmin(1)
+        worth = total[here, best] < log_tails.clamp_max(0.0).exp().sum(1) + price.sum(1)
+        taken = torch.where(worth[:, None], to_take[here, best], 0.0)
+        return Slack(taken, (worth[:, None] & (cost[here, best] < price)).reshape(paid.shape))

@@ -28,7 +28,8 @@ class Evaluation:
 
     Attributes:
         log_bound: (L,) upper bounds on log P(error, u in the box, G).
-        log_margins, log_price: (L,) its two parts, the half-spaces of the margins and the good event of the box.
+        log_margins, log_price: (L,) its two parts: the margins, and the good event of the box with what soft ends are
+            missed by.
         units: the bounds on the units; rows: (L, C) below the margins, components (L, C, K) of them.
         worst: (L,) the margins that cost most.
         chosen: everything that was decided: it gives the same bits again.
