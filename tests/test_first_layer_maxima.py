@@ -21,6 +21,7 @@ from calotte.noise import Sphere
 from calotte.proofs.first_layer_moments import FirstLayerMoments
 from calotte.proofs.moments.ends import Ends, Peaks, ends_of
 from calotte.proofs.moments.layers import Layers
+from calotte.searches.moments import units_read
 from calotte.settings import Settings
 
 POOLED = {
@@ -46,6 +47,14 @@ def test_maxima_are_what_the_network_computes(name: str) -> None:
     assert one.window.bincount().eq(4).all()
     members = values[one.source].flatten(1)[:, one.member].reshape(50, -1, 4)
     assert torch.allclose(members.amax(2).clamp_min(0.0), values[one.node].flatten(1), atol=1e-14)
+
+
+def test_forms_behind_maxima_are_counted_as_reading_the_whole_layer() -> None:
+    net = POOLED["a layer behind"]
+    found, hyperplanes = ends(net), Hyperplanes(net)
+    deep = sum(net.size(i) for i in found.deep)
+    units = sum(len(some) for _, some in found.parts(net))
+    assert units_read(hyperplanes, found) == deep * units > 0
 
 
 @pytest.mark.parametrize(

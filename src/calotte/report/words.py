@@ -167,8 +167,8 @@ def _not_said(rung: str, said: _Speech) -> list[str]:
     total = said.spoken + said.skipped.total()
     lines = []
     for reason, count in said.skipped.items():
-        remedy = next((f"; {remedy}" for word, remedy in _REMEDIES if word in reason and remedy not in reason), "")
-        lines.append(f"{rung}: - for {_some(count, total)}: {plain(reason)}{remedy}")
+        remedies = [] if "--" in reason else [f"; {remedy}" for word, remedy in _REMEDIES if word in reason]
+        lines.append(f"{rung}: - for {_some(count, total)}: {plain(reason)}{''.join(remedies[:1])}")
     return lines + [
         f"* {rung}: cut short for {_some(count, total)}: {plain(reason)}; what is printed holds, more time "
         "or memory may give more"

@@ -37,6 +37,7 @@ from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, dot_error, raised
 __all__ = ["Place", "Proposer", "Summed", "log_bound"]
 
 _WIDEST, _MOST = 1024, 2**25  # units that a form of a group reads; entries of the matrices of a group
+_AT_ONCE = 2**20  # numbers of a form's weights in a block: fresh pages cost more than larger blocks gain
 _TEMPORARIES = 24  # tensors of the size of the forms' weights that moments take at once
 
 
@@ -207,6 +208,9 @@ class Layers:
         units = torch.arange(size).reshape(shape[0], area)[:, some].t() if len(shape) == 3 else loose.nonzero()
         widest = max(self.first.units, network.widest)
         most = int(self.query.settings.memory_limit / (16 * _TEMPORARIES * widest))
+        share = math.prod(self.query.hyperplanes.widths[node]) / self.query.hyperplanes.m
+        if self.first.ends.maxima or min(share, 1.0) * self.first.units > _WIDEST:  # forms read the whole layer
+            most = min(most, _AT_ONCE // (2 * widest))
         for block in torch.split(units, max(1, most // units.shape[1])) if units.numel() else ():
             self.query.deadline.check(f"at node '{network.nodes[node].name}'")
             rows = unit_rows(network, node, block.flatten())
