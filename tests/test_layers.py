@@ -18,14 +18,14 @@ from calotte.network.convolution import Convolution
 from calotte.network.enclosure import evaluate
 from calotte.network.graph import Network, Relu
 from calotte.noise import Sphere
-from calotte.proofs.moments.aside import Aside
+from calotte.proofs.moments.aside import Aside, leaning
 from calotte.proofs.moments.ends import Peaks, ends_of
 from calotte.proofs.moments.exponents import Group
 from calotte.proofs.moments.first import first_layer
 from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.layers import Layers
 from calotte.proofs.moments.sums import Sums
-from calotte.proofs.relaxation.backward import Relaxation
+from calotte.proofs.relaxation.backward import Relaxation, relaxed_lines
 from calotte.proofs.support import Support
 from calotte.query import Query
 from calotte.searches.moments import ExponentialMoments, units_read
@@ -155,6 +155,15 @@ def test_sums_lie_below_units_where_others_are_set_aside(name: str, aside: float
     for gap in above:
         assert (gap >= -1e-12).all()
     assert sum(gap.mean() for gap in above) < sum(gap.mean() for gap in compared(SPLIT[name])[1])
+
+
+def test_lower_lines_go_by_the_value_at_x_and_not_by_the_interval() -> None:
+    """A unit with an interval that grows past what is below keeps its line, so that margins do not jump."""
+    lower, at_x = torch.tensor([-2.0, -2.0, 0.0, -2.0]).double(), torch.tensor([-0.5, 0.5, 0.5, -1.0]).double()
+    for most in (1.9, 2.1):
+        upper = torch.tensor([most, most, most, 0.0]).double()
+        below, _, _ = relaxed_lines(lower, upper)
+        assert leaning(below, lower, upper, at_x).tolist() == [0.0, 1.0, 1.0, 0.0]
 
 
 def test_activations_that_are_not_cut_off_at_zero_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from calotte.rounding import gamma
+from calotte.rounding import dot_error, raised
 
 __all__ = ["positive"]
 
@@ -17,7 +17,7 @@ def positive(matrix: Tensor, off: Tensor | float) -> Tensor:
     """
     n = matrix.shape[-1]
     trace = matrix.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sum(-1)
-    shift = (torch.as_tensor(off, dtype=torch.float64) + 2.0 * gamma(n + 2) * trace) * (1.0 + gamma(8))
+    shift = raised(torch.as_tensor(off, dtype=torch.float64) + dot_error(2.0, n + 2) * trace, 8)
     shifted = matrix - shift[..., None, None] * torch.eye(n, dtype=torch.float64)
     factor, failed = torch.linalg.cholesky_ex(shifted)
     sound: Tensor = (failed == 0) & torch.isfinite(factor.flatten(-2).sum(-1))

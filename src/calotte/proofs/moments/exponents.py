@@ -15,7 +15,7 @@ from torch import Tensor
 
 from calotte.proofs.moments.definite import positive
 from calotte.proofs.moments.first import FirstLayer
-from calotte.rounding import gamma
+from calotte.rounding import dot_error, raised
 
 __all__ = ["Exponents", "Group", "dominates", "dominates_each", "group_of", "verified", "verified_each"]
 
@@ -89,7 +89,7 @@ def stretched(first: FirstLayer, power: Tensor, index: Tensor | None = None) -> 
     """Exponents that are verified with `longest` for norms are so, with the exact norms, if made larger by this."""
     longest, shortest = (t if index is None else t[index] for t in (first.longest, first.shortest))
     ratio = torch.where(longest > 0, longest / shortest, 1.0)
-    return power * (ratio * ratio) * (1.0 + gamma(8))
+    return raised(power * (ratio * ratio), 8)
 
 
 def dominates(first: FirstLayer, power: Tensor) -> bool:
@@ -107,9 +107,9 @@ def dominates(first: FirstLayer, power: Tensor) -> bool:
     rows = first.rows[:, first.read]
     root = sparse.diags((1.0 / power.sqrt()).numpy()) @ rows
     matrix = torch.from_numpy((root.T @ root).toarray())
-    total = (1.0 / power).sum().item() * (1.0 + gamma(n + 8))
-    off = (gamma(n + 16) * 2.0 + (1.0 + 1.0 / _T) * first.doubt**2) * total
-    return bool(positive(torch.eye(k, dtype=torch.float64) - (1.0 + _T) * matrix, off + gamma(4) * total))
+    total = raised((1.0 / power).sum().item(), n + 8)
+    off = (dot_error(2.0, n + 16) + (1.0 + 1.0 / _T) * first.doubt**2) * total
+    return bool(positive(torch.eye(k, dtype=torch.float64) - (1.0 + _T) * matrix, off + dot_error(total, 4)))
 
 
 def dominates_each(first: FirstLayer, gram: Tensor, power: Tensor) -> Tensor:
@@ -122,6 +122,6 @@ def dominates_each(first: FirstLayer, gram: Tensor, power: Tensor) -> Tensor:
     known = (power.isfinite() & (power > 0)).all(2)
     power = torch.where(known[:, :, None], power, 1.0)
     # a doubt about entries, and one about directions; the directions have norm at most 1
-    off = n * (gamma(first.rows.shape[1] + 16) * 2.0 + (1.0 + 1.0 / _T) * first.doubt**2)
+    off = n * (dot_error(2.0, first.rows.shape[1] + 16) + (1.0 + 1.0 / _T) * first.doubt**2)
     matrix = torch.diag_embed(power) - (1.0 + _T) * gram[:, None]
-    return known & positive(matrix, off + gamma(4) * (n + power.sum(2)))
+    return known & positive(matrix, off + dot_error(n + power.sum(2), 4))

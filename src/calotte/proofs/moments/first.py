@@ -23,7 +23,7 @@ from calotte.network.affine import Affine
 from calotte.network.enclosure import Enclosure
 from calotte.network.graph import Network
 from calotte.proofs.moments.ends import Ends, ends_of
-from calotte.rounding import NORM_SLACK, gamma
+from calotte.rounding import NORM_SLACK, dot_error, lowered, raised
 
 __all__ = ["FirstLayer", "first_layer"]
 
@@ -81,7 +81,7 @@ class FirstLayer:
         Of a.a_j / longest_j and of ||a||^2 / s, for a = sum_i w_i a_i / longest_i and s = sum_i |w_i|.
         """
         n, k = self.rows.shape
-        return (4.0 * gamma(n + k + 64) + 4.0 * self.doubt) * (1.0 + 4.0 * self.doubt)
+        return (dot_error(4.0, n + k + 64) + 4.0 * self.doubt) * (1.0 + 4.0 * self.doubt)
 
     def products(self, weights: Tensor, linear: Tensor | None) -> tuple[Tensor, Tensor]:
         """Inner products (R, n) of b + sum_i w_i row_i with the rows, and its squared norms (R,), as computed.
@@ -110,7 +110,7 @@ def first_layer(hyperplanes: Hyperplanes, deadline: Deadline) -> FirstLayer | No
         space = hyperplanes.space
         rows, errors = sparse.csr_matrix(space.rows.numpy()), space.errors
         norm = torch.from_numpy(np.sqrt(np.asarray(rows.multiply(rows).sum(1))[:, 0]))
-        errors = errors + space.stretch * norm * (1.0 + gamma(8))
+        errors = errors + raised(space.stretch * norm, 8)
     else:
         k = hyperplanes.m if hyperplanes.chain is None else hyperplanes.space.rows.shape[1]
         parts = ends.parts(network)
@@ -119,14 +119,14 @@ def first_layer(hyperplanes: Hyperplanes, deadline: Deadline) -> FirstLayer | No
         rows = sparse.vstack([sparse.csr_matrix((0, k)), *found], format="csr")
         errors = torch.cat([torch.zeros(0, dtype=torch.float64), *(each[i][1][some] for i, some in parts)])
         norm = torch.from_numpy(np.sqrt(np.asarray(rows.multiply(rows).sum(1))[:, 0]))
-    slack = gamma(rows.shape[1] + 8)
-    longest = (norm * (1.0 + slack) + errors) * (1.0 + gamma(4))
-    shortest = (norm * (1.0 - slack) - errors * (1.0 + gamma(4))).clamp_min(0.0)
+    terms = rows.shape[1] + 8
+    longest = raised(raised(norm, terms) + errors, 4)
+    shortest = (lowered(norm, terms) - raised(errors, 4)).clamp_min(0.0)
     read = longest > 0
     if not bool(((longest[read] > 1e-100) & (longest[read] < 1e100)).all()):
         return None
     scale = torch.where(read, 1.0 / longest, 0.0)
-    doubt = float((errors * scale).max()) * (1.0 + gamma(8)) + gamma(8) if len(errors) else 0.0
+    doubt = raised(float((errors * scale).max()), 8) + dot_error(1.0, 8) if len(errors) else 0.0
     rows = (sparse.diags(scale.numpy()) @ rows).tocsr()
     return FirstLayer(ends, rows, shortest, longest, doubt, hyperplanes.chain is None) if doubt < 1e-3 else None
 
@@ -151,7 +151,7 @@ def affine_rows(hyperplanes: Hyperplanes, node: int, deadline: Deadline) -> tupl
         most = linear_part(network, node, needed, block.abs(), lambda op: op.absolute).flatten(1)
         squares += (most * most).sum(0)
     rows = sparse.vstack(found, format="csc").T.tocsr()
-    errors = squares.sqrt() * (gamma(2 * terms + 16) * (1.0 + gamma(hyperplanes.m + 16)))
+    errors = dot_error(raised(squares.sqrt(), hyperplanes.m + 16), 2 * terms + 16)
     moved = (hyperplanes.coordinates.value > 0).to(torch.float64)[None]
     reached = linear_part(network, node, needed, moved, lambda op: op.support).flatten() > 0  # squares may underflow
     return rows, torch.where(reached, errors + NORM_SLACK, errors)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from calotte.noise import Bounded, Gaussian, Noise
-from calotte.rounding import gamma, raised
+from calotte.rounding import raised
 
 __all__ = ["MEAN_ERROR", "GaussianLaw", "mean_norm"]
 
@@ -52,7 +52,7 @@ class GaussianLaw:
         assert isinstance(noise, Bounded), "of another law nothing is known"
         dimension = noise.sphere_dimension(m)
         sigma = size / mean_norm(dimension)
-        lost = 0.5 / math.sqrt(2 * dimension - 1) * (1.0 + gamma(8))
+        lost = raised(0.5 / math.sqrt(2 * dimension - 1), 8)
         low, high = sigma * (1.0 - 2.0 * MEAN_ERROR), sigma * (1.0 + 2.0 * MEAN_ERROR)
         root = math.sqrt(dimension - 0.5)
         far, near = _FAR / root, _NEAR / root

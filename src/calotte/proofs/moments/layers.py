@@ -32,7 +32,7 @@ from calotte.proofs.relaxation.windows import Pulled, Rows, Whole, Windows, unit
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
-from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, raised
+from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, dot_error, raised
 
 __all__ = ["Place", "Proposer", "Summed", "log_bound"]
 
@@ -237,10 +237,10 @@ class Layers:
         size = sums.of_units(sums.value.abs() + reach)
         g = sums.weight
         lowest = (g.clamp_min(0.0) * low).sum(1) + (g.clamp_max(0.0) * high).sum(1)
-        doubt = gamma(g.shape[1] + 16) * (g.abs() * (high + size)).sum(1)
+        doubt = dot_error((g.abs() * (high + size)).sum(1), g.shape[1] + 16)
         doubt = doubt + raised(self.around.farthest * sums.linear_norm, 8)
         total = sums.constant + lowest - doubt
-        total = total - gamma(8) * (sums.constant.abs() + lowest.abs() + doubt)
+        total = total - dot_error(sums.constant.abs() + lowest.abs() + doubt, 8)
         return torch.where(total.isnan(), -torch.inf, total)
 
     def best(self, sums: Sums, tilts: list[Tilt], log_each: float | None) -> tuple[Tensor, Tensor]:

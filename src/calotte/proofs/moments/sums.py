@@ -21,7 +21,7 @@ from calotte.proofs.moments.exponents import Exponents, Group
 from calotte.proofs.moments.first import FirstLayer
 from calotte.proofs.moments.gaussian import MEAN_ERROR, GaussianLaw
 from calotte.proofs.moments.tails import log_moment
-from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, gamma, lowered, raised
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, lowered, raised
 
 __all__ = ["FAR", "Sums", "Tilt", "levels", "log_moments"]
 
@@ -55,7 +55,7 @@ class Sums:
         """Upper bounds (R,) on ||b||."""
         if self.linear is None:
             return self.linear_error
-        return (row_norms(self.linear) + self.linear_error) * (1.0 + gamma(self.linear.shape[1] + 8))
+        return raised(row_norms(self.linear) + self.linear_error, self.linear.shape[1] + 8)
 
     def of_units(self, values: Tensor) -> Tensor:
         """Values (n,) of all units, or (R, n), as they are met in the forms: (1, n) or (R, n)."""
@@ -100,28 +100,29 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
     along = g * slope
     weights = along * longest
     inner, squared = sums.products(weights)
-    spread = weights.abs().sum(1) * (1.0 + gamma(n + 4))
-    spread = (spread + sums.linear_norm) * (1.0 + gamma(4))
+    spread = raised(weights.abs().sum(1), n + 4)
+    spread = raised(spread + sums.linear_norm, 4)
     off = first.accuracy * spread + sums.linear_error * (1.0 + first.doubt) + NORM_SLACK
-    norm = (squared.clamp_min(0.0) + first.accuracy * spread * spread).sqrt() * (1.0 + gamma(8)) + off
-    met = along.abs() * (centre.abs() * gamma(n + 16) + doubt)
-    constant = sums.constant + (along * centre).sum(1) - met.sum(1) * (1.0 + gamma(n + 8))
-    constant = constant - gamma(8) * (sums.constant.abs() + constant.abs()) - VALUE_SLACK
+    norm = raised((squared.clamp_min(0.0) + first.accuracy * spread * spread).sqrt(), 8) + off
+    met = along.abs() * (dot_error(centre.abs(), n + 16) + doubt)
+    constant = sums.constant + (along * centre).sum(1) - raised(met.sum(1), n + 8)
+    constant = constant - dot_error(sums.constant.abs() + constant.abs(), 8) - VALUE_SLACK
 
     moved = rate * law.high * law.high * longest
     mean = centre - moved * inner
     theta = -power * rate * g
     rising = theta > 0
-    deviation = (law.high * longest * (1.0 + gamma(4))).expand(mean.shape)
+    deviation = raised(law.high * longest, 4).expand(mean.shape)
     most = torch.where(rising, torch.maximum(deviation, FAR * mean.abs()), deviation).clamp_min(1e-100)
     # theta is rounded too: the mean of e_j under the tilted law is below |mean| + deviation + |theta| deviation^2
-    half = doubt + moved * off[:, None] + (gamma(32) + 8.0 * MEAN_ERROR) * (centre.abs() + moved * inner.abs())
-    half = half + gamma(16) * (mean.abs() + most + theta.abs() * most * most)
+    size = centre.abs() + moved * inner.abs()
+    half = doubt + moved * off[:, None] + dot_error(size, 32) + 8.0 * MEAN_ERROR * size
+    half = half + dot_error(mean.abs() + most + theta.abs() * most * most, 16)
     value = log_moment(theta, slope, mean, most)[0]
     # a Lipschitz function of the mean; convex in z, so that deviations make it larger, where theta > 0; else
     # log-concave, where n = (z - mean) / deviation has |E n| <= |theta| deviation and variance at most 1
-    value = value + theta.abs() * half * (1.0 + gamma(8))
-    wide = (deviation - law.low * shortest * (1.0 - gamma(8))) * (1.0 + gamma(8))
+    value = value + raised(theta.abs() * half, 8)
+    wide = raised(deviation - lowered(law.low * shortest, 8), 8)
     value = torch.where(rising, value, value + theta.abs() * (1.0 + theta.abs() * deviation) * wide)
     if law.lost > 0:
         steep = raised(-theta * (centre.abs() + doubt), 8)
@@ -131,7 +132,7 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
         likely = raised(width / narrow, 8).log() - 0.5 * away * away  # sqrt(2 / pi) < 1
         value = torch.where(rising, value, kinked(value, steep, likely.nan_to_num(0.0).clamp_max(0.0), law))
     value = value / power
-    value = value + gamma(4) * value.abs()
+    value = value + dot_error(value.abs(), 4)
     # e_j >= 0: where g_j > 0 its term may be left out
     below = torch.where(value.isnan(), 0.0, value.clamp_max(0.0))
     terms = torch.where(g > 0, below, torch.where(g < 0, value, 0.0))
@@ -139,7 +140,7 @@ def log_moments(sums: Sums, law: GaussianLaw, tilt: Tilt) -> Tensor:
     sigma = rate[:, 0] * norm * law.high
     linear = -rate[:, 0] * constant + 0.5 * sigma * sigma
     size = (rate[:, 0] * constant).abs() + sigma * sigma + terms.abs().sum(1)
-    total = linear + terms.sum(1) + gamma(n + 32) * (size + 1.0)
+    total = linear + terms.sum(1) + dot_error(size + 1.0, n + 32)
     sound = ((slope >= 0) & (slope <= 1) & power.isfinite()).all(1) & (rate[:, 0] > 0) & rate[:, 0].isfinite()
     return torch.where(sound & ~total.isnan(), total, torch.inf)
 
@@ -160,6 +161,6 @@ def kinked(value: Tensor, steep: Tensor, log_near: Tensor, law: GaussianLaw) -> 
 def levels(log_moment_: Tensor, rate: Tensor, log_each: Tensor) -> Tensor:
     """Lower bounds (R,) on forms that fail with probability at most exp(log_each): P(F <= y) <= exp(rate y) E."""
     level = (log_each - log_moment_) / rate
-    level = level - gamma(8) * ((log_each.abs() + log_moment_.abs()) / rate) - VALUE_SLACK
+    level = level - dot_error((log_each.abs() + log_moment_.abs()) / rate, 8) - VALUE_SLACK
     known = (log_moment_ < torch.inf) & ~level.isnan()  # what makes no sense, a rate below 0 too, shows nothing
     return torch.where(known, level, -torch.inf)

@@ -24,7 +24,7 @@ from torch import Tensor
 from calotte.assumptions import LOG_GAMMA_ERROR, NORMAL_ERROR
 from calotte.noise import Bounded, Gaussian, Noise
 from calotte.proofs.moments.definite import positive
-from calotte.rounding import dot_error, gamma
+from calotte.rounding import dot_error, raised
 
 __all__ = ["correlations", "dominating_diagonals", "gaussian_comparison", "log_moment"]
 
@@ -113,7 +113,8 @@ def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) ->
     value = torch.logaddexp(*logs)
     # a part that weighs little may be off by more than the whole: its error counts by its weight
     weights = [(log - value).exp() for log in logs]
-    error = sum(w * torch.expm1((gamma(64) + NORMAL_ERROR) * s) for w, s in zip(weights, sizes, strict=True))
+    pairs = zip(weights, sizes, strict=True)
+    error = torch.stack([w * torch.expm1(dot_error(s, 64) + NORMAL_ERROR * s) for w, s in pairs]).sum(0)
     derivative = (weights[0] * theta * (1.0 - alpha) - weights[1] * theta * alpha).abs()
     derivative = derivative + theta.abs() * (4.0 * error + dot_error(1.0 + value.abs(), 32))
-    return value + error * (1.0 + gamma(8)) + dot_error(1.0 + value.abs(), 16), derivative
+    return value + raised(error, 8) + dot_error(1.0 + value.abs(), 16), derivative
