@@ -22,6 +22,7 @@ from calotte.proofs.local.localise import localise
 from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.local.regions import InBoxes
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
+from calotte.proofs.local.violations import Slack, Violations
 from calotte.proofs.relaxation.backward import Relaxation, relaxed_lines
 from calotte.query import Query
 from calotte.searches import tree
@@ -197,8 +198,9 @@ def test_levels_and_tails_by_moments(law: Noise, slopes: str) -> None:
             log_each = torch.full((2, len(own)), math.log(0.02), dtype=torch.float64)
             box, row = torch.ones(2, len(own), dtype=torch.bool).nonzero(as_tuple=True)
             pairs, each = moments.pairs(rows, box, row), log_each[box, row]
-            given = moments.levels(pairs, tilt(moments, pairs, each), low, high, each)
-            levels, signs = (found.reshape(2, -1) for found in given)
+            tilted = tilt(moments, pairs, each)
+            moment = moments.tails(pairs, tilted, low, high)
+            levels, signs = moments.levels(each, moment, tilted).reshape(2, -1), moment.reshape(2, -1).exp()
             tails = moments.tails(pairs, tilt(moments, pairs, None), low, high).reshape(2, -1).exp()
             z = (sign * values(local, q)[:, own])[:, None]
             inside = torch.stack([t == t, (t >= boxes.low[1, 0]) & (t <= boxes.high[1, 0])], 1)[:, :, None]
@@ -374,3 +376,95 @@ def test_a_bound_that_is_aimed_at_is_reached_without_an_aim_too() -> None:
                 assert Branching(goals=(target,)).log_bound(alone, tensor([size])).item() <= target, (name, size)
                 told += Concentration().log_bound(aimed, tensor([size])).item() > target
     assert told
+
+
+@pytest.mark.parametrize("law", [Sphere(2.0), Gaussian(0.25)])
+@pytest.mark.parametrize("level", [0.6, 1.5])
+def test_what_soft_ends_are_missed_by_is_counted(law: Noise, level: float) -> None:
+    """Draw by draw margins lose no more than is said, whatever the ends are; in the mean, no more than is said, and
+    the price is that of what margins may lose."""
+    for seed in range(3):
+        case, local = near(random_dense((80, 8, 12, 10, 3), seed, bias=0.3), law, seed + 30)
+        u = law.sample(DRAWS, case.m, torch.Generator().manual_seed(13))
+        q = coordinates(case, u)
+        unit, t = law.sigma(case.m) / law.size, (q @ local.directions)[:, 0] / law.size
+        boxes = Boxes.whole(local.directions.shape[1])
+        boxes.low[0, 0], boxes.high[0, 0] = -0.2 * unit, 0.4 * unit
+        reach = torch.full((1, 2, local.units), level * unit, dtype=torch.float64)
+        reach[:, :, local.groups[0]] = math.inf
+        found = evaluate(local, boxes, reach, Thrift())
+        units = found.units
+        z, q = values(local, q), q / local.scale
+        good = ((z[:, : local.units] >= local.low) & (z[:, : local.units] <= local.high)).all(1)
+        inside = good & (t >= boxes.low[0, 0]) & (t <= boxes.high[0, 0])
+        z, q, n0 = z[inside], q[inside], local.groups[0].stop
+
+        def row(own: Tensor, sign: Tensor) -> Tensor:
+            rows = local.pull_back(own, sign, units.lines)  # noqa: B023
+            later = rows.linear[0].clone()
+            later[:, :n0] = 0.0  # noqa: B023
+            normal = later @ local.normal[: later.shape[1]] + sign[:, None] * local.normal[own]  # noqa: B023
+            return rows.before[0] + z[:, :n0].clamp_min(0.0) @ rows.read[0, :, :n0].t() + q @ normal.t()  # noqa: B023
+
+        missed = torch.zeros(len(z), 2, local.units, dtype=torch.float64)
+        for group in local.groups[1:]:
+            own = torch.arange(group.start, group.stop)
+            ends = torch.stack([units.low[0, group], -units.high[0, group]])
+            for side, sign in enumerate((1.0, -1.0)):
+                missed[:, side, group] = (ends[side] - row(own, torch.full((len(own),), sign).double())).clamp_min(
+                    0.0
+                )
+        violations = units.violations(local, found.rows.read)
+        lost = torch.einsum("dsk,csk->dc", missed, violations.weight[0])
+        margins = row(local.margins, torch.ones(len(local.margins)).double())
+        assert (z[:, local.units :] >= margins - lost - 1e-9 * (1.0 + margins.abs())).all()
+        paid = violations.log_each[0] > -math.inf
+        mean, most = missed.mean(0), violations.log_mean[0].exp()
+        error = 4 * missed.std(0) / math.sqrt(len(z))
+        assert (mean - error <= most)[paid].all()
+        assert paid[:, n0:].any()
+        assert (mean > most / 30)[paid].any()
+        slack = Slack(torch.full((1, len(local.margins)), 2.0 * lost.std().item()).double(), paid[None])
+        price = violations.log_price(slack, torch.ones(1, len(local.margins), dtype=torch.bool)).exp().item()
+        share = (lost >= slack.margins).any(1).double().mean().item()
+        assert share - 4 * math.sqrt(share / len(z)) <= price
+        wrong = (z[:, local.units :] <= 0).any(1).sum().item()
+        assert found.log_bound.exp().item() * DRAWS >= wrong - 4 * math.sqrt(wrong)
+
+
+def test_a_soft_end_that_is_not_counted_would_prove_something_false() -> None:
+    """0.5 - relu(relu(z_1) - 2) <= 0 has probability Phi(-2.5); below the end of z_2 the margin is 0.5."""
+    local = LocalNetwork(
+        noise=Gaussian(1.0),
+        m=3,
+        scale=1.0,
+        groups=(slice(0, 1), slice(1, 2)),
+        normal=tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        constant=tensor([0.0, -2.0, 0.5]),
+        error=torch.zeros(3).double(),
+        weight=tensor([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0]]),
+        low=torch.full((2,), -10.0).double(),
+        high=torch.full((2,), 10.0).double(),
+        radius=10.0,
+        log_missed=-math.inf,
+        directions=tensor([[0.0], [0.0], [1.0]]),
+        span=8.0,
+        cases=Cases((Case(1, 1),)),
+    )
+    reach = tensor([[[math.inf, 1.5], [math.inf, 1.5]]])
+    truth = log_normal_tail(mp(2.5))
+    found = evaluate(local, Boxes.whole(1), reach, Soft())
+    assert found.chosen.softened is not None
+    assert found.chosen.softened.soft[:, :, 1].any()
+    assert truth <= found.log_bound.item() <= truth + 4.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Violations, "log_price", lambda self, slack, kept: torch.full((1,), -math.inf).double())
+        assert evaluate(local, Boxes.whole(1), reach, Soft()).log_bound.item() < truth - 1.0
+
+
+class Soft(Thrift):
+    """Takes every end that may be soft for one."""
+
+    def slack(self, violations: Violations, log_tails: Tensor, rate: Tensor) -> Slack:
+        soft = (violations.log_each > -math.inf) & violations.log_mean.isfinite()
+        return Slack(torch.full_like(log_tails, 0.4), soft)

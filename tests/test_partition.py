@@ -21,6 +21,7 @@ from calotte.network.graph import Network
 from calotte.noise import Ball, Gaussian, Sphere
 from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.tilted import BoxTilt
+from calotte.proofs.local.violations import Slack
 from calotte.proofs.partition import Bounded, Partition
 from calotte.proofs.prove import Proof, one_input, prove
 from calotte.searches.bisection import Bisection
@@ -73,7 +74,7 @@ def test_a_proof_read_back_gives_what_was_reported(name: str, kind: str) -> None
 
 
 def test_slabs_have_networks_of_their_own() -> None:
-    net, x, law = random_dense((40, 30, 20, 4), 2), points(1, 40, 7)[0], Sphere(1.3)
+    net, x, law = random_dense((40, 30, 20, 4), 2), points(1, 40, 7)[0], Sphere(1.6)
     query = one_input(net, x, law, Settings(boxes=80), "change")
     (reported,) = QUICK.log_bound(query, query.sizes).tolist()
     proof = QUICK.propose(query)
@@ -143,7 +144,10 @@ def scrambled(proof: Partition, generator: torch.Generator) -> Partition:
         }
         choices = {k: drawn(c, *range(6)) for k, c in old.decisions.choices.items()}
         shapes = {m: drawn(t, 1.0, 2.0, 0.0, -1.0) for m, t in old.decisions.known_shapes.items()}
-        decisions = replace(old.decisions, choices=choices, tilts=tilts, known_shapes=shapes)
+        slack = old.decisions.softened
+        assert slack is not None
+        slack = Slack(drawn(slack.margins, 0.0, 0.1, 1.0, -1.0, INF, math.nan), drawn(slack.soft, False, True))
+        decisions = replace(old.decisions, choices=choices, tilts=tilts, known_shapes=shapes, softened=slack)
         return Bounded(old.boxes, drawn(old.reach, 0.0, 0.3, 1.0, INF), decisions)
 
     choices = {k: drawn(c, *range(6)) for k, c in proof.choices.items()}
@@ -218,6 +222,8 @@ WRONG = {
     "no choices": set_entry("choices", value={}),
     "decisions less": lambda w: w["parts"][0]["decisions"]["choices"].clear(),
     "slopes less": lambda w: w["parts"][0]["decisions"]["tilts"].clear(),
+    "no slack": set_entry("parts", 0, "decisions", "slack", value=None),
+    "slack of a margin less": lambda w: w["parts"][0]["decisions"]["slack"]["margins"]["shape"].reverse(),
     "no exponents": lambda w: w["parts"][0]["decisions"]["shapes"].clear(),
     "negative shape": set_entry("parts", 0, "reach", "shape", value=[-1, 2, 3]),
     "hexadecimal that is none": set_entry("directions", "float64", value="zz"),

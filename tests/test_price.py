@@ -23,6 +23,7 @@ from calotte.proofs.local.evaluate import evaluate
 from calotte.proofs.local.localise import localise
 from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
+from calotte.proofs.local.violations import Slack, Violations
 from calotte.proofs.price import ABOVE, BELOW, BOTH, NEGATIVE, POSITIVE, Offer
 from calotte.proofs.support import Support
 from calotte.query import Query
@@ -63,6 +64,14 @@ class Hostile:
             torch.where(odd, which, right.which),
             torch.where(odd, factor * right.rate, right.rate),
         )
+
+    def slack(self, violations: Violations, log_tails: Tensor, rate: Tensor) -> Slack:
+        right = Thrift().slack(violations, log_tails, rate)
+        odder = torch.tensor([math.nan, -1.0, 0.0, math.inf, 1e-3, 1.0, 30.0], dtype=torch.float64)
+        factor = odder[torch.randint(7, right.margins.shape, generator=self.generator)]
+        odd = torch.rand(right.margins.shape, generator=self.generator) < self.share
+        flipped = torch.rand(right.soft.shape, generator=self.generator) < self.share
+        return Slack(torch.where(odd, factor * right.margins, right.margins), right.soft ^ flipped)
 
 
 def some(rung: str) -> list[Case]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
+from calotte.proofs.local.violations import Slack, Violations
 from calotte.proofs.price import Offer
 
 __all__ = ["Chooser", "Recorded"]
@@ -35,6 +36,10 @@ class Chooser(Protocol):
     def tilt(self, layer: int, moments: ExponentialTails, pairs: Pairs, log_each: Tensor | None) -> BoxTilt:
         """Slopes, diagonals and rates for forms: for levels that fail as seldom as `log_each` (Q,), or for tails."""
 
+    def slack(self, violations: Violations, log_tails: Tensor, rate: Tensor) -> Slack:
+        """Which ends are soft, and what they may take from margins whose rows are at most d with probabilities of
+        about exp(log_tails + rate d), both (L, C)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
@@ -43,12 +48,14 @@ class Recorded:
     Attributes:
         choices, improved: layer -> (B, n).
         known_shapes: components that are split -> (K, n); tilts: layer -> Tilt.
+        softened: which ends are soft; None where no margins are bounded.
     """
 
     choices: Mapping[int, Tensor]
     improved: Mapping[int, Tensor] = field(default_factory=dict)
     known_shapes: Mapping[tuple[bool, ...], Tensor] = field(default_factory=dict)
     tilts: Mapping[int, BoxTilt] = field(default_factory=dict)
+    softened: Slack | None = None
 
     def choose(self, layer: int, offer: Offer) -> Tensor:
         """What was chosen."""
@@ -65,3 +72,8 @@ class Recorded:
     def tilt(self, layer: int, moments: ExponentialTails, pairs: Pairs, log_each: Tensor | None) -> BoxTilt:
         """What was decided."""
         return self.tilts[layer]
+
+    def slack(self, violations: Violations, log_tails: Tensor, rate: Tensor) -> Slack:
+        """What was decided."""
+        assert self.softened is not None, "asked where margins are bounded"
+        return self.softened

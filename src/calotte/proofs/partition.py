@@ -23,6 +23,7 @@ from calotte.proofs.local.evaluate import evaluate, restricted
 from calotte.proofs.local.localise import localise
 from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.local.tilted import BoxTilt
+from calotte.proofs.local.violations import Slack
 from calotte.proofs.proof import Proof, digits, floats, hexadecimal, integers
 from calotte.proofs.union import log_sum_up
 from calotte.query import Query
@@ -204,6 +205,12 @@ def fit(decisions: Recorded, local: LocalNetwork, boxes: Boxes, margins: int) ->
         assert tilt is not None
         sizes = tilt.alpha.shape == (forms, first) and tilt.rate.shape == tilt.which.shape == (forms,)
         check(sizes and tilt.which.dtype == torch.int64, "slopes for other forms")
+    if margins:
+        slack = decisions.softened
+        check(slack is not None, "no slack")
+        assert slack is not None
+        sizes = slack.margins.shape == (count, margins) and slack.soft.shape == (count, 2, local.units)
+        check(sizes and slack.soft.dtype == torch.bool, "slack for other margins or units")
     for mask in {tuple(row) for row in boxes.split.tolist()}:
         check(mask in decisions.known_shapes, "no exponents")
 
@@ -233,6 +240,7 @@ def part_of(written: Mapping[str, Any]) -> Bounded:
 
 def decisions_text(decisions: Recorded) -> dict[str, Any]:
     """Decisions in JSON."""
+    slack = decisions.softened
     return {
         "choices": {str(k): digits(choice) for k, choice in decisions.choices.items()},
         "improved": {str(k): digits(wanted) for k, wanted in decisions.improved.items()},
@@ -241,11 +249,13 @@ def decisions_text(decisions: Recorded) -> dict[str, Any]:
             str(k): {"slopes": hexadecimal(t.alpha), "which": t.which.tolist(), "rate": hexadecimal(t.rate)}
             for k, t in decisions.tilts.items()
         },
+        "slack": slack and {"margins": hexadecimal(slack.margins), "soft": digits(slack.soft)},
     }
 
 
 def decisions_of(written: Mapping[str, Any]) -> Recorded:
     """The decisions that were written."""
+    slack = written["slack"]
     tilts = {
         int(k): BoxTilt(floats(t["slopes"]), torch.tensor(t["which"], dtype=torch.int64), floats(t["rate"]))
         for k, t in written["tilts"].items()
@@ -255,4 +265,5 @@ def decisions_of(written: Mapping[str, Any]) -> Recorded:
         {int(k): integers(wanted).to(torch.bool) for k, wanted in written["improved"].items()},
         {tuple(c == "1" for c in mask): floats(t) for mask, t in written["shapes"].items()},
         tilts,
+        slack and Slack(floats(slack["margins"]), integers(slack["soft"]).to(torch.bool)),
     )

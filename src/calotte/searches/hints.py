@@ -21,7 +21,8 @@ class Found:
 
     Attributes:
         log_bound: (L,) upper bounds on log P(error, u in the box, G).
-        log_margins, log_price: (L,) its two parts, the half-spaces of the margins and the good event of the box.
+        log_margins, log_price: (L,) its two parts: the margins, and the good event of the box with what soft ends are
+            missed by.
         impact: (L, 2, N) what more height for the lower and upper bounds of each unit takes from the worst margin.
         gain: (L, K) what cutting along each direction could give it back.
     """

@@ -23,12 +23,11 @@ class Tilting:
     """How forms are tilted.
 
     Attributes:
-        steps: towards the best slopes, after one at the true law; two were measured to be enough on `256x2`.
-        share: of the rate that a Gaussian form would want.
+        steps: towards the best slopes, after one at the true law; two were measured to be enough on `256x2`. Rates
+            are those that a Gaussian form would want.
     """
 
     steps: int = 2
-    share: float = 0.9
 
     def tilt(self, moments: ExponentialTails, pairs: Pairs, log_each: Tensor | None) -> BoxTilt:
         """Slopes, diagonals and rates for levels that fail with probability exp(log_each) (Q,), or for tails."""
@@ -54,8 +53,8 @@ class Tilting:
         # p = 1, the true law, is near enough to begin with, and moves the slopes less
         form = moments.form(pairs, _between(moments, form, wanted(form), torch.ones_like(power)))
         for _ in range(self.steps):
-            form = moments.form(pairs, _between(moments, form, self.share * wanted(form), power))
-        return BoxTilt(form.alpha, which, self.share * wanted(form))
+            form = moments.form(pairs, _between(moments, form, wanted(form), power))
+        return BoxTilt(form.alpha, which, wanted(form))
 
 
 def least_variance(moments: ExponentialTails, pairs: Pairs) -> Tensor:

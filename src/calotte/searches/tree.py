@@ -15,6 +15,7 @@ from calotte.proofs.chooser import Chooser
 from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.evaluate import evaluate
 from calotte.proofs.local.network import LocalNetwork
+from calotte.proofs.moments.tails import gaussian_comparison
 from calotte.proofs.union import log_sum_up
 from calotte.searches.hints import Found, hinted
 from calotte.searches.sketch import Cut
@@ -30,8 +31,9 @@ class Growth:
 
     Attributes:
         spread: standard deviations up to which leaves are cut along another axis, in four.
-        first: deviations more for the first layer, whose relaxation moments mostly replace.
-        uneven: exponent of a half-space's impact in its share of the budget; 1 if impacts were exact.
+        first: deviations more for the first layer, whose relaxation moments replace.
+        uneven: exponent of a half-space's impact in its share of the budget where there are no moments; 1 if impacts
+            were exact. Where there are, ends are soft, and cost in proportion to their impact already.
         at_once: leaves that are cut together; batch: entries of the largest tensors.
         close: of log p: leaves that much below the worst are not cut with it.
         least: of log p, what a cut must give to be kept.
@@ -39,7 +41,7 @@ class Growth:
     """
 
     spread: float = 1.6
-    first: float = 1.2
+    first: float = 3.0
     uneven: float = 0.5
     at_once: int = 6
     batch: int = 4_000_000
@@ -96,6 +98,14 @@ class Leaves:
         return (self + other)[torch.arange(len(self)) + torch.where(first, 0, len(self))]
 
 
+def exact(local: LocalNetwork) -> bool:
+    """Whether the noise has the dimensions for exponential moments of the first group, one of them split."""
+    n0 = local.groups[0].stop if local.groups else 0
+    one = torch.ones(1, dtype=torch.float64)
+    _, log_kappa = gaussian_comparison(local.noise, n0 + 1, torch.tensor([local.m - 1]), one, one)
+    return bool(log_kappa.isfinite().all())
+
+
 def pick(found: Found, rows: Tensor) -> Found:
     """Some rows of an evaluation."""
     return Found(*(getattr(found, f.name)[rows] for f in fields(Found)))
@@ -133,6 +143,7 @@ class Tree:
         self.local, self._count, self.deadline = local, 0, deadline
         self.chooser, self.growth, measure = chooser, growth, boxes.log_measure(local.noise, local.m)
         self.log_measure = log_sum_up(measure).item()
+        self.exact = exact(local)
         # which impacts matter is not known yet
         found = self._tried(boxes, torch.tensor(levels, dtype=torch.float64).expand(len(boxes), -1), None)
         self.leaves = found.best(len(boxes))
@@ -250,17 +261,18 @@ class Tree:
         return Leaves(many, self._evaluate(many, reach), level, reach)
 
     def _heights(self, level: Tensor, impact: Tensor | None) -> Tensor:
-        """(L, 2, N) heights: `level` deviations for the half-space of most impact, more for the others.
+        """(L, 2, N) heights: `level` deviations; more for the first layer where there are moments of it.
 
-        Where the price sum T(s_j) is least for a given effect sum impact_j s_j, the density at s_j is proportional
-        to the impact.
+        Where there are none, every half-space is paid for: more for those of little impact. Where the price
+        sum T(s_j) is least for a given effect sum impact_j s_j, the density at s_j is proportional to the impact.
         """
         local = self.local
-        heights = level[:, None, None].expand(-1, 2, local.units)
-        if impact is not None and local.units:
+        heights = level[:, None, None].expand(-1, 2, local.units).clone()
+        if local.units and self.exact:
+            heights[:, :, local.groups[0]] += self.growth.first
+        elif local.units and impact is not None:
             less = impact.flatten(1).amax(1)[:, None, None].clamp_min(1e-300) / impact.clamp_min(1e-300)
             heights = (heights**2 + 2.0 * self.growth.uneven * less.log()).sqrt()
-            heights[:, :, local.groups[0]] += self.growth.first
         return (heights * local.sigma).clamp_max(local.span)
 
     def _evaluate(self, boxes: Boxes, heights: Tensor) -> Found:

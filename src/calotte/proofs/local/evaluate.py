@@ -12,6 +12,7 @@ from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.network import LocalNetwork, consecutive
 from calotte.proofs.local.regions import InBoxes, Region
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails
+from calotte.proofs.local.violations import Slack, Violations, weights
 from calotte.proofs.price import Offer, known
 from calotte.proofs.relaxation.backward import relaxed_lines
 from calotte.proofs.relaxation.triangular import UnitRows
@@ -27,7 +28,8 @@ class Evaluation:
 
     Attributes:
         log_bound: (L,) upper bounds on log P(error, u in the box, G).
-        log_margins, log_price: (L,) its two parts, the half-spaces of the margins and the good event of the box.
+        log_margins, log_price: (L,) its two parts: the margins, and the good event of the box with what soft ends are
+            missed by.
         units: the bounds on the units; rows: (L, C) below the margins, components (L, C, K) of them.
         worst: (L,) the margins that cost most.
         chosen: everything that was decided: it gives the same bits again.
@@ -49,7 +51,8 @@ class Units:
 
     Attributes:
         low, high: (L, N); lines: (3, L, N) of `relaxed_lines`.
-        log_each: (L, 2 N) logarithms of the prices of half-spaces that were used, given the box.
+        log_each: (L, 2, N) logarithms of the prices of half-spaces that were used, given the box; log_mean: upper
+            bounds on log E of what rows fall short of these ends by, inf where none is known.
         choices, improved: group -> (L, n) what was paid for, and offered by moments; tilts: group -> how.
         forms: for each group what its rows take from earlier units' activations (L, 2 n, .), their components
             (L, n, K) and norms (L, n).
@@ -59,16 +62,25 @@ class Units:
     high: Tensor
     lines: Tensor
     log_each: Tensor
+    log_mean: Tensor
     choices: dict[int, Tensor]
     improved: dict[int, Tensor]
     tilts: dict[int, BoxTilt]
     forms: list[tuple[Tensor, Tensor, Tensor]]
 
-    def log_price(self, log_box: Tensor) -> Tensor:
-        """(L,) log P(u in the box, a half-space used is violated), rounded up."""
-        price = log_box[:, None] + self.log_each
+    def log_price(self, log_box: Tensor, soft: Tensor | None = None) -> Tensor:
+        """(L,) log P(u in the box, a half-space used is violated), but for those of `soft` ends, rounded up."""
+        log_each = (self.log_each if soft is None else torch.where(soft, -torch.inf, self.log_each)).flatten(1)
+        price = log_box[:, None] + log_each
         price = torch.where(price.isfinite(), price + dot_error(1.0 + price.abs(), 8), -torch.inf)
         return log_sum_up(torch.cat([price, torch.full_like(log_box, -torch.inf)[:, None]], 1))
+
+    def violations(self, local: LocalNetwork, read: Tensor) -> Violations:
+        """What ends would cost margins that read the units by `read` (L, C, N)."""
+        taken = [form[0] for form in self.forms]
+        return Violations(
+            weights(local, self.lines[1], self.low, self.high, taken, read), self.log_mean, self.log_each
+        )
 
     def chosen(self, moments: ExponentialTails, margins: dict[int, BoxTilt]) -> Recorded:
         """Everything that was decided, on the margins too."""
@@ -90,16 +102,20 @@ def evaluate(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser)
     rows = local.margin_rows(units.lines)
     products, log_box = local.products(rows), inside.log_measure()
     rest, whole = (region.rest_of(rows.constant, products) for region in (inside, everywhere))
-    parts = torch.minimum(log_box[:, None] + inside.log_tail(rest), everywhere.log_tail(whole))
-    box, row = torch.ones(parts.shape, dtype=torch.bool).nonzero(as_tuple=True)
+    box, row = torch.ones(rest.least.shape, dtype=torch.bool).nonzero(as_tuple=True)
     pairs = moments.pairs(rows, box, row)
     tilt = chooser.tilt(len(local.groups), moments, pairs, None)
-    tails = moments.tails(pairs, tilt, units.low, units.high).reshape(parts.shape)
-    parts = torch.minimum(parts, log_box[:, None] + tails)
-    parts = local.cases.kept_logs(parts)
-    price = units.log_price(log_box)
+    moment = moments.tails(pairs, tilt, units.low, units.high).reshape(rest.least.shape)
+    rate = tilt.rate.reshape(moment.shape)
+    violations = units.violations(local, rows.read)
+    slack = sensible(chooser.slack(violations, local.cases.kept_logs(moment), rate))
+    tails = torch.minimum(inside.log_tail(rest.less(slack.margins)), at_most(slack.margins, moment, rate))
+    tails = torch.minimum(log_box[:, None] + tails, everywhere.log_tail(whole.less(slack.margins)))
+    parts = local.cases.kept_logs(tails)
+    soft = violations.log_price(slack, ~((tails > -torch.inf) & (parts == -torch.inf)))
+    price = log_sum_up(torch.stack([units.log_price(log_box, slack.soft), log_box + soft], 1))
     log_bound = torch.minimum(log_sum_up(torch.cat([parts, price[:, None]], 1)), log_box)
-    chosen = units.chosen(moments, {len(local.groups): tilt})
+    chosen = replace(units.chosen(moments, {len(local.groups): tilt}), softened=slack)
     return Evaluation(log_bound, log_sum_up(parts), price, units, rows, rest.components, parts.argmax(1), chosen)
 
 
@@ -119,6 +135,7 @@ def relaxed(region: Region, reach: Tensor | None, chooser: Chooser, moments: Exp
     low, high = (t.expand(count, -1).clone() for t in (local.low, local.high))
     lines = torch.zeros(3, count, local.units, dtype=torch.float64)
     price = torch.full((count, 2, local.units), -torch.inf, dtype=torch.float64)
+    log_mean = torch.full_like(price, torch.inf)
     forms = []
     choices: dict[int, Tensor] = {}
     improved: dict[int, Tensor] = {}
@@ -139,12 +156,30 @@ def relaxed(region: Region, reach: Tensor | None, chooser: Chooser, moments: Exp
             box, row = improved[k].repeat(1, 2).nonzero(as_tuple=True)
             pairs, log_half = moments.pairs(rows, box, row), offer.log_half.flatten(1)[box, row]
             tilts[k] = tilt = chooser.tilt(k, moments, pairs, log_half)
-            offer = by_moments(offer, box, row, *moments.levels(pairs, tilt, low, high, log_half))
+            moment = moments.tails(pairs, tilt, low, high)
+            offer = by_moments(offer, box, row, moments.levels(log_half, moment, tilt), moment.clamp_max(0.0))
         choices[k] = choice = known(chooser.choose(k, offer))
         price[:, :, group] = torch.maximum(offer.log_signs(choice), offer.log_halves(choice))
         low[:, group], high[:, group] = offer.ends(choice)
         lines[:, :, group] = torch.stack(relaxed_lines(low[:, group], high[:, group]))
-    return Units(low, high, lines, price.flatten(1), choices, improved, tilts, forms)
+        if moments is not None and k in tilts:
+            ends = torch.cat([low[:, group], -high[:, group]], 1)
+            mean = torch.full_like(ends, torch.inf)
+            mean[box, row] = moments.log_shortfalls(ends[box, row], moment, tilt)
+            log_mean[:, :, group] = mean.reshape(count, 2, n)
+    return Units(low, high, lines, price, log_mean, choices, improved, tilts, forms)
+
+
+def at_most(level: Tensor, moment: Tensor, rate: Tensor) -> Tensor:
+    """Upper bounds on log P(form <= level), given the form's moment, all (L, C)."""
+    total = moment + rate * level
+    total = total + dot_error(1.0 + moment.abs() + (rate * level).abs(), 4)
+    return torch.where(total.isnan(), torch.inf, total).clamp_max(0.0)
+
+
+def sensible(slack: Slack) -> Slack:
+    """Slack that takes nothing, where it is no number or negative."""
+    return replace(slack, margins=slack.margins.nan_to_num(0.0, 1e300).clamp_min(0.0))
 
 
 def by_moments(offer: Offer, box: Tensor, row: Tensor, levels: Tensor, logs: Tensor) -> Offer:

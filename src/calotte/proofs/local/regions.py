@@ -6,7 +6,7 @@ the part of a that v meets. All that is proved of units and margins over a regio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -34,6 +34,12 @@ class Rest:
     shortest: Tensor
     longest: Tensor
     components: Tensor
+
+    def less(self, taken: Tensor) -> Rest:
+        """The same of values less than these by `taken` (L, R)."""
+        least = self.least - taken
+        least = least - dot_error(self.least.abs() + taken, 4)
+        return replace(self, least=torch.where(least.isnan(), -torch.inf, least))
 
     def lowest(self, reach: Tensor) -> Tensor:
         """Lower bounds (L, R) on values where a'.v >= -reach ||a'||, reach broadcast to (L, R); rounded down."""

@@ -145,23 +145,23 @@ class ExponentialTails:
         total = linear + value.sum(1) + self.log_kappa[box] + dot_error(size + 1.0, n0 + 32)
         return torch.where(total.isnan(), torch.inf, total)
 
-    def levels(
-        self, pairs: Pairs, tilt: BoxTilt, low: Tensor, high: Tensor, log_each: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Lower bounds (Q,) on forms that fail with probability at most `log_each` (Q,), and bounds on
-        log P(form <= 0)."""
-        moment = self._moment(pairs, tilt, low, high)
+    def levels(self, log_each: Tensor, moment: Tensor, tilt: BoxTilt) -> Tensor:
+        """Lower bounds (Q,) on forms that fail with probability at most `log_each` (Q,), given their `tails`."""
         level = (log_each - moment) / tilt.rate
         level = level - dot_error((log_each.abs() + moment.abs()) / tilt.rate, 8) - VALUE_SLACK
         level = torch.where(moment < torch.inf, level, -torch.inf)
-        return torch.where(level.isnan(), -torch.inf, level), moment.clamp_max(0.0)
+        return torch.where(level.isnan(), -torch.inf, level)
+
+    def log_shortfalls(self, ends: Tensor, moment: Tensor, tilt: BoxTilt) -> Tensor:
+        """Upper bounds (Q,) on log E (end - form)+, given the forms' `tails`: x+ <= exp(rate x - 1) / rate."""
+        moved = tilt.rate * ends
+        total = moved + moment - 1.0 - tilt.rate.log()
+        total = total + dot_error(1.0 + moved.abs() + moment.abs() + tilt.rate.log().abs(), 8)
+        return torch.where(total.isnan() | (moment == torch.inf), torch.inf, total)
 
     def tails(self, pairs: Pairs, tilt: BoxTilt, low: Tensor, high: Tensor) -> Tensor:
-        """Upper bounds on log P(form <= 0), (Q,)."""
-        return self._moment(pairs, tilt, low, high).clamp_max(0.0)
-
-    def _moment(self, pairs: Pairs, tilt: BoxTilt, low: Tensor, high: Tensor) -> Tensor:
-        """log kappa E exp(-rate F), rounded up, (Q,); inf where what was decided makes no sense."""
+        """log kappa E exp(-rate F), rounded up, (Q,): upper bounds on log P(form <= 0), which are above 0 for some;
+        inf where what was decided makes no sense."""
         form = self.form(pairs, tilt.alpha.nan_to_num(0.0).clamp(0.0, 1.0))
         moment = self._log_moment(form, self.power(pairs.box, tilt.which), tilt.rate, low, high)
         return torch.where((tilt.rate > 0) & tilt.rate.isfinite(), moment, torch.inf)
