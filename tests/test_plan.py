@@ -125,6 +125,22 @@ def test_the_searches_find_where_a_bound_crosses(search, scale: float) -> None:
     assert 0.98 * crossing <= found <= crossing
 
 
+@pytest.mark.parametrize("start", [0.3, 0.65, 0.9, 1.2, 9.0])
+def test_where_a_rung_goes_farther_its_start_is_not_tried_first(start: float) -> None:
+    """It is not tried at all where the step beyond it hits, and what is found is the same."""
+    tried: list[float] = []
+
+    def excess(size: float) -> float:
+        tried.append(size)
+        return 20.0 * math.log(size)
+
+    found = list(closed_in(excess, start, 12, farther=True))
+    assert len(tried) == len(set(tried))
+    assert (start in tried) == (tried[0] > 1.0)
+    assert found == [size for size in tried if size <= 1.0]
+    assert found[-1] == max(closed_in(excess, start, 12)) >= 0.98
+
+
 @pytest.mark.parametrize("search", [closed_in, bisected])
 @pytest.mark.parametrize("steepness", [3.0, 20.0, 200.0])
 @pytest.mark.parametrize("start", [1.01, 1.6, 30.0, 3e5, 1e9])

@@ -148,6 +148,7 @@ class ProvedRung(Rung):
         one_by_one: whether it takes the inputs of a batch one after the other.
         searches: whether it tries for smaller bounds until the time is up.
         from_below: whether it bounds p from below too.
+        farther: whether it bears larger noise than the rungs before it.
     """
 
     any_noise: ClassVar[bool] = False
@@ -156,6 +157,7 @@ class ProvedRung(Rung):
     one_by_one: ClassVar[bool] = False
     searches: ClassVar[bool] = False
     from_below: ClassVar[bool] = False
+    farther: ClassVar[bool] = False
 
     @abstractmethod
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:

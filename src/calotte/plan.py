@@ -384,9 +384,10 @@ def _largest_size(rung: ProvedRung, query: Query, start: float, measured: bool) 
         return rung.log_bound(query, torch.tensor([size], dtype=torch.float64)).item() - query.target
 
     first = start if start > 0 else rho if 0 < rho < math.inf else 1.0
-    search, size = closed_in if rung.one_by_one else bisected, 0.0
+    size, steps = 0.0, _STEPS[rung.monotone]
+    found = closed_in(excess, first, steps, rung.farther and start > 0) if rung.one_by_one else None
     try:
-        for size in search(excess, first, _STEPS[rung.monotone]):  # noqa: B007
+        for size in found or bisected(excess, first, steps):  # noqa: B007
             pass
     except OutOfTime:
         if size == 0.0:

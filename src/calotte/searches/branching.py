@@ -79,6 +79,7 @@ class Branching(ProvedRung):
     from_below: ClassVar[bool] = True
     one_by_one: ClassVar[bool] = True
     searches: ClassVar[bool] = True
+    farther: ClassVar[bool] = True
     name: str = "branching"
     proves: str = (
         "the sum of such bounds over boxes that cut the noise along the directions in which units move together, "

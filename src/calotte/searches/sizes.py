@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 
@@ -43,9 +44,16 @@ def bisected(excess: Callable[[float], float], start: float, steps: int) -> Iter
             high = middle
 
 
-def closed_in(excess: Callable[[float], float], start: float, most: int = _MOST_BETWEEN) -> Iterator[float]:
-    """As `bisected` in few evaluations: each is meant to hit, by the last that failed and the slope between two."""
-    low, high, above, step = start, start, excess(start), 0.0
+def closed_in(
+    excess: Callable[[float], float], start: float, most: int = _MOST_BETWEEN, farther: bool = False
+) -> Iterator[float]:
+    """As `bisected` in few evaluations: each is meant to hit, by the last that failed and the slope between two.
+
+    Where it is known that it goes `farther`, the first size is a step beyond `start`, which is left out if that hits.
+    """
+    excess = functools.cache(excess)
+    hit = farther and excess(start * math.exp(_FIRST)) <= 0.0
+    low, high, above, step = start, start, 0.0 if hit else excess(start), 0.0
     aimed = not above <= 0.0  # whether the last one was meant to hit, and did
     if aimed:
         for _ in range(_MOST_DOWN):
@@ -60,7 +68,8 @@ def closed_in(excess: Callable[[float], float], start: float, most: int = _MOST_
             return
         yield low
     else:
-        yield low
+        if not hit:
+            yield low
         step = _FIRST
         for i in range(_MOST_UP):
             high = low * math.exp(step)
