@@ -86,10 +86,10 @@ def test_units_that_are_rarely_on_are_better_set_aside() -> None:
     found = calotte.prove(net, x, noise, Proof.from_json(proof.to_json()))
     assert found == one.bounds[0].log_misclassification
     query = Query(Hyperplanes(net), x[None], [0], noise, QUIET)
-    assert found < replace(ExponentialMoments(), aside=math.inf).log_bound(query, query.sizes).item() - 1.0
+    assert found < replace(ExponentialMoments(), aside=math.inf).log_bound(query, query.sizes).item() - 0.5
 
 
-@pytest.mark.parametrize("name", ["rarely on", "dense", "pools"])
+@pytest.mark.parametrize("name", ["convolutions", "dense", "pools"])
 def test_hostile_proofs_prove_nothing_false(name: str) -> None:
     """Against draws, where p is large enough to be seen: everything in a Proof is redrawn, part by part."""
     net, x, noise, right = proposed(name)
