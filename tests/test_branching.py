@@ -22,7 +22,7 @@ from calotte.proofs.local.localise import localise
 from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.local.regions import InBoxes
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
-from calotte.proofs.local.violations import Slack, Violations
+from calotte.proofs.local.violations import Slack, Violations, weights
 from calotte.proofs.relaxation.backward import Relaxation, relaxed_lines
 from calotte.query import Query
 from calotte.searches import tree
@@ -460,6 +460,31 @@ def test_a_soft_end_that_is_not_counted_would_prove_something_false() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Violations, "log_price", lambda self, slack, kept: torch.full((1,), -math.inf).double())
         assert evaluate(local, Boxes.whole(1), reach, Soft()).log_bound.item() < truth - 1.0
+
+
+def test_what_a_shortfall_takes_where_products_underflow() -> None:
+    """1e-200 relu(z_2) and z_2 = 1e200 relu(z_1): 1e-200 by z_2's slope, 1e-160, is no number, the whole is."""
+    local = LocalNetwork(
+        noise=Gaussian(1.0),
+        m=1,
+        scale=1.0,
+        groups=(slice(0, 1), slice(1, 2)),
+        normal=torch.zeros(3, 1).double(),
+        constant=torch.zeros(3).double(),
+        error=torch.zeros(3).double(),
+        weight=tensor([[0.0, 0.0], [1e200, 0.0], [0.0, -1e-200]]),
+        low=tensor([-1e300, -1e300]),
+        high=tensor([1e300, 1e300]),
+        radius=10.0,
+        log_missed=-math.inf,
+        directions=tensor([[1.0]]),
+        span=8.0,
+        cases=Cases((Case(1, 1),)),
+    )
+    slope, low, high = tensor([[0.5, 1e-160]]), tensor([[-1.0, -1.0]]), tensor([[1.0, 1e-160]])
+    taken = [torch.zeros(1, 2, 0).double(), tensor([[[1e200], [0.0]]])]
+    found = weights(local, slope, low, high, taken, tensor([[[0.0, -1e-200]]]))[0, 0, :, 0]
+    assert (found >= 0.5e-160).all()
 
 
 class Soft(Thrift):
