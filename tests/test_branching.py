@@ -22,7 +22,8 @@ from calotte.proofs.local.localise import localise
 from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.local.regions import InBoxes
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
-from calotte.proofs.local.violations import Slack, Violations
+from calotte.proofs.local.violations import Slack, Violations, weights
+from calotte.proofs.price import BOTH, Offer
 from calotte.proofs.relaxation.backward import Relaxation, relaxed_lines
 from calotte.query import Query
 from calotte.searches import tree
@@ -462,9 +463,95 @@ def test_a_soft_end_that_is_not_counted_would_prove_something_false() -> None:
         assert evaluate(local, Boxes.whole(1), reach, Soft()).log_bound.item() < truth - 1.0
 
 
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize(("small", "slope"), [(1.0, 0.1), (1e-200, 1e-160)])
+def test_what_a_shortfall_takes_on_its_ways(side: int, small: float, slope: float) -> None:
+    """small * relu(z_2) is taken, and what z_2 = c +- relu(z_1) / small leaves one of its ends by is; also where the
+    products on that way underflow and the whole does not."""
+    local = LocalNetwork(
+        noise=Gaussian(1.0),
+        m=1,
+        scale=1.0,
+        groups=(slice(0, 1), slice(1, 2)),
+        normal=torch.zeros(3, 1).double(),
+        constant=torch.zeros(3).double(),
+        error=torch.zeros(3).double(),
+        weight=tensor([[0.0, 0.0], [(2 * side - 1) / small, 0.0], [0.0, -small]]),
+        low=tensor([-1e300, -1e300]),
+        high=tensor([1e300, 1e300]),
+        radius=10.0,
+        log_missed=-math.inf,
+        directions=tensor([[1.0]]),
+        span=8.0,
+        cases=Cases((Case(1, 1),)),
+    )
+    slopes, low, high = tensor([[0.3, slope]]), tensor([[-1.0, -1.0]]), tensor([[1.0, 1.0]])
+    reads = torch.zeros(1, 2, 1).double()
+    reads[0, side] = 1.0 / small
+    found = weights(local, slopes, low, high, [torch.zeros(1, 2, 0).double(), reads], tensor([[[0.0, -small]]]))
+    way = 1.0 - slope if side else slope
+    assert (found[0, 0, :, 0] >= way * tensor([0.3, 0.7])).all()
+    if small == 1.0:
+        assert torch.allclose(found[0, 0, :, 0], way * tensor([0.3, 0.7]), rtol=1e-12)
+        assert torch.allclose(found[0, 0, :, 1], tensor([slope, 1.0 - slope]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("taken", [0.0, 1e-3, 0.4, 1e6])
+@pytest.mark.parametrize("many", [1, 20])
+@pytest.mark.parametrize("height", [0.6, 1.2])
+def test_soft_ends_whose_violations_are_known(taken: float, many: int, height: float) -> None:
+    """1/2 - sum_k relu(u_1 - 1) / many, whatever margins may lose: p is Phi(-3/2) times the measure of the box, which
+    is cut across u_2; the first layer is read by nothing, or is u_1 - 1 itself, whose ends cannot be soft."""
+    for own in (0, 1):
+        n = many + 1 - own
+        normal = torch.zeros(n + 2, 2).double()
+        normal[0, 1] = 1.0
+        normal[1 - own : n] = tensor([1.0, 0.0])
+        weight = torch.zeros(n + 2, n).double()
+        weight[n, 1 - own :] = -1.0 / many
+        local = LocalNetwork(
+            noise=Gaussian(1.0),
+            m=2,
+            scale=1.0,
+            groups=(slice(0, n),) if own else (slice(0, 1), slice(1, n)),
+            normal=normal,
+            constant=torch.cat([normal[:n, 0] * -1.0, tensor([0.5, 100.0])]),
+            error=torch.zeros(n + 2).double(),
+            weight=weight,
+            low=torch.full((n,), -10.0).double(),
+            high=torch.full((n,), 10.0).double(),
+            radius=12.0,
+            log_missed=-math.inf,
+            directions=tensor([[0.0], [1.0]]),
+            span=8.0,
+            cases=Cases((Case(2, 1),)),
+        )
+        boxes = Boxes(tensor([[-math.inf], [0.0]]), tensor([[math.inf], [0.05]]))
+        reach = torch.full((2, 2, n), height, dtype=torch.float64)
+        reach[:, :, : 1 - own] = math.inf
+        found = evaluate(local, boxes, reach, Bought(taken, every=bool(own))).log_bound
+        truth = float(log_normal_tail(mp(1.5))) + boxes.log_measure(local.noise, local.m)
+        assert (found >= truth).all()
+
+
 class Soft(Thrift):
-    """Takes every end that may be soft for one."""
+    """Takes every end that may be soft for one, or every end, and so much of each margin; none where it is 0."""
+
+    def __init__(self, taken: float = 0.4, every: bool = False) -> None:
+        super().__init__()
+        object.__setattr__(self, "said", (taken, every))
 
     def slack(self, violations: Violations, log_tails: Tensor, rate: Tensor) -> Slack:
-        soft = (violations.log_each > -math.inf) & violations.log_mean.isfinite()
-        return Slack(torch.full_like(log_tails, 0.4), soft)
+        taken, every = self.said  # type: ignore[attr-defined]
+        soft = (violations.log_each > -math.inf) & (violations.log_mean.isfinite() | every) & (taken > 0.0)
+        return Slack(torch.full_like(log_tails, taken), soft)
+
+
+class Bought(Soft):
+    """And wants all half-spaces, by moments where it can."""
+
+    def choose(self, layer: int, offer: Offer) -> Tensor:
+        return torch.full_like(super().choose(layer, offer), BOTH)
+
+    def improve(self, layer: int, offer: Offer) -> Tensor:
+        return torch.ones_like(super().improve(layer, offer))

@@ -82,6 +82,6 @@ def weights(
     part = torch.where(moved, torch.stack([slope, raised(1.0 - slope, 2)], 1), 0.0)
     met = -read.clamp_max(0.0)
     for group, reads in reversed(list(zip(local.groups, taken, strict=True))):
-        through = (met[:, :, None, group] * part[:, None, :, group]).flatten(2)
+        through = (met[:, :, None, group] * part[:, None, :, group]).flatten(2) + VALUE_SLACK  # may underflow
         met[:, :, : group.start] += through @ reads
     return raised(met[:, :, None] * part[:, None], 4 * local.units + 16) + VALUE_SLACK
