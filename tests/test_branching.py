@@ -242,6 +242,9 @@ def test_a_unit_along_the_axis_spoils_no_form(along: float) -> None:
     found = moments.tails(pairs, tilt, local.low[None], local.high[None]).item()
     truth = log_normal_tail(mp(3.0))
     assert truth <= found <= truth + 3.0
+    for rate in (0.0, -1.0, math.nan, math.inf):
+        wrong = moments.tails(pairs, replace(tilt, rate=tensor([rate])), local.low[None], local.high[None])
+        assert wrong.item() == math.inf
 
 
 @pytest.mark.parametrize("seed", [0, 5])
@@ -496,9 +499,9 @@ def test_what_a_shortfall_takes_on_its_ways(side: int, small: float, slope: floa
         assert torch.allclose(found[0, 0, :, 1], tensor([slope, 1.0 - slope]), rtol=1e-12)
 
 
-@pytest.mark.parametrize("taken", [0.0, 1e-3, 0.4, 1e6])
+@pytest.mark.parametrize("taken", [-1e6, 0.0, 1e-3, 0.4, 1e6])
 @pytest.mark.parametrize("many", [1, 20])
-@pytest.mark.parametrize("height", [0.6, 1.2])
+@pytest.mark.parametrize("height", [0.6, 1.2, 4.0])
 def test_soft_ends_whose_violations_are_known(taken: float, many: int, height: float) -> None:
     """1/2 - sum_k relu(u_1 - 1) / many, whatever margins may lose: p is Phi(-3/2) times the measure of the box, which
     is cut across u_2; the first layer is read by nothing, or is u_1 - 1 itself, whose ends cannot be soft."""
@@ -535,7 +538,7 @@ def test_soft_ends_whose_violations_are_known(taken: float, many: int, height: f
 
 
 class Soft(Thrift):
-    """Takes every end that may be soft for one, or every end, and so much of each margin; none where it is 0."""
+    """Takes every end that may be soft for one, or every end, and so much of each margin; none for nothing."""
 
     def __init__(self, taken: float = 0.4, every: bool = False) -> None:
         super().__init__()
