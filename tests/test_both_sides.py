@@ -335,7 +335,7 @@ def what_holds_for_what_fails(patch: pytest.MonkeyPatch) -> None:
 
 
 def price_of_boxes_unpaid(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Units, "log_price", lambda self, log_box: torch.full_like(log_box, -torch.inf))
+    patch.setattr(Units, "log_price", lambda self, log_box, soft=None: torch.full_like(log_box, -torch.inf))
 
 
 @pytest.mark.parametrize("mutate", [no_price_of_g, boxes_twice, what_holds_for_what_fails, price_of_boxes_unpaid])
