@@ -97,7 +97,7 @@ def test_hostile_proofs_prove_nothing_false() -> None:
     generator, said = torch.Generator().manual_seed(4), 0
     cases: list[Case] = [case for case in table() if not case.real][::6]
     for case in cases:
-        found = prove(case.network, case.x, case.noise, anything(case.network, generator))
+        found = prove(case.network, case.x, case.noise, anything(case.network, generator), arithmetic=case.arithmetic)
         assert case.log_truth - 1e-9 <= found <= 0.0, case.name
         said += found < -0.1
     assert said >= len(cases) / 10
@@ -108,7 +108,7 @@ def test_a_hostile_proof_shows_what_is_not_paid(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Offer, "log_halves", lambda self, choice: torch.full_like(self.log_half, -torch.inf))
     generator = torch.Generator().manual_seed(4)
     cases = [case for case in table() if case.name.startswith(BITTEN) and not case.real]
-    found = [prove(c.network, c.x, c.noise, anything(c.network, generator)) for c in cases]
+    found = [prove(c.network, c.x, c.noise, anything(c.network, generator), arithmetic=c.arithmetic) for c in cases]
     assert any(log_p < c.log_truth - 1e-9 for c, log_p in zip(cases, found, strict=True))
 
 
