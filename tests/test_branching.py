@@ -213,26 +213,39 @@ def test_levels_and_tails_by_moments(law: Noise, slopes: str) -> None:
     assert sharp >= (40 if slopes == "best" else 1)
 
 
-@pytest.mark.parametrize("along", [0.0, 1e-7, 1e-3, 0.5])
-def test_a_unit_along_the_axis_spoils_no_form(along: float) -> None:
-    """3 - relu(z_2) <= 0 has probability Phi(-3); z_1, along the axis of the box or nearly so, is not in it."""
-    normal = tensor([[math.cos(along), 0.0, math.sin(along)], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    local = LocalNetwork(
+def two_units(
+    groups: tuple[slice, ...], normal: Tensor, constant: Tensor, weight: Tensor, axis: Tensor
+) -> LocalNetwork:
+    """A network of two units and one margin in three dimensions, exact, under Gaussian noise, with one axis."""
+    return LocalNetwork(
         noise=Gaussian(1.0),
         m=3,
         scale=1.0,
-        groups=(slice(0, 2),),
+        groups=groups,
         normal=normal,
-        constant=tensor([0.0, 0.0, 3.0]),
+        constant=constant,
         error=torch.zeros(3).double(),
-        weight=tensor([[0.0, 0.0], [0.0, 0.0], [0.0, -1.0]]),
+        weight=weight,
         low=torch.full((2,), -10.0).double(),
         high=torch.full((2,), 10.0).double(),
         radius=10.0,
         log_missed=-math.inf,
-        directions=tensor([[1.0], [0.0], [0.0]]),
+        directions=axis,
         span=8.0,
         cases=Cases((Case(1, 1),)),
+    )
+
+
+@pytest.mark.parametrize("along", [0.0, 1e-7, 1e-3, 0.5])
+def test_a_unit_along_the_axis_spoils_no_form(along: float) -> None:
+    """3 - relu(z_2) <= 0 has probability Phi(-3); z_1, along the axis of the box or nearly so, is not in it."""
+    normal = tensor([[math.cos(along), 0.0, math.sin(along)], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    local = two_units(
+        (slice(0, 2),),
+        normal,
+        tensor([0.0, 0.0, 3.0]),
+        tensor([[0.0, 0.0], [0.0, 0.0], [0.0, -1.0]]),
+        tensor([[1.0], [0.0], [0.0]]),
     )
     boxes = Boxes(tensor([[-0.5]]), tensor([[0.5]]))
     rows = local.pull_back(local.margins, torch.ones(1).double(), torch.zeros(3, 1, 2).double())
@@ -438,22 +451,12 @@ def test_what_soft_ends_are_missed_by_is_counted(law: Noise, level: float) -> No
 
 def test_a_soft_end_that_is_not_counted_would_prove_something_false() -> None:
     """0.5 - relu(relu(z_1) - 2) <= 0 has probability Phi(-2.5); below the end of z_2 the margin is 0.5."""
-    local = LocalNetwork(
-        noise=Gaussian(1.0),
-        m=3,
-        scale=1.0,
-        groups=(slice(0, 1), slice(1, 2)),
-        normal=tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
-        constant=tensor([0.0, -2.0, 0.5]),
-        error=torch.zeros(3).double(),
-        weight=tensor([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0]]),
-        low=torch.full((2,), -10.0).double(),
-        high=torch.full((2,), 10.0).double(),
-        radius=10.0,
-        log_missed=-math.inf,
-        directions=tensor([[0.0], [0.0], [1.0]]),
-        span=8.0,
-        cases=Cases((Case(1, 1),)),
+    local = two_units(
+        (slice(0, 1), slice(1, 2)),
+        tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        tensor([0.0, -2.0, 0.5]),
+        tensor([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0]]),
+        tensor([[0.0], [0.0], [1.0]]),
     )
     reach = tensor([[[math.inf, 1.5], [math.inf, 1.5]]])
     truth = log_normal_tail(mp(2.5))

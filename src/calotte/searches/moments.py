@@ -165,13 +165,6 @@ def sets_aside(hyperplanes: Hyperplanes, ends: Ends) -> bool:
 
 
 def units_read(hyperplanes: Hyperplanes, ends: Ends) -> float:
-    """About how many of the units of the first layer the hidden units behind it read in all, by their fields.
-
-    Where there are maxima forms are of the whole layer.
-    """
-    network, total = hyperplanes.network, 0.0
-    units = sum(len(some) for _, some in ends.parts(network))
-    for node in {network.feeders[i] for i in ends.deep}:
-        share = 1.0 if ends.maxima else math.prod(hyperplanes.widths[node]) / hyperplanes.m
-        total += network.size(node) * units * min(1.0, share)
-    return total
+    """About how many of the units of the first layer the hidden units behind it read in all."""
+    network = hyperplanes.network
+    return sum(network.size(i) * ends.read(hyperplanes, i) for i in {network.feeders[i] for i in ends.deep})

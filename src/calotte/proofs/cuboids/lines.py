@@ -21,8 +21,8 @@ from calotte.proofs.cuboids.zonotopes import Swept
 from calotte.proofs.relaxation.backward import relaxed_lines
 from calotte.proofs.relaxation.pulling import pull_back
 from calotte.proofs.relaxation.reach import doubts_of_map, doubts_of_relu
-from calotte.proofs.relaxation.windows import Fields, Pulled, Rows, Whole, by_channel, offsets
-from calotte.rounding import VALUE_SLACK, dot_error, gamma, raised
+from calotte.proofs.relaxation.windows import Fields, Pulled, Rows, Whole, by_channel, offsets, weighed
+from calotte.rounding import VALUE_SLACK, dot_error, raised
 
 __all__ = ["Lines", "margin_lines"]
 
@@ -48,10 +48,6 @@ class OverCuboids:
     network: Network
     swept: Swept
     stop: int = 0
-
-    @property
-    def inflation(self) -> float:
-        return 1.0 + 4.0 * gamma(self.network.widest + 16)
 
     @cached_property
     def bounds(self) -> Mapping[int, Tensor]:
@@ -87,10 +83,9 @@ def margin_lines(network: Network, margins: Margins, swept: Swept) -> Lines:
     constant = torch.cat([constants, -constants]).expand(count, sides)
     shares = torch.zeros(count, sides, m, dtype=torch.float64)
 
-    def told(i: int, rows: Rows) -> None:
-        bent = swept.bent[i]
-        intercept = relaxed_lines(bent.low, bent.high)[2]
-        shares.add_((rows.entries.flatten(2).abs() * intercept[:, None]) @ directions(bent.directions))
+    def told(i: int, rows: Rows, fields: Fields) -> None:
+        intercept = fields.values[2].flatten(1)
+        shares.add_((rows.entries.flatten(2).abs() * intercept[:, None]) @ directions(swept.bent[i].directions))
 
     met = OverCuboids(network, swept)
     return at_places(pull_back(met, network.last, Whole(each), constant, {}, told=told), swept, shares)
@@ -114,11 +109,6 @@ def at_places(pulled: Pulled, swept: Swept, shares: Tensor) -> Lines:
         torch.nextafter(constant, torch.full_like(constant, -torch.inf)).reshape(count, 2, -1),
         below + above,
     )
-
-
-def weighed(rows: Tensor, values: Tensor) -> Tensor:
-    """Products (L, R) of rows (L, R, n) with values (L, n)."""
-    return (rows @ values[:, :, None])[:, :, 0]
 
 
 def directions(each: Tensor) -> Tensor:

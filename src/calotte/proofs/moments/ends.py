@@ -16,6 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from calotte.cells.hyperplanes import Hyperplanes
 from calotte.network.affine import Affine, Reshape
 from calotte.network.extreme import extreme
 from calotte.network.graph import Network, Relu
@@ -63,6 +64,12 @@ class Ends:
         feeders = [network.feeders[i] for i in self.relus]
         whole = [(i, torch.arange(network.size(i))) for i in feeders]
         return whole + [(one.source, one.member) for one in self.maxima]
+
+    def read(self, hyperplanes: Hyperplanes, node: int) -> float:
+        """About how many of these units each form of a unit of a node reads, by its field; all where maxima are."""
+        units = sum(len(some) for _, some in self.parts(hyperplanes.network))
+        share = 1.0 if self.maxima else math.prod(hyperplanes.widths[node]) / hyperplanes.m
+        return units * min(1.0, share)
 
     @property
     def windows(self) -> int:

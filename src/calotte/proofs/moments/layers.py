@@ -208,8 +208,8 @@ class Layers:
         units = torch.arange(size).reshape(shape[0], area)[:, some].t() if len(shape) == 3 else loose.nonzero()
         widest = max(self.first.units, network.widest)
         most = int(self.query.settings.memory_limit / (16 * _TEMPORARIES * widest))
-        share = math.prod(self.query.hyperplanes.widths[node]) / self.query.hyperplanes.m
-        if self.first.ends.maxima or min(share, 1.0) * self.first.units > _WIDEST:  # forms read the whole layer
+        ends = self.first.ends
+        if ends.maxima or ends.read(self.query.hyperplanes, node) > _WIDEST:  # forms read the whole layer
             most = min(most, _AT_ONCE // (2 * widest))
         for block in torch.split(units, max(1, most // units.shape[1])) if units.numel() else ():
             self.query.deadline.check(f"at node '{network.nodes[node].name}'")

@@ -24,7 +24,7 @@ from calotte.network.enclosure import Enclosure, evaluate
 from calotte.network.graph import Network, Relu
 from calotte.proofs.forms import Forms
 from calotte.proofs.relaxation.dense import Layer, Lines, Step, lines_of, through
-from calotte.proofs.relaxation.pulling import both, pull_back
+from calotte.proofs.relaxation.pulling import both, inflation, pull_back
 from calotte.proofs.relaxation.reach import Reach, doubts_of_relu
 from calotte.proofs.relaxation.windows import (
     Fields,
@@ -58,7 +58,7 @@ class Relaxation:
     def __init__(self, hyperplanes: Hyperplanes, x: Tensor, radius: Tensor) -> None:
         self.hyperplanes, self.network, self.x = hyperplanes, hyperplanes.network, x
         self.stop = hyperplanes.chain.ends[0] if hyperplanes.chain is not None else 0
-        self.inflation = 1.0 + dot_error(4.0, self.network.widest + 16)  # sums of bounds on errors are rounded too
+        self.inflation = inflation(self.network)
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
         self.work, self._loose = torch.full((len(x),), _MOST_WORK, dtype=torch.float64), dict[int, Tensor]()
@@ -299,10 +299,6 @@ class AroundInput:
     @property
     def stop(self) -> int:
         return self.relaxation.stop
-
-    @property
-    def inflation(self) -> float:
-        return self.relaxation.inflation
 
     def prices(self, i: int) -> Tensor:
         return by_channel(self.relaxation.reach.magnitude[i][self.b])

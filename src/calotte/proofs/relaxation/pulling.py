@@ -19,7 +19,7 @@ from calotte.proofs.relaxation.dense import Step
 from calotte.proofs.relaxation.windows import Fields, Pulled, Rows, Whole
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error
 
-__all__ = ["Met", "both", "pull_back"]
+__all__ = ["Met", "both", "inflation", "pull_back"]
 
 
 class Met(Protocol):
@@ -27,7 +27,6 @@ class Met(Protocol):
 
     Attributes:
         network: the network; stop: the node whose values rows end in.
-        inflation: makes up for sums of bounds on errors, which are rounded too.
     """
 
     @property
@@ -35,9 +34,6 @@ class Met(Protocol):
 
     @property
     def stop(self) -> int: ...
-
-    @property
-    def inflation(self) -> float: ...
 
     def fields(self, i: int) -> Fields:
         """Of a ReLU its lines, of a map its offset, where there is one."""
@@ -56,17 +52,18 @@ def pull_back(
     constant: Tensor,
     kept: Mapping[int, Tensor | None],
     mirrored: bool = False,
-    told: Callable[[int, Rows], None] | None = None,
+    told: Callable[[int, Rows, Fields], None] | None = None,
 ) -> Pulled:
     """Rows . (values of node) + constant (S, N), in terms of the values of the node where rows end.
 
     Args:
         kept: ReLU node -> bool (*shape): units whose activations stay; None where nothing passes.
         mirrored: whether to add a second side, minus the first, for which all is met the same.
-        told: is shown the rows of each ReLU.
+        told: is shown the rows of each ReLU, and what they meet.
     """
     cotangents, activations, ends = {node: rows}, dict[int, Tensor](), dict[int, Rows]()
     network, stop, error = met.network, met.stop, torch.full_like(constant, VALUE_SLACK)
+    inflated = inflation(network)
     for i in range(node, stop - 1, -1):
         step, twice = network.nodes[i], mirrored
         if mirrored and (i == stop or i in kept or isinstance(step.op, Relu)):  # till then one side is all
@@ -87,15 +84,15 @@ def pull_back(
             error = error + doubts[0] + dot_error(before.abs() + constant.abs(), 4)
             rows = Whole(found.rows.reshape(*shape, -1))
             read = network.nodes[layer].inputs if layer > stop else ()
-            error = (error + VALUE_SLACK * sum(met.prices(j).sum() for j in (layer, *read))) * met.inflation
+            error = (error + VALUE_SLACK * sum(met.prices(j).sum() for j in (layer, *read))) * inflated
             if layer == stop:
-                return Pulled(rows, constant, error, activations, ends, doubts[1] * met.inflation + NORM_SLACK)
+                return Pulled(rows, constant, error, activations, ends, doubts[1] * inflated + NORM_SLACK)
             cotangents[read[0]] = rows
             continue
         fields = met.fields(i)
         if isinstance(step.op, Relu):
             if told is not None:
-                told(i, here)
+                told(i, here, fields)
             if some is not None:
                 here = Whole(torch.where(some, 0.0, here.whole().entries))
             below, above, intercept = here.at(fields)
@@ -114,10 +111,15 @@ def pull_back(
                 part = cotangents[j].plus(part)
                 error = error + dot_error(part.cost(met.prices(j)), 2)
             cotangents[j] = part
-        error = (error + fields.lost + dot_error(constant.abs(), 4)) * met.inflation
+        error = (error + fields.lost + dot_error(constant.abs(), 4)) * inflated
     if stop not in cotangents:
         cotangents[stop] = Whole(constant.new_zeros(*constant.shape, *network.shape(stop)))
     return Pulled(cotangents[stop].inside(), constant, error, activations, ends)
+
+
+def inflation(network: Network) -> float:
+    """Makes up for sums of bounds on errors, which are rounded too."""
+    return 1.0 + dot_error(4.0, network.widest + 16)
 
 
 def both(t: Tensor) -> Tensor:

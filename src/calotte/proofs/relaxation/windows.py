@@ -36,6 +36,7 @@ __all__ = [
     "offsets",
     "unit_rows",
     "unit_work",
+    "weighed",
 ]
 
 _ENTRIES, _FEWEST = 2**18, 16  # on windows at the input, or rows, that are pulled back together: they stay in a cache
@@ -79,9 +80,9 @@ def by_channel(t: Tensor, sides: int = 0) -> Tensor:
     return t.flatten(1 + sides).amax(1 + sides) if t.ndim > 1 + sides else t
 
 
-def priced(sizes: Tensor, prices: Tensor) -> Tensor:
-    """Sums (S, N) of sizes (S, N, C) times prices (C,), or (S, C)."""
-    return sizes @ prices if prices.ndim == 1 else (sizes @ prices[:, :, None])[:, :, 0]
+def weighed(rows: Tensor, values: Tensor) -> Tensor:
+    """Sums (S, N) of rows (S, N, n) times values (n,), or (S, n)."""
+    return rows @ values if values.ndim == 1 else (rows @ values[:, :, None])[:, :, 0]
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,12 @@ class Whole:
 
     def sums(self, entries: Tensor, met: Tensor) -> Tensor:
         """Sums (S, N) of the products of entries like these rows' with one of the fields that `at` gives."""
-        if len(met) == 1:
-            return entries.flatten(2) @ met.flatten()
-        return (entries.flatten(2) @ met.flatten(1)[:, :, None])[:, :, 0]
+        return weighed(entries.flatten(2), met.flatten() if len(met) == 1 else met.flatten(1))
 
     def cost(self, prices: Tensor) -> Tensor:
         """The sums (S, N) of |entries| times prices (C,), or (S, C): the same in each channel."""
         sizes = self.entries.abs()
-        return priced(sizes if sizes.ndim == 3 else sizes.flatten(3).sum(3), prices)
+        return weighed(sizes if sizes.ndim == 3 else sizes.flatten(3).sum(3), prices)
 
     def offset(self, fields: Fields) -> Tensor:
         """Sums (S, N) of the products with the only field."""
@@ -175,7 +174,7 @@ class Windows:
 
     def cost(self, prices: Tensor) -> Tensor:
         """As of `Whole`."""
-        return priced(self.entries.abs().flatten(3).sum(3), prices)
+        return weighed(self.entries.abs().flatten(3).sum(3), prices)
 
     def offset(self, fields: Fields) -> Tensor:
         """As of `Whole`; these have zeros outside of the image."""
