@@ -15,6 +15,7 @@ answer: each of them is proved by itself.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -117,18 +118,19 @@ class Concentration(ProvedRung):
         target, wanted = query.target, query.target - self.room
         tail = math.sqrt(2.0 * (self.room - target))
         left = query.once((self, "left", len(sizes)), dict[str, Tensor])
-        log_budget = torch.full((len(query.x),), target, dtype=torch.float64)  # if all half-spaces were used
-        best = None if left else self.worst_case.proposal(query, sizes)
-        if left:
-            log_budget = (wanted + left["budget"]).clamp_max(0.0)
+        log_budget = torch.full((len(sizes),), target, dtype=torch.float64)  # if all half-spaces were used
+        tried = [] if left else [self.worst_case.proposal(query, sizes)]
         for _ in range(2):
+            if left:
+                log_budget, before = (wanted + left["budget"]).clamp_max(0.0), log_budget
+                if tried and (log_budget - before).abs().max() < self.apart:
+                    break
             found, event = self._on_event(query, sizes, log_budget, tail)
-            best = found if best is None else best.better(found)
+            tried.append(found)
             left["budget"] = torch.where(event.log_price.isfinite(), log_budget - event.log_price, 0.0)
-            log_budget, before = (wanted + left["budget"]).clamp_max(0.0), log_budget
-            if (best.log_bound <= target).all() or (log_budget - before).abs().max() < self.apart:
+            if (found.log_bound <= target).all():
                 break
-        return best
+        return functools.reduce(Proposal.better, tried)
 
     def _on_event(self, query: Query, sizes: Tensor, log_budget: Tensor, tail: float) -> tuple[Proposal, OnGoodEvent]:
         """Bounds with a good event that fails with probability exp(log_budget) (B,) at most."""
