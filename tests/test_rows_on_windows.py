@@ -14,6 +14,7 @@ from torch import Tensor
 from zoo import network, points, tensor
 
 from calotte.cells.hyperplanes import Hyperplanes
+from calotte.independent import Box
 from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Reshape, Sum
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.graph import Network, Relu
@@ -274,26 +275,6 @@ def test_units_that_are_stable_by_intervals_are_not_pulled_back(monkeypatch: pyt
         torch.testing.assert_close(few.intervals[i][1][unstable], high[unstable], rtol=1e-9, atol=1e-11)
 
 
-def test_units_that_move_with_one_relu_are_told_by_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pulled back they would be bounded no better."""
-    net, seen, found = NETWORKS["clipped"], list[int](), []
-    monkeypatch.setattr(backward, "unit_rows", counting(seen))
-    query = Query(Hyperplanes(net), points(2, net.d, 3), [0, 1], Sphere(0.6), Settings())
-    around = Support.ball(query, torch.full((2,), 0.6).double())
-    for told in (True, False):
-        if not told:
-            monkeypatch.setattr(Relaxation, "_told_by_ends", lambda *_: torch.zeros(1, 1, dtype=torch.bool))
-        found.append(relaxed_units(query, around).relaxation.intervals)
-        pulled = sum(seen)
-        seen.clear()
-        if told:
-            fewer = pulled
-    assert fewer < pulled
-    (low, high), (other_low, other_high) = (one[4] for one in found)
-    assert (low >= other_low - 1e-9).all()
-    assert (high <= other_high + 1e-9).all()
-
-
 def assert_narrowed_intervals_contain_samples(net: Network, radius: float) -> None:
     """Those of all units behind the first layer, narrowed whether or not that is worth it."""
     x, narrower = points(2, net.d, 8), 0
@@ -319,6 +300,26 @@ def assert_narrowed_intervals_contain_samples(net: Network, radius: float) -> No
 @pytest.mark.parametrize("radius", [0.05, 0.6])
 def test_narrowed_intervals_contain_all_samples(name: str, radius: float) -> None:
     assert_narrowed_intervals_contain_samples(NETWORKS[name], radius)
+
+
+def test_units_that_move_with_one_relu_are_told_by_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pulled back they would be bounded no better."""
+    net, seen, found = NETWORKS["clipped"], list[int](), []
+    monkeypatch.setattr(backward, "unit_rows", counting(seen))
+    query = Query(Hyperplanes(net), points(2, net.d, 3), [0, 1], Sphere(0.6), Settings())
+    around = Support.ball(query, torch.full((2,), 0.6).double())
+    for told in (True, False):
+        if not told:
+            monkeypatch.setattr(Relaxation, "_told_by_ends", lambda *_: torch.zeros(1, 1, dtype=torch.bool))
+        found.append(relaxed_units(query, around).relaxation.intervals)
+        pulled = sum(seen)
+        seen.clear()
+        if told:
+            fewer = pulled
+    assert fewer < pulled
+    (low, high), (other_low, other_high) = (one[4] for one in found)
+    assert (low >= other_low - 1e-9).all()
+    assert (high <= other_high + 1e-9).all()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
@@ -372,6 +373,18 @@ def test_a_batch_says_what_its_inputs_say_alone() -> None:
         for relu, (low, high) in one.intervals.items():
             torch.testing.assert_close(many.intervals[relu][0][i : i + 1], low, rtol=1e-9, atol=1e-12)
             torch.testing.assert_close(many.intervals[relu][1][i : i + 1], high, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["residual", "pools and others"])
+def test_noise_on_a_cube_has_rows_of_the_first_layer_too(name: str) -> None:
+    """They are pulled back like all others, before any ReLU is known."""
+    net, law = NETWORKS[name], Box(0.02)
+    case = Query(Hyperplanes(net, isotropic=False), points(1, net.d, 9), [0], law, Settings())
+    relaxation = relaxed_units(case, Support.of(case, case.sizes, 0.0)).relaxation
+    values = dict(net.values(case.x + law.sample(500, net.d, GENERATOR)))
+    for relu, (low, high) in relaxation.intervals.items():
+        value = values[net.nodes[relu].inputs[0]]
+        assert ((value >= low) & (value <= high)).all()
 
 
 def test_bounds_on_a_good_event_hold_where_nothing_that_was_paid_for_fails() -> None:

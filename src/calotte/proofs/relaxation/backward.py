@@ -25,7 +25,7 @@ from calotte.network.graph import Network, Relu
 from calotte.proofs.forms import Forms
 from calotte.proofs.relaxation.dense import Layer, Lines, Step, lines_of, through
 from calotte.proofs.relaxation.lines import relaxed_lines
-from calotte.proofs.relaxation.pulling import both, inflation, pull_back
+from calotte.proofs.relaxation.pulling import inflation, pull_back
 from calotte.proofs.relaxation.reach import Reach, doubts_of_relu
 from calotte.proofs.relaxation.windows import (
     Fields,
@@ -157,10 +157,9 @@ class Relaxation:
         Where few units of the layer before are loose, the intervals are narrowed first.
         """
         if node not in self._loose:
-            loose = self._undecided(node)
+            loose = self._undecided(node) & ~self._told_by_ends(node)
             layers = sum(self.network.feeders[i] >= node for i in self.network.relus)
             dear = loose.sum(1) * 2 * self.network.multiplications > self.work / layers
-            each = 0.0
             if dear.any():
                 each = 2 * self.hyperplanes.once(("unit work", node), lambda: unit_work(self.network, node))
                 most = (self.work / (layers * each)).to(torch.int64)
@@ -168,30 +167,20 @@ class Relaxation:
                 near = torch.where(loose, torch.minimum(-low, high) / (high - low), torch.inf)
                 rank = near.argsort(1).argsort(1)
                 loose &= (rank < most[:, None]) | ~dear[:, None]
-            spent = torch.zeros_like(self.work)
-            low, high = self.intervals[max(i for i in self.intervals if i < node)]
-            few = ((low < 0) & (high > 0)).flatten(1).double().mean(1) < _FEW
-            for b in few.nonzero()[:, 0].tolist():
-                self.narrow(node, b, loose[b].nonzero()[:, 0])
-                spent[b] = loose[b].sum() / 2
-            loose &= self._undecided(node)
-            self.work = torch.where(dear, self.work - each * (spent + loose.sum(1)), self.work)
-            self._loose[node] = loose
+            before, spent = max((i for i in self.intervals if i < node), default=None), torch.zeros_like(self.work)
+            for b, (low, high) in enumerate(zip(*self.intervals[before], strict=True) if before is not None else ()):
+                if ((low < 0) & (high > 0)).double().mean() < _FEW:
+                    self.narrow(node, b, loose[b].nonzero()[:, 0])
+                    spent[b] = loose[b].sum() / 2
+            self._loose[node] = loose = loose & self._undecided(node)
+            if dear.any():
+                self.work = torch.where(dear, self.work - each * (spent + loose.sum(1)), self.work)
         return self._loose[node]
 
-    def _told_by_ends(self, node: int) -> Tensor:
-        """Units (B, n) that move with one ReLU alone, as in a clip, which may be on or off: rows of theirs go through
-        its lines, and reach no farther than its two ends do."""
-        below, op = self.network.nodes[node].inputs, self.network.nodes[node].op
-        if not isinstance(op, Diagonal) or below[0] not in self.intervals:
-            return torch.zeros(1, 1, dtype=torch.bool)
-        low, high = self.intervals[below[0]]
-        return ((low < 0) & (high > 0)).flatten(1)
-
     def _undecided(self, node: int) -> Tensor:
-        """The units (B, n) of a node that intervals leave both signs, and of which rows may tell more."""
+        """The units (B, n) of a node that intervals leave both signs."""
         low, high = (t.flatten(1) for t in self.reach.between[node])
-        return ~((low >= 0) | (high <= 0)) & ~self._told_by_ends(node)
+        return ~((low >= 0) | (high <= 0))
 
     def narrow(self, node: int, b: int, units: Tensor) -> None:
         """Narrow the intervals of units of a node, for one input, by rows that both ends share: half of the work."""
@@ -206,17 +195,27 @@ class Relaxation:
         for t, found in zip(self.reach.between[node], (low, high), strict=True):
             t[b] = found.reshape(t[b].shape)
 
+    def _told_by_ends(self, node: int) -> Tensor:
+        """Units (B, n) that move with one ReLU alone, as in a clip, which may be on or off: rows of theirs go through
+        its lines, and reach no farther than its two ends do."""
+        below, op = self.network.nodes[node].inputs, self.network.nodes[node].op
+        if not isinstance(op, Diagonal) or below[0] not in self.intervals:
+            return torch.zeros(1, 1, dtype=torch.bool)
+        low, high = self.intervals[below[0]]
+        return ((low < 0) & (high > 0)).flatten(1)
+
     def _first(self, node: int, block: slice) -> Forms:
         """Units of the first layer, and their negatives, as they are."""
         norms, errors, accuracy = self.first[node]
         here = self.at_x[node]
-        value, error = (t.flatten(1)[:, block].repeat(1, 2) for t in (here.value, here.error))
+        value, error = (t.flatten(1)[:, block] for t in (here.value, here.error))
+        value, error = torch.cat([value, -value], 1), error.repeat(1, 2)
         norm, doubt = (t[block].repeat(2).expand(value.shape) for t in (norms, errors))
         error, doubt = (error + VALUE_SLACK) * self.inflation, doubt * self.inflation + NORM_SLACK
         normal = None
         if not self.hyperplanes.isotropic:
             normal = self.hyperplanes.space.rows[block].repeat(2, 1).expand(*value.shape, -1)
-        return Forms(both_signs(block) * value, error, doubt, accuracy, normal, norm)
+        return Forms(value, error, doubt, accuracy, normal, norm)
 
     @cached_property
     def first(self) -> dict[int, tuple[Tensor, Tensor, float]]:
@@ -384,8 +383,3 @@ class AroundInput:
         assert isinstance(op, Dense)
         offset = torch.zeros(len(op.weight), dtype=torch.float64) if op.offset is None else op.offset
         return Layer(op.weight, offset, around.reach.doubts[feeder][b][:, None])
-
-
-def both_signs(block: slice) -> Tensor:
-    """1 for each unit of a block, then -1 for each."""
-    return both(torch.ones(block.stop - block.start, dtype=torch.float64))
