@@ -24,6 +24,7 @@ from calotte.network.enclosure import Enclosure, evaluate
 from calotte.network.graph import Network, Relu
 from calotte.proofs.forms import Forms
 from calotte.proofs.relaxation.dense import Layer, Lines, Step, lines_of, through
+from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.proofs.relaxation.pulling import inflation, pull_back
 from calotte.proofs.relaxation.reach import Reach, doubts_of_relu
 from calotte.proofs.relaxation.windows import (
@@ -38,13 +39,13 @@ from calotte.proofs.relaxation.windows import (
     unit_rows,
     unit_work,
 )
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, raised
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, gamma, raised
 
 _MOST_WORK = 2e10  # multiplications that the units of a graph are worth in a pass: some 5 to 10 seconds
 _FEW = 0.3  # of the units before that are loose: then narrowing leaves at most half of those behind loose, measured
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
 
-__all__ = ["Relaxation", "relaxed_lines"]
+__all__ = ["Relaxation"]
 
 
 class Relaxation:
@@ -382,19 +383,3 @@ class AroundInput:
         assert isinstance(op, Dense)
         offset = torch.zeros(len(op.weight), dtype=torch.float64) if op.offset is None else op.offset
         return Layer(op.weight, offset, around.reach.doubts[feeder][b][:, None])
-
-
-def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Slopes alpha, s and the constant t with alpha z <= relu(z) <= s z + t on [lower, upper], entrywise.
-
-    The chord is rounded up; alpha is 0 or 1, whichever leaves the smaller triangle.
-    """
-    active, inactive = lower >= 0, upper <= 0
-    width = upper - lower
-    slope = (upper / width * (1.0 + 4 * UNIT_ROUNDOFF) + VALUE_SLACK).clamp(0.0, 1.0)
-    slope = torch.where(width.isfinite(), slope, 1.0)  # relu(z) <= z - lower wherever lower <= z
-    intercept = -slope * lower * (1.0 + 4 * UNIT_ROUNDOFF) + VALUE_SLACK
-    above = torch.where(active, 1.0, torch.where(inactive, 0.0, slope))
-    constant = torch.where(active | inactive, 0.0, intercept)
-    below = torch.where(active, 1.0, torch.where(inactive, 0.0, (upper > -lower).to(torch.float64)))
-    return below, above, constant
