@@ -17,12 +17,13 @@ from torch import Tensor
 from calotte.bound import ProvedRung
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import OutOfTime
+from calotte.network.graph import Network
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.moments.aside import reads
 from calotte.proofs.moments.ends import Ends, ends_of
 from calotte.proofs.moments.first import FirstLayer, first_layer
 from calotte.proofs.moments.gaussian import GaussianLaw
-from calotte.proofs.moments.layers import Summed, log_bound
+from calotte.proofs.moments.summed import Summed, log_bound
 from calotte.proofs.proof import Proof
 from calotte.proofs.support import Support
 from calotte.query import Query
@@ -124,11 +125,22 @@ class ExponentialMoments(ProvedRung):
         tail, deep = math.sqrt(2.0 * (self.room - goal)), sum(map(query.network.size, first.ends.deep))
         around, law = Support.of(query, size, tail), GaussianLaw.of(query.noise, size.item(), query.m)
 
-        def evaluated(log_each: float, aside: float) -> Evaluated:
+        def evaluated(log_each: float, aside: float, soft: bool = False) -> Evaluated:
             tilts = Tilts(query, goal - self.room)
-            found = log_bound(query, first, around, law, tilts, self.chooser, log_each, aside)
+            found = log_bound(query, first, around, law, tilts, self.chooser, log_each, aside, soft)
             return Evaluated(tail, log_each, aside, found, tilts)
 
+        if (
+            deep
+            and query.arithmetic == "real"
+            and rows_taken(query.network, first.ends) <= query.settings.memory_limit
+        ):
+            aside = self.aside if sets_aside(query.hyperplanes, first.ends) else math.inf
+            found = evaluated(goal, aside, soft=True)
+            yield found
+            if found.log_bound < 0:
+                yield evaluated(min(goal + goal - self.room - found.summed.log_price.item(), -1.0), aside, soft=True)
+            return
         log_each = goal - self.room - math.log(max(self.used * 2 * deep, 1.0))
         found = evaluated(log_each, math.inf)  # exponents of groups, kept for the network, are found here
         yield found
@@ -162,6 +174,12 @@ def sets_aside(hyperplanes: Hyperplanes, ends: Ends) -> bool:
     network = hyperplanes.network
     deep = (i for i in ends.deep if len(network.shape(i)) == 3)
     return hyperplanes.chain is None and any(reads(network, i, ends.relus) is not None for i in deep)
+
+
+def rows_taken(network: Network, ends: Ends) -> float:
+    """Bytes of what rows of units behind the first layer, and of their negatives, take from units between."""
+    sizes = [network.size(i) for i in ends.deep]
+    return 16.0 * sum(n * sum(sizes[:k]) for k, n in enumerate(sizes))
 
 
 def units_read(hyperplanes: Hyperplanes, ends: Ends) -> float:
