@@ -107,9 +107,10 @@ class Tilts:
     def room(self, settled: Settled) -> Tensor:
         """For ends that are left so seldom that a little more of it is nothing."""
         seldom = self.wanted - math.log(2 * self.query.network.hidden_units)
-        beyond = seldom - (settled.moment + settled.rate * settled.ends)
-        room = torch.where(beyond >= self.least, beyond, 0.0) / settled.rate
-        self.rooms.append(short(torch.where(room.isfinite(), room, 0.0)))
+        beyond = torch.where(settled.log_each > -torch.inf, (seldom - settled.moment) / settled.rate, -torch.inf)
+        room = torch.maximum(settled.free, beyond) - settled.ends  # of what is not paid for a Proof says no moments
+        room = torch.where(room.isfinite() & (settled.rate * room >= self.least), room, 0.0)
+        self.rooms.append(short(room * (1.0 - 2.0**-7)))  # which is no more
         return self.rooms[-1]
 
     def peaks(self, first: FirstLayer, value: Tensor, law: GaussianLaw) -> Peaks:

@@ -31,7 +31,8 @@ class Settled:
 
     Attributes:
         relu: the node.
-        ends: the lower ends that are used; free: those that rows do not fall short of under any noise considered.
+        ends: the lower ends that are used, 0 where a unit keeps its sign.
+        free: those that rows do not fall short of under any noise considered.
         moment, rate: log E exp(-rate row), rounded up, inf where nothing is known.
         log_each: logarithms of the prices of the ends; -inf for those that cost nothing.
         part: how much of what z leaves its ends by relu(z) may be above its line, at most.
