@@ -16,7 +16,7 @@ from calotte.cells.hyperplanes import Hyperplanes
 from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Reshape, Sum
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.graph import Network, Relu
-from calotte.network.rearrange import Select
+from calotte.network.rearrange import Concatenation, Select
 from calotte.noise import Ball, Gaussian, Sphere
 from calotte.proofs.event import Budget, relaxed_units
 from calotte.proofs.relaxation import backward, windows
@@ -113,6 +113,33 @@ def largest() -> Network:
     )  # fmt: skip
 
 
+def concatenated() -> Network:
+    """Branches side by side, their channels shuffled, split and taken twice, as DenseNets and ShuffleNets do."""
+    shape, three, six = (2, 8, 7), (3, 8, 7), (6, 8, 7)
+    return network(
+        shape,
+        convolution(shape, 3, 3), Relu(three), convolution(three, 3, 3), Relu(three),
+        (Concatenation((three, three), six), (2, 4)), channels(six, [3, 0, 4, 1, 5, 2]),
+        convolution(six, 3, 3), Relu(three), (channels(six, [1, 1, 5, 0]), (6,)), convolution((4, 8, 7), 2, 2),
+        (Concatenation((three, (2, 9, 8)), (312,)), (8, 10)), Relu((312,)), Dense(randn(2, 312)),
+    )  # fmt: skip
+
+
+def channels(before: tuple[int, ...], which: list[int]) -> Select:
+    index = torch.arange(math.prod(before)).reshape(before)[which]
+    return Select(before, index.numpy())
+
+
+def clipped() -> Network:
+    """ReLU6-like clips, and kernels of each channel's own, strided and not, as MobileNets have."""
+    shape, first, last = (2, 9, 8), (4, 9, 8), (4, 5, 4)
+    nodes: list[Any] = [convolution(shape, 4, 3)]
+    for here, after in ((first, convolution(first, 4, 3, groups=4)), (first, convolution(first, 4, 3, 2, groups=4))):
+        n, low = len(nodes), Diagonal(here, None, tensor(-0.4), terms=1)
+        nodes += [Relu(here), low, Relu(here), (Sum(here, (1, -1)), (n + 1, n + 3)), after]
+    return network(shape, *nodes, Relu(last), Reshape(last, (80,)), Dense(randn(3, 80)))
+
+
 def wide(size: int, out: int = 3, **options: Any) -> dict[str, Any]:
     return {"size": size, "out": out, **options}
 
@@ -127,6 +154,8 @@ NETWORKS = {
     "residual": residual(),
     "pools and others": pooled(),
     "max pools": largest(),
+    "concatenated": concatenated(),
+    "clipped": clipped(),
 }  # fmt: skip
 
 
@@ -151,10 +180,20 @@ def deep(relaxation: Relaxation) -> Iterator[tuple[int, int]]:
 def test_selections_on_a_grid_are_known(stride: tuple[int, int], offset: tuple[int, int]) -> None:
     found = selection((2, 7, 6), (4, 3), stride, offset).grid
     assert found is not None
-    assert (tuple(found[0].tolist()), tuple(found[1].tolist())) == (stride, offset)
+    assert found[0].tolist() == [0, 1]
+    assert (tuple(found[1].tolist()), tuple(found[2].tolist())) == (stride, offset)
     index = selection((2, 7, 6), (4, 3), stride, offset).index.reshape(2, 4, 3).clone()
     index[1, 2, 1] = index[1, 2, 1] + 1
     assert Select((2, 7, 6), index.numpy()).grid is None
+
+
+def test_channels_of_images_stay_on_windows() -> None:
+    """Rows of units behind shuffled, split and joined channels are no larger than what they read."""
+    net = NETWORKS["concatenated"]
+    rows = windows.unit_rows(net, 7, torch.tensor([0, 60]))[1]
+    for i in (6, 5):
+        (rows, *others) = rows.through(net.nodes[i].op)
+        assert all(isinstance(t, windows.Windows) and t.entries.shape[3:] == (3, 3) for t in (rows, *others))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -228,6 +267,26 @@ def test_units_that_are_stable_by_intervals_are_not_pulled_back(monkeypatch: pyt
         unstable = (few.intervals[i][0] < 0) & (few.intervals[i][1] > 0)
         torch.testing.assert_close(few.intervals[i][0][unstable], low[unstable], rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(few.intervals[i][1][unstable], high[unstable], rtol=1e-9, atol=1e-11)
+
+
+def test_units_that_move_with_one_relu_are_told_by_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pulled back they would be bounded no better."""
+    net, seen, found = NETWORKS["clipped"], list[int](), []
+    monkeypatch.setattr(backward, "unit_rows", counting(seen))
+    query = Query(Hyperplanes(net), points(2, net.d, 3), [0, 1], Sphere(0.6), Settings())
+    around = Support.ball(query, torch.full((2,), 0.6).double())
+    for told in (True, False):
+        if not told:
+            monkeypatch.setattr(Relaxation, "_told_by_ends", lambda *_: torch.zeros(1, 1, dtype=torch.bool))
+        found.append(relaxed_units(query, around).relaxation.intervals)
+        pulled = sum(seen)
+        seen.clear()
+        if told:
+            fewer = pulled
+    assert fewer < pulled
+    (low, high), (other_low, other_high) = (one[4] for one in found)
+    assert (low >= other_low - 1e-9).all()
+    assert (high <= other_high + 1e-9).all()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])

@@ -130,6 +130,21 @@ def test_transposes_by_shifts_are_those_by_scattering(size, padding, monkeypatch
         torch.testing.assert_close(transposed(op, window, [0, 0], [0, 0]), right, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("size", [(1, 2), (3, 3), (4, 2)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (3, 2)])
+def test_transposes_of_kernels_of_each_channel_are_those_by_scattering(size, stride, monkeypatch):
+    """Where the stride leaves a rest of the image too."""
+    scattered = TRANSPOSE[2]
+    monkeypatch.setitem(TRANSPOSE, 2, None)
+    for low, high in ((0, 0), (1, 1), (0, 2)):
+        op = convolution(randn(3, 1, *size), (3, 7, 6), stride=list(stride), padding=[(low, high)] * 2, groups=3)
+        y, window = randn(5, *op.output_shape, seed=1), randn(5, 3, 3, 2, seed=2)
+        right = scattered(y, op.kernel, None, stride, 0, op.rest, 3)[:, :, low : low + 7, low : low + 6]
+        torch.testing.assert_close(op.adjoint(y)[0], right, rtol=1e-13, atol=1e-13)
+        right = scattered(window, op.kernel, None, stride, groups=3)
+        torch.testing.assert_close(transposed(op, window, [0, 0], [0, 0]), right, rtol=1e-13, atol=1e-13)
+
+
 def normalised(network, mean, scale):
     """The network behind (x - mean) / scale."""
     shape = network.input_shape

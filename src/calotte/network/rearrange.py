@@ -36,18 +36,22 @@ class Select(Affine):
         self.terms, self.adjoint_terms = 0, max(int(uses.max()) - 1, 0)
 
     @cached_property
-    def grid(self) -> tuple[Tensor, Tensor] | None:
-        """Stride and offset (2,) where y[c, i] = x[c, stride * i + offset] for images, 0 outside of x; else None."""
+    def grid(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Of images, channels (C,), stride and offset (2,) where y[c, i] = x[channels[c], stride * i + offset].
+
+        0 outside of x; None where it is nothing of the kind.
+        """
         if len(self.input_shapes[0]) != 3 or len(self.output_shape) != 3:
             return None
-        (c, height, width), after = self.input_shapes[0], torch.tensor(self.output_shape[1:])
-        index = self.index.clone()
+        (_, height, width), after = self.input_shapes[0], torch.tensor(self.output_shape[1:])
+        area, index = height * width, self.index.clone()
         index[self.zero] = -1
         index = index.reshape(self.output_shape)
         kept = (index[0] >= 0).nonzero()
-        if len(index) != c or not len(kept):
+        if not len(kept):
             return None
-        met = torch.stack([index[0][tuple(ends)] for ends in kept[[0, -1]]])
+        channels = torch.div(index[:, kept[0, 0], kept[0, 1]], area, rounding_mode="floor")
+        met = torch.stack([index[0][tuple(ends)] for ends in kept[[0, -1]]]) % area
         places = torch.stack([met // width, met % width], 1)
         apart, moved = kept[-1] - kept[0], places[1] - places[0]
         stride = torch.where(apart > 0, moved // apart.clamp_min(1), 1)
@@ -55,9 +59,8 @@ class Select(Affine):
         y, x = (stride[k] * torch.arange(int(after[k])) + offset[k] for k in (0, 1))
         inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
         plane = torch.where(inside, y[:, None] * width + x, -1)
-        channels = torch.arange(c)[:, None, None] * (height * width)
-        same = torch.equal(index, torch.where(plane >= 0, plane + channels, -1))
-        return (stride, offset) if same and bool((stride >= 1).all()) else None
+        same = torch.equal(index, torch.where(plane >= 0, plane + channels[:, None, None] * area, -1))
+        return (channels, stride, offset) if same and bool((stride >= 1).all()) else None
 
     def linear(self, *xs: Tensor) -> Tensor:
         y = xs[0].flatten(1).index_select(1, self.index.to(xs[0].device))

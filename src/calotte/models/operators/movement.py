@@ -31,9 +31,6 @@ def assembled(
     if any(isinstance(x, Constant) and x.terms for x in values):
         raise step.unsupported("with constants that were computed inexactly: fold constants in the model")
     entries = sum(math.prod(x.shape) for x in branches)
-    flat = branches[0]
-    if len(branches) > 1:
-        flat = step.add(Concatenation(tuple(plain(x.shape) for x in branches), (entries,)), branches, (entries,))
     numbered, start, fixed, beyond = [], 0, [], entries  # variables first, constants after them
     for x in values:
         size = math.prod(x.shape)
@@ -45,7 +42,13 @@ def assembled(
             numbered.append(np.arange(start, start + size, dtype=np.int64).reshape(x.shape))
             start += size
     index = np.asarray(move(numbered))
-    y = step.moved(flat, lambda _: np.where(index < entries, index, -1), "/order")
+    y, before = branches[0], tuple(plain(x.shape) for x in branches)
+    in_order = np.array_equal(index.reshape(-1), np.arange(entries))
+    if len(branches) > 1:
+        shape = index.shape if in_order else (entries,)
+        y = step.add(Concatenation(before, plain(shape)), branches, shape)
+    if len(branches) == 1 or not in_order:
+        y = step.moved(y, lambda _: np.where(index < entries, index, -1), "/order")
     if not fixed:
         return y
     known = np.concatenate([np.zeros(entries), *fixed, [0.0]])  # index -1, zero, is the last

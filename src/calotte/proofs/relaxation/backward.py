@@ -19,7 +19,7 @@ from torch import Tensor
 
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.cells.products import row_norms
-from calotte.network.affine import Dense
+from calotte.network.affine import Dense, Diagonal
 from calotte.network.enclosure import Enclosure, evaluate
 from calotte.network.graph import Network, Relu
 from calotte.proofs.forms import Forms
@@ -154,7 +154,7 @@ class Relaxation:
         """
         if node not in self._loose:
             low, high = (t.flatten(1) for t in self.reach.between[node])
-            loose = ~((low >= 0) | (high <= 0))
+            loose = ~((low >= 0) | (high <= 0)) & ~self._told_by_ends(node)
             layers = sum(self.network.feeders[i] >= node for i in self.network.relus)
             dear = loose.sum(1) * 2 * self.network.multiplications > self.work / layers
             if dear.any():
@@ -166,6 +166,15 @@ class Relaxation:
                 self.work = torch.where(dear, self.work - each * loose.sum(1), self.work)
             self._loose[node] = loose
         return self._loose[node]
+
+    def _told_by_ends(self, node: int) -> Tensor:
+        """Units (B, n) that move with one ReLU alone, as in a clip, which may be on or off: rows of theirs go through
+        its lines, and reach no farther than its two ends do."""
+        below, op = self.network.nodes[node].inputs, self.network.nodes[node].op
+        if not isinstance(op, Diagonal) or below[0] not in self.intervals:
+            return torch.zeros(1, 1, dtype=torch.bool)
+        low, high = self.intervals[below[0]]
+        return ((low < 0) & (high > 0)).flatten(1)
 
     def _first(self, node: int, block: slice) -> Forms:
         """Units of the first layer, and their negatives, as they are."""

@@ -22,7 +22,7 @@ from torch.nn import functional
 from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Shape, Sum
 from calotte.network.convolution import Convolution, transposed
 from calotte.network.graph import Network
-from calotte.network.rearrange import Select
+from calotte.network.rearrange import Concatenation, Select
 from calotte.rounding import VALUE_SLACK
 
 __all__ = [
@@ -245,8 +245,12 @@ class Windows:
                 return (replace(self, entries=op.linear(self.entries)),)
             case Convolution() if op.rank == 2:
                 return (self._through_convolution(op),)
-            case Select() if op.grid is not None:  # as pooling reads
+            case Select() if op.grid is not None:  # as pooling reads, or some channels
                 return (self._through_grid(op.grid, op.input_shapes[0]),)
+            case Concatenation() if {shape[1:] for shape in op.input_shapes} == {self.shape[1:]}:  # of channels
+                parts = torch.split(self.entries, [shape[0] for shape in op.input_shapes], dim=2)
+                shapes = op.input_shapes
+                return tuple(replace(self, entries=t, shape=s) for t, s in zip(parts, shapes, strict=True))
             case _:
                 return self.whole().through(op)
 
@@ -256,13 +260,16 @@ class Windows:
         entries = entries.reshape(*rows.entries.shape[:2], *entries.shape[1:])
         return Windows(entries, moved(op, rows.places), rows.which, op.input_shapes[0]).fitting()
 
-    def _through_grid(self, grid: tuple[Tensor, Tensor], shape: Shape) -> Rows:
-        (stride, offset), rows = grid, self.inside()
+    def _through_grid(self, grid: tuple[Tensor, Tensor, Tensor], shape: Shape) -> Rows:
+        (channels, stride, offset), rows = grid, self.inside()
         (sy, sx), (h, w) = stride.tolist(), rows.entries.shape[3:]
         entries = rows.entries
+        if channels.tolist() != list(range(shape[0])):
+            entries = entries.new_zeros(*entries.shape[:2], shape[0], h, w).index_add_(2, channels, entries)
         if sy * sx > 1:
-            entries = entries.new_zeros(*entries.shape[:3], (h - 1) * sy + 1, (w - 1) * sx + 1)
-            entries[..., ::sy, ::sx] = rows.entries
+            apart = entries.new_zeros(*entries.shape[:3], (h - 1) * sy + 1, (w - 1) * sx + 1)
+            apart[..., ::sy, ::sx] = entries
+            entries = apart
         return Windows(entries, rows.places * stride + offset, rows.which, shape).fitting()
 
 
