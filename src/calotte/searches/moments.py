@@ -45,6 +45,9 @@ class ExponentialMoments(ProvedRung):
         aside: deviations below 0 from which on units of the first layer are set aside, where others read them on
             windows; from 1 to 2 all is alike.
         room: the price of a good event lies e^-room below the bound aimed at.
+        deeper: how much less than what is aimed at bounds on units may fail with, as logarithms, for each layer but
+            the first of those behind the first, where ends are soft; what ends are missed by is passed on.
+        worth: of the price of soft ends, what it must miss its aim by to be tried again, margins leaving less.
         used: share of the bounds on units that are thought to be paid for at first; an eighth to a fifth were, of
             `mnist_cnn_small` and `resnet_2b`.
     """
@@ -62,6 +65,8 @@ class ExponentialMoments(ProvedRung):
     goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
     aside: float = 1.5
     room: float = 0.7
+    deeper: float = 0.6
+    worth: float = 1.0
     used: float = 0.25
 
     def refuses(self, query: Query) -> str | None:
@@ -125,32 +130,31 @@ class ExponentialMoments(ProvedRung):
         tail, deep = math.sqrt(2.0 * (self.room - goal)), sum(map(query.network.size, first.ends.deep))
         around, law = Support.of(query, size, tail), GaussianLaw.of(query.noise, size.item(), query.m)
 
-        def evaluated(log_each: float, aside: float, soft: bool = False) -> Evaluated:
+        def evaluated(log_each: float, aside: float, soft: bool) -> Evaluated:
             tilts = Tilts(query, goal - self.room)
             found = log_bound(query, first, around, law, tilts, self.chooser, log_each, aside, soft)
             return Evaluated(tail, log_each, aside, found, tilts)
 
-        if (
-            deep
-            and query.arithmetic == "real"
-            and rows_taken(query.network, first.ends) <= query.settings.memory_limit
-        ):
-            aside = self.aside if sets_aside(query.hyperplanes, first.ends) else math.inf
-            found = evaluated(goal, aside, soft=True)
+        apart = sets_aside(query.hyperplanes, first.ends)
+        soft = deep > 0 and query.arithmetic == "real"
+        soft &= rows_taken(query.network, first.ends) <= query.settings.memory_limit
+        if soft:
+            log_each = goal - self.deeper * (len(first.ends.deep) - 1)
+            found = evaluated(log_each, self.aside if apart else math.inf, soft)
             yield found
-            if found.log_bound < 0:
-                yield evaluated(min(goal + goal - self.room - found.summed.log_price.item(), -1.0), aside, soft=True)
-            return
-        log_each = goal - self.room - math.log(max(self.used * 2 * deep, 1.0))
-        found = evaluated(log_each, math.inf)  # exponents of groups, kept for the network, are found here
-        yield found
-        if sets_aside(query.hyperplanes, first.ends):
-            other = evaluated(log_each, self.aside)
-            yield other
-            found = min(found, other, key=lambda one: one.log_bound)
-        price = found.summed.log_price
-        if deep and price.isfinite() and found.log_bound < 0:
-            yield evaluated(min(log_each + goal - self.room - price.item(), -1.0), found.aside)
+        else:
+            log_each = goal - self.room - math.log(max(self.used * 2 * deep, 1.0))
+            found = evaluated(log_each, math.inf, soft)
+            yield found
+            if apart:
+                other = evaluated(log_each, self.aside, soft)
+                yield other
+                found = min(found, other, key=lambda one: one.log_bound)
+        price = found.summed.log_price.item()
+        more = goal - self.room - price
+        useful = not soft or (abs(more) > self.worth and found.log_bound - price < self.worth)
+        if deep and math.isfinite(price) and found.log_bound < 0 and useful:
+            yield evaluated(min(log_each + more, -1.0), found.aside, soft)
 
 
 @dataclass(frozen=True)

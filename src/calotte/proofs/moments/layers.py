@@ -302,8 +302,8 @@ class Layers:
             slope = self.apart[relu].slope
         part = torch.where(loose, torch.stack([slope.flatten(), raised(1.0 - slope.flatten(), 2)]), 0.0)
         prices = torch.maximum(offer.log_signs(choice), offer.log_halves(choice))[0]
-        ends = torch.cat([low, -high]).clamp_max(0.0)
-        return Settled(relu, ends, free, moment, rate, prices, part, takes)
+        left = torch.cat([low, -high]).clamp_max(0.0)
+        return Settled(relu, left, free, moment, rate, prices, part, takes)
 
     def draw(self, relu: int, lower: Tensor, upper: Tensor) -> Tensor:
         """Fix the lines of a settled ReLU node by ends (1, *shape), which need not hold; the slopes above."""
