@@ -13,6 +13,7 @@ from mpmath import mp, mpf
 from calotte.assumptions import (
     BETA_QUANTILE_ERROR,
     ELEMENTARY_ERROR,
+    ERFC_ERROR,
     LARGEST_DIMENSION,
     LOG_BETA_ERROR,
     LOG_GAMMA_ERROR,
@@ -48,6 +49,13 @@ def test_elementary_functions(name: str, low: float, high: float) -> None:
         exact = getattr(mp, name)(mpf(x))
         for value in (found, getattr(math, name)(x)):
             assert abs(value - exact) <= ELEMENTARY_ERROR * abs(exact), x
+
+
+def test_the_complementary_error_function() -> None:
+    xs = arguments(-1e300, 22.0) + RNG.uniform(-7, 22, 2000).tolist()
+    for x, found in zip(xs, torch.erfc(torch.tensor(xs, dtype=torch.float64)).tolist(), strict=True):
+        exact = mp.erfc(mpf(x))
+        assert abs(found - exact) <= ERFC_ERROR * exact / 3, x
 
 
 def log_normal_tail(s: float) -> mpf:

@@ -24,7 +24,8 @@ from calotte.proofs.local.regions import InBoxes
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.proofs.local.violations import Slack, Violations, weights
 from calotte.proofs.price import BOTH, Offer
-from calotte.proofs.relaxation.backward import Relaxation, relaxed_lines
+from calotte.proofs.relaxation.backward import Relaxation
+from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.query import Query
 from calotte.searches import tree
 from calotte.searches.axes import axes

@@ -26,7 +26,8 @@ from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.layers import Layers
 from calotte.proofs.moments.sums import Sums
 from calotte.proofs.price import Offer
-from calotte.proofs.relaxation.backward import Relaxation, relaxed_lines
+from calotte.proofs.relaxation.backward import Relaxation
+from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.proofs.support import Support
 from calotte.query import Query
 from calotte.searches.moments import ExponentialMoments, units_read

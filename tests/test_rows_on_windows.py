@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from zoo import network, points, tensor
 
 from calotte.cells.hyperplanes import Hyperplanes
+from calotte.independent import Box
 from calotte.network.affine import Affine, Dense, Diagonal, Inexact, Reshape, Sum
 from calotte.network.convolution import Convolution, TransposedConvolution
 from calotte.network.graph import Network, Relu
@@ -253,20 +255,51 @@ def test_bounds_contain_all_samples(name: str, radius: float) -> None:
 
 
 def test_units_that_are_stable_by_intervals_are_not_pulled_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what is said of the others is the same."""
+    """Nor on both sides those stable by rows that both ends share; what is said of the others is the same."""
     net, seen = NETWORKS["residual"], list[int]()
     monkeypatch.setattr(backward, "unit_rows", counting(seen))
     x = points(1, net.d, 4)
     few = relaxed(net, x, 0.03)
-    pulled, total = sum(seen), sum(math.prod(net.shape(i)) for i in net.relus[1:])
-    assert 0 < pulled < total / 2
+    first, total = sum(seen), sum(math.prod(net.shape(i)) for i in net.relus[1:])
+    both = sum(few.loose(net.feeders[i]).sum().item() for i in net.relus[1:])
+    monkeypatch.setattr(backward, "_FEW", 0.0)
+    relaxed(net, x, 0.03)
+    pulled = sum(seen) - first
+    assert both < first - both == pulled < total / 2
     monkeypatch.setattr(Reach, "bound", blind(Reach.bound))
     every = relaxed(net, x, 0.03)
-    assert sum(seen) == pulled + total
+    assert sum(seen) == first + pulled + total
     for i, (low, high) in every.intervals.items():
         unstable = (few.intervals[i][0] < 0) & (few.intervals[i][1] > 0)
         torch.testing.assert_close(few.intervals[i][0][unstable], low[unstable], rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(few.intervals[i][1][unstable], high[unstable], rtol=1e-9, atol=1e-11)
+
+
+def assert_narrowed_intervals_contain_samples(net: Network, radius: float) -> None:
+    """Those of all units behind the first layer, narrowed whether or not that is worth it."""
+    x, narrower = points(2, net.d, 8), 0
+    relaxation = relaxed(net, x, radius)
+    before = {i: (low.clone(), high.clone()) for i, (low, high) in relaxation.reach.between.items()}
+    for node, size in deep(relaxation):
+        for b in range(len(x)):
+            relaxation.narrow(node, b, torch.arange(size))
+    for i in range(len(x)):
+        values = dict(
+            net.values(
+                x[i] + torch.cat([law.sample(300, net.d, GENERATOR) for law in (Ball(radius), Sphere(radius))])
+            )
+        )
+        for node, _ in deep(relaxation):
+            low, high = (t[i] for t in relaxation.reach.between[node])
+            assert ((values[node] >= low) & (values[node] <= high)).all()
+            narrower += int((high - low < 0.9 * (before[node][1][i] - before[node][0][i])).sum())
+    assert narrower, "nothing is narrowed: the test has no teeth"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("radius", [0.05, 0.6])
+def test_narrowed_intervals_contain_all_samples(name: str, radius: float) -> None:
+    assert_narrowed_intervals_contain_samples(NETWORKS[name], radius)
 
 
 def test_units_that_move_with_one_relu_are_told_by_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,6 +375,18 @@ def test_a_batch_says_what_its_inputs_say_alone() -> None:
             torch.testing.assert_close(many.intervals[relu][1][i : i + 1], high, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["residual", "pools and others"])
+def test_noise_on_a_cube_has_rows_of_the_first_layer_too(name: str) -> None:
+    """They are pulled back like all others, before any ReLU is known."""
+    net, law = NETWORKS[name], Box(0.02)
+    case = Query(Hyperplanes(net, isotropic=False), points(1, net.d, 9), [0], law, Settings())
+    relaxation = relaxed_units(case, Support.of(case, case.sizes, 0.0)).relaxation
+    values = dict(net.values(case.x + law.sample(500, net.d, GENERATOR)))
+    for relu, (low, high) in relaxation.intervals.items():
+        value = values[net.nodes[relu].inputs[0]]
+        assert ((value >= low) & (value <= high)).all()
+
+
 def test_bounds_on_a_good_event_hold_where_nothing_that_was_paid_for_fails() -> None:
     """Signs and half-spaces of the earlier layers narrow the intervals of the later ones."""
     net = NETWORKS["residual"]
@@ -395,6 +440,9 @@ def assert_below_exact_values(net: Network) -> None:
         for value, low, minus in zip(truth[node], lowest[:size], lowest[size:], strict=True):
             assert Fraction(low) <= value <= -Fraction(minus)
             assert -minus - low < 1e-9
+        relaxation.narrow(node, 0, torch.arange(size))
+        ends = (t[0].flatten().tolist() for t in relaxation.reach.between[node])
+        assert all(low <= value <= high for value, low, high in zip(truth[node], *ends, strict=True))
 
 
 def scaled(factor: float) -> Convolution:
@@ -447,6 +495,7 @@ MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "entries outside kept": lambda p: p.setattr(windows.Windows, "inside", lambda self: self),
     "errors of maps dropped": lambda p: no_doubt(p, Affine),
     "bounds of a ReLU that is off are its slopes'": lambda p: p.setattr(backward, "relaxed_lines", flat),
+    "distances of parallel lines forgotten": lambda p: p.setattr(backward, "pull_back", parallel_without_errors),
     "intervals too short": lambda p: p.setattr(Reach, "_bound_between", short(Reach._bound_between)),
 }
 
@@ -457,7 +506,12 @@ def flat(lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
     return below, above, 0.0 * intercept
 
 
-RELAXED = backward.relaxed_lines
+RELAXED, PULL_BACK = backward.relaxed_lines, backward.pull_back
+
+
+def parallel_without_errors(*given: Any, **named: Any) -> windows.Pulled:
+    pulled = PULL_BACK(*given, **named)
+    return replace(pulled, error=torch.zeros_like(pulled.error)) if named.get("parallel") else pulled
 
 
 def short(right: Callable[..., None]) -> Callable[..., None]:
@@ -478,6 +532,7 @@ def test_mutants_die(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             assert_below_exact_values(net)
         for net in NETWORKS.values():
             assert_contains_samples(net, 0.6, (Ball(0.6), Sphere(0.6)))
+            assert_narrowed_intervals_contain_samples(net, 0.6)
 
     with pytest.raises(AssertionError):
         every()

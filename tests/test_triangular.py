@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from calotte.proofs.relaxation import triangular
-from calotte.proofs.relaxation.backward import relaxed_lines
+from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.proofs.relaxation.triangular import Triangular, UnitRows
 
 REGIONS, POINTS, GROUPS, MARGINS = 3, 20, (slice(0, 3), slice(3, 5), slice(5, 6)), 2

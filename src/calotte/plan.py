@@ -39,7 +39,7 @@ from calotte.theorems import log_target
 
 __all__ = ["Plan", "Planner", "largest_noise", "plan", "plan_each"]
 
-_STEPS = {True: 50, False: 12}  # of bisection of log eps, for rungs that are monotone in eps and others
+_STEPS = {True: 50, False: 10}  # of bisection of log eps, for rungs that are monotone in eps and others
 _MOST_BACK, _BACK = 12, 0.002  # steps back where `assess`, not told what to aim at, proves less; the first of them
 _SEARCHING = 0.8  # of the time that is left: the rest is for proving again what the search has found
 _SHOWN = 30  # rows in a notebook

@@ -13,19 +13,52 @@ from calotte.searches.exponents import least
 
 __all__ = ["least_diagonals", "shapes"]
 
-_MOST_ROWS, _MOST_ENTRIES = 128, 2e6  # that are given exponents of their own: rows, entries of their matrices
+_MOST, _ENTRIES = (
+    24,
+    2e6,
+)  # kinds of rows that are given exponents of their own, and entries of their matrices, at most
+_LLOYD = 6  # steps by which kinds of rows are found
 
 
 def shapes(local: LocalNetwork, correlation: Tensor, longest: Tensor) -> Tensor:
-    """(K, n) diagonals up to factors: all the same, and the least for the rows of the second group, some of them.
+    """(K, n) diagonals up to factors: all the same, and the least for kinds of rows of the second group, and margins.
+
+    Many pay: on `256x4`, image 1 at eps 3.95, a bound of log p is -7.6 with 24 kinds, -8.7 with 128.
 
     Args:
         correlation: (n, n) of the first group's units; longest: (n,) their norms.
     """
     rows = local.groups[1] if len(local.groups) > 1 else slice(local.units, None)
-    most = min(_MOST_ROWS, int(_MOST_ENTRIES / (len(longest) ** 2 + 1)))
-    importance = (local.weight[rows, : len(longest)][:most] * longest) ** 2
-    return torch.cat([torch.ones(1, len(longest), dtype=torch.float64), least_diagonals(correlation, importance)])
+    importance = (local.weight[rows, : len(longest)] * longest) ** 2
+    some = kinds(importance, min(_MOST, int(_ENTRIES / (len(longest) ** 2 + 1))))
+    some = torch.cat([some, (margins(local)[:, : len(longest)] * longest) ** 2])
+    return torch.cat([torch.ones(1, len(longest), dtype=torch.float64), least_diagonals(correlation, some)])
+
+
+def kinds(importance: Tensor, most: int) -> Tensor:
+    """(K, n) what is important on average to rows that are alike, `most` kinds of them or fewer; of rows (R, n)."""
+    share = importance / importance.sum(1, keepdim=True).clamp_min(1e-300)
+    if len(share) <= most:
+        return share
+    root = share.sqrt()
+    centres = root[:most]  # any to begin with: rows far from all others are not kinds
+    for _ in range(_LLOYD):
+        nearest = (root @ centres.t()).argmax(1)
+        of_kind = torch.nn.functional.one_hot(nearest, len(centres)).double().t()
+        of_kind = of_kind[of_kind.sum(1) > 0]
+        centres = ((of_kind @ share) / of_kind.sum(1, keepdim=True)).sqrt()
+    return centres**2
+
+
+def margins(local: LocalNetwork) -> Tensor:
+    """(C, N) by what margins move with the units, about: each in between counts as often as it is active."""
+    value, moved = local.constant.clone(), local.weight[local.units :].clone()
+    for group in local.groups:
+        value[group] += local.weight[group, : group.start] @ value[: group.start].clamp_min(0.0)
+    active = torch.special.ndtr(value / (local.length * local.sigma))
+    for group in reversed(local.groups):
+        moved[:, : group.start] += (moved[:, group] * active[group]) @ local.weight[group, : group.start]
+    return moved
 
 
 def least_diagonals(correlation: Tensor, importance: Tensor) -> Tensor:

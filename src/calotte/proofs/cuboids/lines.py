@@ -18,7 +18,7 @@ from calotte.network.enclosure import magnitude_pass
 from calotte.network.graph import Network
 from calotte.network.margins import Margins
 from calotte.proofs.cuboids.zonotopes import Swept
-from calotte.proofs.relaxation.backward import relaxed_lines
+from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.proofs.relaxation.pulling import pull_back
 from calotte.proofs.relaxation.reach import doubts_of_map, doubts_of_relu
 from calotte.proofs.relaxation.windows import Fields, Pulled, Rows, Whole, by_channel, offsets, weighed

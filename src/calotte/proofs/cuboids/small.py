@@ -21,7 +21,7 @@ from calotte.network.graph import Node
 from calotte.proofs.cuboids.cuboids import Cuboids
 from calotte.proofs.cuboids.lines import Lines
 from calotte.proofs.cuboids.zonotopes import Swept, Zonotopes, through
-from calotte.proofs.relaxation.backward import relaxed_lines
+from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.proofs.relaxation.triangular import Triangular, sums
 from calotte.query import Query
 from calotte.rounding import VALUE_SLACK, dot_error, raised

@@ -14,7 +14,7 @@ from calotte.proofs.local.regions import InBoxes, Region
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails
 from calotte.proofs.local.violations import Slack, Violations, weights
 from calotte.proofs.price import Offer, known
-from calotte.proofs.relaxation.backward import relaxed_lines
+from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.proofs.relaxation.triangular import UnitRows
 from calotte.proofs.union import log_sum_up
 from calotte.rounding import VALUE_SLACK, dot_error, raised

@@ -138,20 +138,21 @@ class LocalNetwork:
         """Linear functions below the margins, given the lines (3, L, N) of the units."""
         return self.pull_back(self.margins, torch.ones(len(self.margins), dtype=torch.float64), lines)
 
-    def products(self, rows: UnitRows) -> Products:
-        """What inner products say of the rows' normals."""
+    def products(self, rows: UnitRows, begin: int = 0) -> Products:
+        """What inner products say of the rows' normals, whose coefficients are those of the units from `begin` on."""
         n = rows.linear.shape[2]
+        some = slice(begin, begin + n)
         flat = rows.linear.flatten(0, 1)
         shape = rows.linear.shape[:2]
         own = rows.sign[..., None] * self.components[rows.own]
-        components = (flat @ self.components[:n]).reshape(*shape, self.components.shape[1]) + own
-        spread = rows.linear.abs() @ self.length[:n] + self.length[rows.own]
+        components = (flat @ self.components[some]).reshape(*shape, self.components.shape[1]) + own
+        spread = rows.linear.abs() @ self.length[some] + self.length[rows.own]
         if n <= self.normal.shape[1]:
-            squared = ((flat @ self.gram[:n, :n]).reshape(rows.linear.shape) * rows.linear).sum(2)
-            cross = (rows.linear * (rows.sign[..., None] * self.gram[rows.own, :n])).sum(2)
+            squared = ((flat @ self.gram[some, some]).reshape(rows.linear.shape) * rows.linear).sum(2)
+            cross = (rows.linear * (rows.sign[..., None] * self.gram[rows.own, some])).sum(2)
             squared = squared + 2.0 * cross + self.gram[rows.own, rows.own]
         else:
-            normal = (flat @ self.normal[:n]).reshape(*shape, self.normal.shape[1]) + rows.sign[
+            normal = (flat @ self.normal[some]).reshape(*shape, self.normal.shape[1]) + rows.sign[
                 ..., None
             ] * self.normal[rows.own]
             squared = (normal * normal).sum(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,9 +14,11 @@ from calotte.proofs.local.network import LocalNetwork, Products
 from calotte.proofs.local.regions import InBoxes
 from calotte.proofs.moments.tails import correlations, dominating_diagonals, gaussian_comparison, log_moment
 from calotte.proofs.relaxation.triangular import UnitRows
-from calotte.rounding import VALUE_SLACK, dot_error, lowered, raised
+from calotte.rounding import VALUE_SLACK, dot_error, raised
 
 __all__ = ["BoxTilt", "ExponentialTails", "Pairs", "Shapes", "TiltedForms"]
+
+_AT_ONCE = 2**14  # coefficients of forms
 
 Shapes = Callable[[LocalNetwork, tuple[bool, ...], Tensor, Tensor], Tensor]
 
@@ -74,33 +77,43 @@ class ExponentialTails:
         found = {mask: diagonals(local, mask, shapes) for mask in kinds}
         self.shapes = {mask: proposed for mask, (proposed, _) in found.items()}
         self.diagonals = [known for _, known in found.values()]
+        # what the z_j may be away from `centre` in the box; how far their norms are known at most, by `kind`
+        self.moved = raised(self.spread, 16) + dot_error(self.centre.abs(), 16)
+        self.gaps = torch.stack([(self.longest - self.shortest)[self.kind == k].amax(0) for k in range(len(kinds))])
 
     def pairs(self, rows: UnitRows, box: Tensor, row: Tensor) -> Pairs:
         """What does not depend on slopes in the forms of (box, row) pairs (Q,)."""
         local, n0 = self.local, self.first.stop
         g = rows.read[box, row, :n0]
-        linear = rows.linear[box, row][:, None]
-        linear[:, 0, :n0] = 0.0
+        linear = rows.linear[box, row, n0:][:, None]
         own = (rows.own.expand(rows.middle.shape)[box, row])[:, None]
         sign = (rows.sign.expand(rows.middle.shape)[box, row])[:, None]
         before = rows.before[box, row]
-        doubt = rows.doubt[box, row] + (g.abs() * self.doubt[box]).sum(1)
-        doubt = doubt + dot_error(2.0, n0 + 8) * (g.abs() @ local.magnitude[:n0])
+        size = g.abs()
+        doubt = rows.doubt[box, row] + (size * self.doubt[box]).sum(1)
+        doubt = doubt + dot_error(2.0, n0 + 8) * (size @ local.magnitude[:n0])
         bare = UnitRows(before, before, doubt, linear, linear, own, sign)
-        products = local.products(bare)
-        n = linear.shape[2]
-        inner = linear[:, 0] @ local.gram[:n, :n0] + sign * local.gram[own[:, 0], :n0]
+        products = local.products(bare, n0)
+        inner = linear[:, 0] @ local.gram[n0 : n0 + linear.shape[2], :n0] + sign * local.gram[own[:, 0], :n0]
         constant = before - raised(doubt, n0 + 8)
         return Pairs(box, g, constant, products, inner)
 
     def power(self, box: Tensor, which: Tensor) -> Tensor:
         """(Q, n0) exponents p for forms over boxes (Q,), of the diagonals `which` (Q,)."""
+        tables = self.powers
+        if len(tables) == 1:
+            return tables[0][which.clamp(0, len(tables[0]) - 1)]
         power = torch.empty(len(box), self.first.stop, dtype=torch.float64)
-        for k, known in enumerate(self.diagonals):
+        for k, table in enumerate(tables):
             here = self.kind[box] == k
-            choice = which[here].clamp(0, len(known) - 1)
-            power[here] = raised(known[choice] / self.longest[box[here]] ** 2, 8)
+            power[here] = table[which[here].clamp(0, len(table) - 1)]
         return power
+
+    @cached_property
+    def powers(self) -> list[Tensor]:
+        """For each kind of boxes (K, n0) exponents, of all its diagonals."""
+        longest = (self.longest[self.kind == k].amin(0) for k in range(len(self.diagonals)))
+        return [raised(known / least**2, 8) for known, least in zip(self.diagonals, longest, strict=True)]
 
     def form(self, pairs: Pairs, alpha: Tensor) -> TiltedForms:
         """The forms with slopes alpha (Q, n0)."""
@@ -113,36 +126,34 @@ class ExponentialTails:
         constant = pairs.constant + linear @ local.constant[:n0]
         boxes = self.region.boxes[box]
         rest = InBoxes(local, boxes).rest_of(constant[:, None], Products(squared, components, spread))
-        least, norm = rest.least[:, 0], rest.longest[:, 0]
-        inner = pairs.inner + along
-        inner = inner - ((components * boxes.split[:, None]) * self.components[box]).sum(2)
-        off = 4.0 * local.accuracy * spread * local.length[:n0]
-        off = off + norm[:, None] * (self.longest - self.shortest)[box]
-        return TiltedForms(pairs, alpha, least, norm, inner, off)
+        inner = pairs.inner + along - (components[:, 0] * boxes.split) @ local.components[:n0].t()
+        return TiltedForms(pairs, alpha, rest.least[:, 0], rest.longest[:, 0], inner, spread[:, 0])
 
     def _log_moment(self, form: TiltedForms, power: Tensor, rate: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """log kappa E exp(-rate F), rounded up, (Q,)."""
-        box, g, alpha, n0 = form.pairs.box, form.pairs.g, form.alpha, self.first.stop
-        deviation = self.deviation[box]
-        variance = (self.sigma[box] ** 2)[:, None]
-        moved = rate[:, None] * variance
-        mean = self.centre[box] - moved * form.inner
-        half = self.spread[box] + moved * form.off
-        half = raised(half, 16) + dot_error(mean.abs() + moved * form.inner.abs(), 16)
-        theta = -power * rate[:, None] * g
+        box, g, alpha, local = form.pairs.box, form.pairs.g, form.alpha, self.local
+        n0, deviation, variance = self.first.stop, self.deviation[box], self.sigma[box] ** 2
+        moved = rate * variance
+        mean = self.centre[box] - moved[:, None] * form.inner
+        # how far means may be off or move in the box, |a.a_j| <= ||a|| ||a_j||: by errors of products and norms too
+        off = raised(moved * (4.0 * local.accuracy * form.spread + dot_error(2.0, 32) * form.norm), 8)
+        half = self.moved[box] + off[:, None] * local.length[:n0]
+        half = half + raised(moved * form.norm, 8)[:, None] * self.gaps[self.kind[box]]
+        theta = g * -rate[:, None] * power
         rising = g < 0
         value, slope = log_moment(theta, alpha, torch.where(rising, mean + half, mean), deviation)
-        other = [t[rising] for t in (theta, alpha, mean - half, deviation)]
-        value = torch.where(rising, value, value + raised(slope.abs() * half, 16))
-        value[rising] = torch.maximum(value[rising], log_moment(*other)[0])
-        value = value / power
-        value = torch.where(value > 0, raised(value, 8), -lowered(-value, 8))
-        most = torch.maximum((1.0 - alpha) * high[box, :n0], -alpha * low[box, :n0]).clamp_min(0.0)
-        most = raised(torch.where(rising, rate[:, None] * g.abs() * most, 0.0), 8)
-        value = torch.minimum(torch.where(value.isnan(), torch.inf, value), most)
-        linear = -rate * form.least + 0.5 * (rate * form.norm) ** 2 * variance[:, 0]
-        size = (rate * form.least).abs() + (rate * form.norm) ** 2 * variance[:, 0] + value.abs().sum(1)
-        total = linear + value.sum(1) + self.log_kappa[box] + dot_error(size + 1.0, n0 + 32)
+        value = torch.where(rising, value, (value + raised(slope * half, 16)).clamp_max(0.0)).flatten()
+        some = rising.flatten().nonzero()[:, 0]
+        a, mean = alpha.take(some), (mean - half).take(some)
+        other = log_moment(theta.take(some), a, mean, deviation.take(some))[0]
+        place = box[some // max(n0, 1)] * low.shape[1] + some % max(n0, 1)
+        most = torch.maximum((1.0 - a) * high.take(place), -a * low.take(place)).clamp_min(0.0)
+        most = raised((rate[:, None] * g).take(some).abs() * most, 8) * power.take(some)
+        value[some] = torch.minimum(torch.maximum(value[some], other).nan_to_num(torch.inf), most)
+        value = value.reshape(power.shape) / power
+        linear = -rate * form.least + 0.5 * (rate * form.norm) ** 2 * variance
+        size = (rate * form.least).abs() + (rate * form.norm) ** 2 * variance + value.abs().sum(1)
+        total = linear + value.sum(1) + self.log_kappa[box] + dot_error(size + 1.0, n0 + 64)
         return torch.where(total.isnan(), torch.inf, total)
 
     def levels(self, log_each: Tensor, moment: Tensor, tilt: BoxTilt) -> Tensor:
@@ -162,8 +173,11 @@ class ExponentialTails:
     def tails(self, pairs: Pairs, tilt: BoxTilt, low: Tensor, high: Tensor) -> Tensor:
         """log kappa E exp(-rate F), rounded up, (Q,): upper bounds on log P(form <= 0), which are above 0 for some;
         inf where what was decided makes no sense."""
-        form = self.form(pairs, tilt.alpha.nan_to_num(0.0).clamp(0.0, 1.0))
-        moment = self._log_moment(form, self.power(pairs.box, tilt.which), tilt.rate, low, high)
+        moment = torch.empty_like(tilt.rate)
+        for rows in torch.split(torch.arange(len(moment)), pairs.at_once):
+            some, rate = pairs[rows], tilt.rate[rows]
+            form = self.form(some, tilt.alpha[rows].nan_to_num(0.0).clamp(0.0, 1.0))
+            moment[rows] = self._log_moment(form, self.power(some.box, tilt.which[rows]), rate, low, high)
         return torch.where((tilt.rate > 0) & tilt.rate.isfinite(), moment, torch.inf)
 
 
@@ -183,6 +197,17 @@ class Pairs:
     products: Products
     inner: Tensor
 
+    @property
+    def at_once(self) -> int:
+        """How many are looked at together, so that what is known of them stays in a cache."""
+        return max(1, _AT_ONCE // max(1, self.g.shape[1]))
+
+    def __getitem__(self, rows: Tensor) -> Pairs:
+        products = Products(
+            *(t[rows] for t in (self.products.squared, self.products.components, self.products.spread))
+        )
+        return Pairs(self.box[rows], self.g[rows], self.constant[rows], products, self.inner[rows])
+
 
 @dataclass(frozen=True)
 class TiltedForms:
@@ -191,7 +216,7 @@ class TiltedForms:
     Attributes:
         alpha: (Q, n0) slopes of the e_j.
         least: (Q,) constants, rounded down; norm: (Q,) bounds on ||a||.
-        inner, off: (Q, n0) a.a_j, and bounds on their errors.
+        inner: (Q, n0) a.a_j, as computed; spread: (Q,) the lengths added up in a.
     """
 
     pairs: Pairs
@@ -199,7 +224,7 @@ class TiltedForms:
     least: Tensor
     norm: Tensor
     inner: Tensor
-    off: Tensor
+    spread: Tensor
 
 
 def diagonals(local: LocalNetwork, mask: tuple[bool, ...], shapes: Shapes) -> tuple[Tensor, Tensor]:

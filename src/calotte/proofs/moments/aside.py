@@ -19,7 +19,8 @@ from torch import Tensor
 from calotte.network.affine import Affine
 from calotte.network.enclosure import magnitude_pass
 from calotte.network.graph import Network
-from calotte.proofs.relaxation.backward import Relaxation, relaxed_lines
+from calotte.proofs.relaxation.backward import Relaxation
+from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.proofs.relaxation.reach import doubts_of_relu
 from calotte.proofs.relaxation.windows import Fields, Pulled
 from calotte.rounding import VALUE_SLACK, dot_error, raised

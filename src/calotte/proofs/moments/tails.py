@@ -16,17 +16,22 @@ A sphere is no Gaussian, but what depends on few of its coordinates nearly is: t
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
 
-from calotte.assumptions import LOG_GAMMA_ERROR, NORMAL_ERROR
+from calotte.assumptions import ERFC_ERROR, LOG_GAMMA_ERROR, NORMAL_ERROR
 from calotte.noise import Bounded, Gaussian, Noise
 from calotte.proofs.moments.definite import positive
 from calotte.rounding import dot_error, raised
 
 __all__ = ["correlations", "dominating_diagonals", "gaussian_comparison", "log_moment"]
+
+_FARTHEST = 25.0  # deviations up to which exp and erfc stay far from the ends of the floats
+_EACH = dot_error(8.0, 64) + 8.0 * ERFC_ERROR  # error of a logarithm there, relative to 1 + the squared distance
 
 
 def correlations(gram: Tensor) -> Tensor:
@@ -103,6 +108,25 @@ def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) ->
 
     Convex in the mean for theta > 0, concave for theta < 0 (Prékopa). All arguments broadcast.
     """
+    place, moved = mean / deviation, theta * deviation
+    above, below = place + moved * (1.0 - alpha), place - moved * alpha
+    # E exp(t e(z)), z > 0, is exp(((place + t)^2 - place^2) / 2) P(g > -place - t), and alike for z < 0
+    up = (0.5 * above * above).exp() * torch.erfc(-math.sqrt(0.5) * above)
+    total = up + (0.5 * below * below).exp() * torch.erfc(math.sqrt(0.5) * below)
+    share, value = up / total, (0.5 * total).log() - 0.5 * place * place
+    size = place.abs() + moved.abs()
+    error = size * size * _EACH + _EACH
+    far = ~(size <= _FARTHEST)
+    if far.any():
+        given = [t.expand(value.shape)[far] for t in (theta, alpha, mean, deviation)]
+        for found, right in zip((value, share, error), _far_moment(*given), strict=True):
+            found[far] = right
+    derivative = theta.abs() * ((share - alpha).abs() + 8.0 * error)
+    return value + error, derivative
+
+
+def _far_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """log E exp(theta e), the share of z > 0 in it, and the error of either, however small the parts are."""
     logs, sizes = [], []
     for slope, side in ((theta * (1.0 - alpha), 1.0), (-theta * alpha, -1.0)):
         shift = slope * deviation
@@ -111,10 +135,7 @@ def log_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) ->
         logs.append(slope * mean + 0.5 * shift * shift + log_part)
         sizes.append(slope.abs() * mean.abs() + shift * shift + log_part.abs() + argument * argument + 1.0)
     value = torch.logaddexp(*logs)
-    # a part that weighs little may be off by more than the whole: its error counts by its weight
     weights = [(log - value).exp() for log in logs]
     pairs = zip(weights, sizes, strict=True)
     error = torch.stack([w * torch.expm1(dot_error(s, 64) + NORMAL_ERROR * s) for w, s in pairs]).sum(0)
-    derivative = (weights[0] * theta * (1.0 - alpha) - weights[1] * theta * alpha).abs()
-    derivative = derivative + theta.abs() * (4.0 * error + dot_error(1.0 + value.abs(), 32))
-    return value + raised(error, 8) + dot_error(1.0 + value.abs(), 16), derivative
+    return value, weights[0], raised(error, 8) + dot_error(1.0 + value.abs(), 32)

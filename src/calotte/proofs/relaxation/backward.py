@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -24,7 +24,8 @@ from calotte.network.enclosure import Enclosure, evaluate
 from calotte.network.graph import Network, Relu
 from calotte.proofs.forms import Forms
 from calotte.proofs.relaxation.dense import Layer, Lines, Step, lines_of, through
-from calotte.proofs.relaxation.pulling import both, inflation, pull_back
+from calotte.proofs.relaxation.lines import relaxed_lines
+from calotte.proofs.relaxation.pulling import inflation, pull_back
 from calotte.proofs.relaxation.reach import Reach, doubts_of_relu
 from calotte.proofs.relaxation.windows import (
     Fields,
@@ -38,12 +39,13 @@ from calotte.proofs.relaxation.windows import (
     unit_rows,
     unit_work,
 )
-from calotte.rounding import NORM_SLACK, UNIT_ROUNDOFF, VALUE_SLACK, dot_error, gamma, raised
+from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, gamma, raised
 
 _MOST_WORK = 2e10  # multiplications that the units of a graph are worth in a pass: some 5 to 10 seconds
+_FEW = 0.3  # of the units before that are loose: then narrowing leaves at most half of those behind loose, measured
 _AT_ONCE = 2e10  # multiplications of a block: a second or so, after which the time limit is looked at
 
-__all__ = ["Relaxation", "relaxed_lines"]
+__all__ = ["Relaxation"]
 
 
 class Relaxation:
@@ -56,13 +58,13 @@ class Relaxation:
     """
 
     def __init__(self, hyperplanes: Hyperplanes, x: Tensor, radius: Tensor) -> None:
-        self.hyperplanes, self.network, self.x = hyperplanes, hyperplanes.network, x
+        self.hyperplanes, self.network, self.x, self.radius = hyperplanes, hyperplanes.network, x, radius
         self.stop = hyperplanes.chain.ends[0] if hyperplanes.chain is not None else 0
         self.inflation = inflation(self.network)
         self.lines: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.intervals: dict[int, tuple[Tensor, Tensor]] = {}
         self.work, self._loose = torch.full((len(x),), _MOST_WORK, dtype=torch.float64), dict[int, Tensor]()
-        self._met: tuple[int, dict[int, Fields]] = (0, {})
+        self._met: dict[tuple[int, bool], dict[int, Fields]] = {}
         sizes = hyperplanes.coordinates.value
         moved = raised(radius[:, None] * sizes, 4).clamp_min(VALUE_SLACK)  # the product may underflow
         shape = (-1, *self.network.input_shape)
@@ -93,7 +95,8 @@ class Relaxation:
         lower, upper = self.reach.settle(relu, lower, upper, largest)
         self.lines[relu] = relaxed_lines(lower, upper)
         self.intervals[relu] = (lower, upper)
-        self._met[1].pop(relu, None)
+        for met in self._met.values():
+            met.pop(relu, None)
         feeder, n = self.network.feeders[relu], self.network.size(relu)
         size = self.reach.magnitude[feeder]
         self.reach.doubts[relu] = doubts_of_relu(self.lines[relu][2], upper, size, n)
@@ -151,21 +154,46 @@ class Relaxation:
         As many as are worth the work, those first that are nearest to keeping a sign; any would be sound. Nothing is
         decided here that a Proof would have to record: the rule is fixed, and looks at nothing but this one input,
         the network and the bounds found so far. A Proof pulls back the same units again, alone and in any batch.
+        Where few units of the layer before are loose, the intervals are narrowed first.
         """
         if node not in self._loose:
-            low, high = (t.flatten(1) for t in self.reach.between[node])
-            loose = ~((low >= 0) | (high <= 0)) & ~self._told_by_ends(node)
+            loose = self._undecided(node) & ~self._told_by_ends(node)
             layers = sum(self.network.feeders[i] >= node for i in self.network.relus)
             dear = loose.sum(1) * 2 * self.network.multiplications > self.work / layers
             if dear.any():
                 each = 2 * self.hyperplanes.once(("unit work", node), lambda: unit_work(self.network, node))
                 most = (self.work / (layers * each)).to(torch.int64)
+                low, high = (t.flatten(1) for t in self.reach.between[node])
                 near = torch.where(loose, torch.minimum(-low, high) / (high - low), torch.inf)
                 rank = near.argsort(1).argsort(1)
                 loose &= (rank < most[:, None]) | ~dear[:, None]
-                self.work = torch.where(dear, self.work - each * loose.sum(1), self.work)
-            self._loose[node] = loose
+            before, spent = max((i for i in self.intervals if i < node), default=None), torch.zeros_like(self.work)
+            for b, (low, high) in enumerate(zip(*self.intervals[before], strict=True) if before is not None else ()):
+                if ((low < 0) & (high > 0)).double().mean() < _FEW:
+                    self.narrow(node, b, loose[b].nonzero()[:, 0])
+                    spent[b] = loose[b].sum() / 2
+            self._loose[node] = loose = loose & self._undecided(node)
+            if dear.any():
+                self.work = torch.where(dear, self.work - each * (spent + loose.sum(1)), self.work)
         return self._loose[node]
+
+    def _undecided(self, node: int) -> Tensor:
+        """The units (B, n) of a node that intervals leave both signs."""
+        low, high = (t.flatten(1) for t in self.reach.between[node])
+        return ~((low >= 0) | (high <= 0))
+
+    def narrow(self, node: int, b: int, units: Tensor) -> None:
+        """Narrow the intervals of units of a node, for one input, by rows that both ends share: half of the work."""
+        low, high = (t[b].flatten().clone() for t in self.reach.between[node])
+        for some in batches(self.network, node, units, self.hyperplanes.widths[node]):
+            pulled = pull_back(self.around(b, parallel=True), *unit_rows(self.network, node, some), {}, parallel=True)
+            above = self.at_noise(b, pulled, whole=False)
+            below = replace(above, constant=-above.constant)
+            radius = self.radius[b : b + 1, None]
+            low[some] = torch.maximum(low[some], above.lowest(radius)[0])
+            high[some] = torch.minimum(high[some], -below.lowest(radius)[0])
+        for t, found in zip(self.reach.between[node], (low, high), strict=True):
+            t[b] = found.reshape(t[b].shape)
 
     def _told_by_ends(self, node: int) -> Tensor:
         """Units (B, n) that move with one ReLU alone, as in a clip, which may be on or off: rows of theirs go through
@@ -180,13 +208,14 @@ class Relaxation:
         """Units of the first layer, and their negatives, as they are."""
         norms, errors, accuracy = self.first[node]
         here = self.at_x[node]
-        value, error = (t.flatten(1)[:, block].repeat(1, 2) for t in (here.value, here.error))
+        value, error = (t.flatten(1)[:, block] for t in (here.value, here.error))
+        value, error = torch.cat([value, -value], 1), error.repeat(1, 2)
         norm, doubt = (t[block].repeat(2).expand(value.shape) for t in (norms, errors))
         error, doubt = (error + VALUE_SLACK) * self.inflation, doubt * self.inflation + NORM_SLACK
         normal = None
         if not self.hyperplanes.isotropic:
             normal = self.hyperplanes.space.rows[block].repeat(2, 1).expand(*value.shape, -1)
-        return Forms(both_signs(block) * value, error, doubt, accuracy, normal, norm)
+        return Forms(value, error, doubt, accuracy, normal, norm)
 
     @cached_property
     def first(self) -> dict[int, tuple[Tensor, Tensor, float]]:
@@ -243,11 +272,9 @@ class Relaxation:
         """As `pulling.pull_back`, for one input; kept: as for `forms`, None where nothing passes."""
         return pull_back(self.around(b), node, rows, constant, kept, mirrored, told)
 
-    def around(self, b: int) -> AroundInput:
-        """What rows meet for one input; of another input nothing is kept."""
-        if self._met[0] != b:
-            self._met = b, {}
-        return AroundInput(self, b, self._met[1])
+    def around(self, b: int, parallel: bool = False) -> AroundInput:
+        """What rows meet for one input."""
+        return AroundInput(self, b, self._met.setdefault((b, parallel), {}), parallel)
 
     def at_noise(self, b: int, pulled: Pulled, whole: bool) -> Forms:
         """From coefficients of the node `stop`, or of the noise, to functions of the noise."""
@@ -302,11 +329,13 @@ class AroundInput:
 
     Attributes:
         relaxation: of a batch of inputs; b: the one; known: node -> what was met there before.
+        parallel: whether ReLUs are met as in `pull_back` between parallel lines.
     """
 
     relaxation: Relaxation
     b: int
     known: dict[int, Fields]
+    parallel: bool = False
 
     @property
     def network(self) -> Network:
@@ -332,6 +361,9 @@ class AroundInput:
                 op, cost = step.op, around.reach.doubts[i][b]
                 assert op is not None
                 values = tuple(t[b] for t in around.lines[i]) if isinstance(op, Relu) else offsets(op)
+                if isinstance(op, Relu) and self.parallel:
+                    half = values[2] / 2  # s z <= relu(z) too, with any s in [0, 1]
+                    values = values[1], half, half + cost
             self.known[i] = Fields(values, cost, [around.reach.magnitude[j][b] for j in step.inputs])
         return self.known[i]
 
@@ -358,24 +390,3 @@ class AroundInput:
         assert isinstance(op, Dense)
         offset = torch.zeros(len(op.weight), dtype=torch.float64) if op.offset is None else op.offset
         return Layer(op.weight, offset, around.reach.doubts[feeder][b][:, None])
-
-
-def relaxed_lines(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Slopes alpha, s and the constant t with alpha z <= relu(z) <= s z + t on [lower, upper], entrywise.
-
-    The chord is rounded up; alpha is 0 or 1, whichever leaves the smaller triangle.
-    """
-    active, inactive = lower >= 0, upper <= 0
-    width = upper - lower
-    slope = (upper / width * (1.0 + 4 * UNIT_ROUNDOFF) + VALUE_SLACK).clamp(0.0, 1.0)
-    slope = torch.where(width.isfinite(), slope, 1.0)  # relu(z) <= z - lower wherever lower <= z
-    intercept = -slope * lower * (1.0 + 4 * UNIT_ROUNDOFF) + VALUE_SLACK
-    above = torch.where(active, 1.0, torch.where(inactive, 0.0, slope))
-    constant = torch.where(active | inactive, 0.0, intercept)
-    below = torch.where(active, 1.0, torch.where(inactive, 0.0, (upper > -lower).to(torch.float64)))
-    return below, above, constant
-
-
-def both_signs(block: slice) -> Tensor:
-    """1 for each unit of a block, then -1 for each."""
-    return both(torch.ones(block.stop - block.start, dtype=torch.float64))

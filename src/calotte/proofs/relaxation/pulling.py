@@ -53,6 +53,7 @@ def pull_back(
     kept: Mapping[int, Tensor | None],
     mirrored: bool = False,
     told: Callable[[int, Rows, Fields], None] | None = None,
+    parallel: bool = False,
 ) -> Pulled:
     """Rows . (values of node) + constant (S, N), in terms of the values of the node where rows end.
 
@@ -60,6 +61,8 @@ def pull_back(
         kept: ReLU node -> bool (*shape): units whose activations stay; None where nothing passes.
         mirrored: whether to add a second side, minus the first, for which all is met the same.
         told: is shown the rows of each ReLU, and what they meet.
+        parallel: whether ReLUs are met as slope z + half, give or take half: so the rows of a value, negated, are
+            those of its negative. The third of their fields is what that and rounding cost.
     """
     cotangents, activations, ends = {node: rows}, dict[int, Tensor](), dict[int, Rows]()
     network, stop, error = met.network, met.stop, torch.full_like(constant, VALUE_SLACK)
@@ -97,17 +100,23 @@ def pull_back(
                 told(i, here, fields)
             if some is not None:
                 here = Whole(torch.where(some, 0.0, here.whole().entries))
-            below, above, intercept = here.at(fields)
-            negative = here.entries.clamp_max(0.0)
-            constant = constant + here.sums(negative, intercept)
-            parts: tuple[Rows, ...] = (here.times(here.entries.clamp_min(0.0).mul_(below).addcmul_(negative, above)),)
+            if parallel:
+                slope, half, off = here.at(fields)
+                constant = constant + here.sums(here.entries, half)
+                cost = here.sums(here.entries.abs(), off)
+                parts: tuple[Rows, ...] = (here.times(here.entries * slope),)
+            else:
+                below, above, intercept = here.at(fields)
+                negative = here.entries.clamp_max(0.0)
+                constant, cost = constant + here.sums(negative, intercept), here.cost(fields.prices)
+                parts = (here.times(here.entries.clamp_min(0.0).mul_(below).addcmul_(negative, above)),)
         else:
             assert isinstance(step.op, Affine)
             here = here.inside()
             if step.op.offset is not None:
                 constant = constant + here.offset(fields)
-            parts = here.through(step.op)
-        error = error + here.cost(fields.prices)
+            parts, cost = here.through(step.op), here.cost(fields.prices)
+        error = error + cost
         for j, part in zip(step.inputs, parts, strict=True):
             if j in cotangents:
                 part = cotangents[j].plus(part)

@@ -99,10 +99,15 @@ class Whole:
         """Sums (S, N) of the products of entries like these rows' with one of the fields that `at` gives."""
         return weighed(entries.flatten(2), met.flatten() if len(met) == 1 else met.flatten(1))
 
+    @cached_property
+    def sizes(self) -> Tensor:
+        """The sums (S, N, C) of |entries| in each channel; of vectors as they are."""
+        sizes = self.entries.abs()
+        return sizes if sizes.ndim == 3 else sizes.flatten(3).sum(3)
+
     def cost(self, prices: Tensor) -> Tensor:
         """The sums (S, N) of |entries| times prices (C,), or (S, C): the same in each channel."""
-        sizes = self.entries.abs()
-        return weighed(sizes if sizes.ndim == 3 else sizes.flatten(3).sum(3), prices)
+        return weighed(self.sizes, prices)
 
     def offset(self, fields: Fields) -> Tensor:
         """Sums (S, N) of the products with the only field."""
@@ -172,9 +177,14 @@ class Windows:
             return entries.flatten(2) @ met.flatten()
         return torch.bmm(entries.flatten(2).transpose(0, 1), met.flatten(1)[:, :, None])[:, :, 0].t()
 
+    @cached_property
+    def sizes(self) -> Tensor:
+        """As of `Whole`."""
+        return self.entries.abs().flatten(3).sum(3)
+
     def cost(self, prices: Tensor) -> Tensor:
         """As of `Whole`."""
-        return weighed(self.entries.abs().flatten(3).sum(3), prices)
+        return weighed(self.sizes, prices)
 
     def offset(self, fields: Fields) -> Tensor:
         """As of `Whole`; these have zeros outside of the image."""
@@ -240,7 +250,8 @@ class Windows:
             case Inexact():
                 return self.through(op.op)
             case Sum():
-                return tuple(replace(self, entries=t) for t in op.adjoint(self.entries))
+                signed = op.adjoint(self.entries)
+                return tuple(self if t is self.entries else replace(self, entries=t) for t in signed)
             case Diagonal() if op.weight is None or set(op.weight.shape[-2:]) <= {1}:  # the same everywhere
                 return (replace(self, entries=op.linear(self.entries)),)
             case Convolution() if op.rank == 2:
