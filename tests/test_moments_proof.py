@@ -164,6 +164,17 @@ def test_another_network_is_refused(other: Network) -> None:
         calotte.prove(other, x, noise, right)
 
 
+def test_ends_that_have_room_are_soft_where_others_are_or_not_to_be_had() -> None:
+    """What other ends are missed by may take all of the room: the end alone is not what rests on it."""
+    net, x, noise, right = proposed("convolutions")
+    assert right.slack is not None
+    roomy, soft = torch.cat(right.rooms, 1) > 0, right.slack.soft
+    assert (soft & roomy).any()
+    assert (soft & ~roomy).any()
+    wrong = replace(right, slack=replace(right.slack, soft=soft & ~roomy))
+    assert calotte.prove(net, x, noise, wrong) == 0.0
+
+
 def test_soft_ends_of_others_are_refused() -> None:
     net, x, noise, right = proposed("dense")
     assert right.slack is not None

@@ -91,11 +91,8 @@ def log_bound(
     none = torch.full_like(sums.constant, torch.inf)
     moments = torch.stack([none, *(log_moments(sums, law, tilt) for tilt in tilts)])
     rates = torch.stack([torch.ones_like(none), *(tilt.rate for tilt in tilts)])
-    cases, slack = query.margins.cases, None
-    level, hard = (
-        torch.zeros_like(none),
-        torch.cat([torch.zeros(2, 0).double(), *(one.log_each for one in settled)], 1),
-    )
+    cases, slack, level = query.margins.cases, None, torch.zeros_like(none)
+    hard = torch.cat([torch.zeros(2, 0, dtype=torch.float64), *(one.log_each for one in settled)], 1)
     prices = [torch.full((1,), around.log_missed, dtype=torch.float64)]
     if soft and settled:
         rooms = [propose.room(one) for one in settled]
@@ -103,7 +100,9 @@ def log_bound(
         best = moments.min(0)
         rate = rates.gather(0, best.indices[None])
         slack = sensible(chooser.slack(left, cases.kept_logs(best.values)[None], rate))
-        level, hard = slack.margins[0], torch.where(slack.soft[0], -torch.inf, hard)
+        level = slack.margins[0]
+        if slack.soft.any():  # ends that have room rest on what others take of it: they are soft, or not to be had
+            hard = torch.where(slack.soft[0], -torch.inf, left.log_each[0])
     terms = torch.where(layers.range(sums) > level, -torch.inf, at_most(level, moments, rates).amin(0))
     parts = cases.kept_logs(terms)
     if slack is not None:
