@@ -189,6 +189,17 @@ def test_selections_on_a_grid_are_known(stride: tuple[int, int], offset: tuple[i
     assert Select((2, 7, 6), index.numpy()).grid is None
 
 
+def test_channels_of_zeros_are_no_channels_of_an_image() -> None:
+    """Beside an image of one place as well, where what is read outside of it is at -1 too."""
+    index = torch.full((3, 3, 3), -1)
+    index[:2, 1, 1] = torch.arange(2)
+    op = Select((2, 1, 1), index.numpy())
+    assert op.grid is None
+    rows = windows.Windows(randn(1, 2, 3, 2, 2), torch.tensor([[0, 0], [1, 1]]), torch.tensor([0, 1]), (3, 3, 3))
+    (found,), (whole,) = rows.through(op), rows.whole().through(op)
+    assert torch.equal(found.whole().entries, whole.whole().entries)
+
+
 def test_channels_of_images_stay_on_windows() -> None:
     """Rows of units behind shuffled, split and joined channels are no larger than what they read."""
     net = NETWORKS["concatenated"]

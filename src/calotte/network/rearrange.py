@@ -50,7 +50,10 @@ class Select(Affine):
         kept = (index[0] >= 0).nonzero()
         if not len(kept):
             return None
-        channels = torch.div(index[:, kept[0, 0], kept[0, 1]], area, rounding_mode="floor")
+        first = index[:, kept[0, 0], kept[0, 1]]
+        if (first < 0).any():  # a channel of zeros
+            return None
+        channels = torch.div(first, area, rounding_mode="floor")
         met = torch.stack([index[0][tuple(ends)] for ends in kept[[0, -1]]]) % area
         places = torch.stack([met // width, met % width], 1)
         apart, moved = kept[-1] - kept[0], places[1] - places[0]
