@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_layers import EPS, layers_chooser, layers_of
+from test_layers import EPS, Free, layers_of
 from torch import Tensor
 from zoo import network, points, pooled, residual
 
@@ -101,15 +101,15 @@ def draws(name: str, peaks: Peaks) -> tuple[float, float]:
         if i:
             layers.relaxation.reach.bound(i)
         if i in layers.first.ends.deep:
-            ((units, pulled),) = layers.blocks(net.feeders[i])
+            ((units, pulled, _),) = layers.blocks(net.feeders[i])
             z = values[net.feeders[i]].flatten(1)[:, units]
             for side, sign in zip(layers.sums(pulled), (1, -1), strict=True):
                 gaps.append(sign * z - met(layers, side, values, noise))
                 assert (layers.range(side) <= met(layers, side, values, noise) + 1e-12).all()
-            layers.bound_units(i, lambda *_: [], layers_chooser(), -30.0)
+            layers.bound_units(i, lambda *_: [], Free(), -30.0)
         elif i in net.relus:
             layers.bound_hidden(i)
-    margins = layers.margins(None)
+    margins, _ = layers.margins(None)
     outputs = values[net.last]
     y = net.predict(x[None]).item()
     rivals = [k for k in range(3) if k != y]

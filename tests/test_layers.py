@@ -18,18 +18,20 @@ from calotte.network.convolution import Convolution
 from calotte.network.enclosure import evaluate
 from calotte.network.graph import Network, Relu
 from calotte.noise import Sphere
-from calotte.proofs.moments.aside import Aside, leaning
+from calotte.proofs.moments.aside import Aside, lines_within
 from calotte.proofs.moments.ends import Peaks, ends_of
 from calotte.proofs.moments.exponents import Group
 from calotte.proofs.moments.first import first_layer
 from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.layers import Layers
 from calotte.proofs.moments.sums import Sums
+from calotte.proofs.price import Offer
 from calotte.proofs.relaxation.backward import Relaxation
 from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.proofs.support import Support
 from calotte.query import Query
 from calotte.searches.moments import ExponentialMoments, units_read
+from calotte.searches.thrift import Thrift
 from calotte.settings import Settings
 
 EPS = 0.6
@@ -71,7 +73,9 @@ def residual_convolutions() -> Network:
 SPLIT = NETWORKS | {"residual convolutions": residual_convolutions()}
 
 
-def layers_of(net: Network, x: Tensor, peaks: Peaks | None = None, aside: float = math.inf) -> Layers:
+def layers_of(
+    net: Network, x: Tensor, peaks: Peaks | None = None, aside: float = math.inf, soft: bool = False
+) -> Layers:
     """As `log_bound` makes them, all units settled by all noise that is considered."""
     hyperplanes = Hyperplanes(net)
     query = Query(hyperplanes, x[None], [0], Sphere(EPS), Settings())
@@ -82,7 +86,7 @@ def layers_of(net: Network, x: Tensor, peaks: Peaks | None = None, aside: float 
     none = torch.zeros(first.ends.windows)
     peaks = Peaks(none.double(), none.long()) if peaks is None else peaks
     law = GaussianLaw.of(query.noise, EPS, net.d)
-    return Layers(query, first, around, law, relaxation, value, error, peaks, aside)
+    return Layers(query, first, around, law, relaxation, value, error, peaks, aside, soft)
 
 
 def values_of(sums: Sums, values: dict[int, Tensor], noise: Tensor) -> Tensor:
@@ -111,7 +115,7 @@ def compared(net: Network, aside: float = math.inf) -> tuple[list[Tensor], list[
         elif i in net.relus:
             feeder = net.feeders[i]
             channels = net.size(feeder) // net.shape(feeder)[0]
-            for units, pulled in layers.blocks(feeder):
+            for units, pulled, _ in layers.blocks(feeder):
                 own = units // channels if len(net.shape(feeder)) == 3 else None
                 sides = layers.sums(pulled, own)
                 z = values[feeder].flatten(1)[:, units]
@@ -120,22 +124,19 @@ def compared(net: Network, aside: float = math.inf) -> tuple[list[Tensor], list[
                 (above if len(direct) else direct).extend([z - below[0], -z - below[1]])
                 for side, found in zip(sides, below, strict=True):
                     assert (layers.range(side) <= found + 1e-12).all()
-            layers.bound_units(i, lambda *_: [], layers_chooser(), -30.0)
+            layers.bound_units(i, lambda *_: [], Free(), -30.0)
     assert bool(layers.apart) == (aside < math.inf)
     y, outputs = net.predict(x[None]).item(), values[net.last]
     rivals = [k for k in range(outputs.shape[1]) if k != y]
-    above.append(outputs[:, [y]] - outputs[:, rivals] - values_of(layers.margins(None), values, noise))
+    above.append(outputs[:, [y]] - outputs[:, rivals] - values_of(layers.margins(None)[0], values, noise))
     return direct, above, narrow
 
 
-def layers_chooser() -> object:
+class Free(Thrift):
     """Pays for nothing."""
 
-    class Free:
-        def choose(self, layer: int, offer: object) -> Tensor:
-            return torch.zeros(offer.free[:, 0].shape, dtype=torch.int8)  # type: ignore[attr-defined]
-
-    return Free()
+    def choose(self, layer: int, offer: Offer) -> Tensor:
+        return torch.zeros(offer.free[:, 0].shape, dtype=torch.int8)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -163,8 +164,9 @@ def test_lower_lines_go_by_the_value_at_x_and_not_by_the_interval() -> None:
     lower, at_x = torch.tensor([-2.0, -2.0, 0.0, -2.0]).double(), torch.tensor([-0.5, 0.5, 0.5, -1.0]).double()
     for most in (1.9, 2.1):
         upper = torch.tensor([most, most, most, 0.0]).double()
-        below, _, _ = relaxed_lines(lower, upper)
-        assert leaning(below, lower, upper, at_x).tolist() == [0.0, 1.0, 1.0, 0.0]
+        below, above, intercept = lines_within(lower, upper, torch.full_like(at_x, 9.0), at_x)
+        assert below.tolist() == [0.0, 1.0, 1.0, 0.0]
+        assert torch.equal(torch.stack([above, intercept]), torch.stack(relaxed_lines(lower, upper)[1:]))
 
 
 def test_activations_that_are_not_cut_off_at_zero_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +189,7 @@ def test_channels_that_keep_to_themselves_read_no_others() -> None:
     layers.relaxation.reach.bound(1)
     layers.bound_first(2)
     layers.relaxation.reach.bound(3)
-    ((units, pulled),) = layers.blocks(3)
+    ((units, pulled, _),) = layers.blocks(3)
     (sums, _) = layers.sums(pulled, units // math.prod(net.shape(3)[1:]))
     assert sums.weight.shape[1] == 6
     assert sums.group is not None

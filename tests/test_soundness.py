@@ -63,6 +63,7 @@ from calotte.proofs.local.tilted import ExponentialTails
 from calotte.proofs.moments.aside import Aside
 from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.layers import Layers, Proposer
+from calotte.proofs.moments.shortfalls import Settled
 from calotte.proofs.moments.sums import Sums
 from calotte.proofs.price import Offer
 from calotte.proofs.relaxation.backward import Relaxation
@@ -777,8 +778,20 @@ def unpaid_layers(patch: pytest.MonkeyPatch) -> None:
     """A mutant whose good event of deeper layers costs nothing, and is a bad one."""
     right = Layers.bound_units
 
-    def wrong(self: Layers, relu: int, propose: Proposer, chooser: Chooser, log_each: float) -> Tensor:
-        return torch.full_like(right(self, relu, propose, chooser, -0.02), -math.inf)
+    def wrong(self: Layers, relu: int, propose: Proposer, chooser: Chooser, log_each: float) -> Settled:
+        found = right(self, relu, propose, chooser, -0.02)
+        return replace(found, log_each=torch.full_like(found.log_each, -math.inf), part=0.0 * found.part)
+
+    patch.setattr(Layers, "bound_units", wrong)
+
+
+def unmissed_ends(patch: pytest.MonkeyPatch) -> None:
+    """A mutant whose soft ends, often left, are missed by next to nothing."""
+    right = Layers.bound_units
+
+    def wrong(self: Layers, relu: int, propose: Proposer, chooser: Chooser, log_each: float) -> Settled:
+        found = right(self, relu, propose, chooser, -0.02)
+        return replace(found, moment=found.moment - 50.0)
 
     patch.setattr(Layers, "bound_units", wrong)
 
@@ -887,6 +900,7 @@ MUTANTS: dict[str, tuple[tuple[str, ...], Callable[[pytest.MonkeyPatch], None]]]
     ),
     "the good event of deeper layers not paid for": (("moments",), unpaid_layers),
     "activations set aside and forgotten": (("moments",), forgotten_aside),
+    "what soft ends are missed by forgotten": (("moments",), unmissed_ends),
     "the share for its upper limit": (("sampling",), plain_share),
     "float32 for real numbers": (("cell", *LINEAR), exact_float32),
     "a twentieth of what float32 rounds": (LINEAR, with_rounded(0.05)),

@@ -80,6 +80,9 @@ def test_absolute_and_support_have_the_right_coefficients(name):
     op = MAPS[name]
     for i in range(len(op.input_shapes)):
         a = matrix(op, i)
+        assert torch.allclose(
+            matrix(op.with_coefficients(lambda w: w.clamp_min(0.0)), i), a.clamp_min(0.0), rtol=1e-14
+        )
         assert torch.allclose(matrix(op.absolute, i), a.abs(), rtol=1e-14, atol=0)
         assert torch.equal(matrix(op.support, i), (a != 0).double())
 

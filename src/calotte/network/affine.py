@@ -47,7 +47,7 @@ class Affine(ABC):
 
     @abstractmethod
     def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
-        """The linear map whose coefficients are `f` of this one's, without offset; f(0) = 0, f(1) = f(-1) = 1."""
+        """The linear map whose coefficients are `f` of this one's, without offset; f(0) = 0, f(1) = 1."""
 
     def __call__(self, *xs: Tensor) -> Tensor:
         """The map at a batch, offset included."""
@@ -163,7 +163,7 @@ class Reshape(Affine):
 
 
 class Sum(Affine):
-    """y = c_1 x_1 + ... + c_k x_k of k branches of one shape, each c_i = +1 or -1."""
+    """y = c_1 x_1 + ... + c_k x_k of k branches of one shape, each c_i = +1, -1 or 0."""
 
     def __init__(self, shape: Shape, signs: tuple[int, ...]) -> None:
         self.input_shapes, self.output_shape, self.offset = (shape,) * len(signs), shape, None
@@ -171,16 +171,22 @@ class Sum(Affine):
         self.terms, self.adjoint_terms = len(signs), 0
 
     def linear(self, *xs: Tensor) -> Tensor:
-        y = xs[0] if self.signs[0] > 0 else -xs[0]
-        for x, sign in zip(xs[1:], self.signs[1:], strict=True):
-            y = y + x if sign > 0 else y - x
+        y, *rest = (signed(x, sign) for x, sign in zip(xs, self.signs, strict=True))
+        for x in rest:
+            y = y + x
         return y
 
     def adjoint(self, y: Tensor) -> tuple[Tensor, ...]:
-        return tuple(y if sign > 0 else -y for sign in self.signs)
+        return tuple(signed(y, sign) for sign in self.signs)
 
     def with_coefficients(self, f: Callable[[Tensor], Tensor]) -> Affine:
-        return Sum(self.output_shape, (1,) * len(self.signs))
+        found = f(torch.tensor(self.signs, dtype=torch.float64)).tolist()
+        return Sum(self.output_shape, tuple(int(c) for c in found))
+
+
+def signed(x: Tensor, sign: int) -> Tensor:
+    """x, -x or zeros."""
+    return x if sign > 0 else -x if sign < 0 else torch.zeros_like(x)
 
 
 class Inexact(Affine):

@@ -16,11 +16,14 @@ from calotte.errors import InvalidInput
 from calotte.noise import Bounded, Gaussian
 from calotte.proofs.chooser import Recorded
 from calotte.proofs.half_spaces import check_choices, check_fit, check_heights
+from calotte.proofs.local.violations import Slack
 from calotte.proofs.moments.ends import Peaks
 from calotte.proofs.moments.exponents import Exponents, Group, verified, verified_each
 from calotte.proofs.moments.first import FirstLayer, first_layer
 from calotte.proofs.moments.gaussian import GaussianLaw
-from calotte.proofs.moments.layers import Place, log_bound
+from calotte.proofs.moments.layers import Place
+from calotte.proofs.moments.shortfalls import Settled
+from calotte.proofs.moments.summed import log_bound
 from calotte.proofs.moments.sums import Sums, Tilt
 from calotte.proofs.proof import Proof, digits, floats, hexadecimal, integers
 from calotte.proofs.support import Support
@@ -57,6 +60,8 @@ class FirstLayerMoments(Proof, kind="moments"):
         peaks: how maxima of first-layer activations are bounded.
         exponents: of all units (n,), or of forms of a group (Q, n), short floats (`short`): they are verified.
         tilts: which forms -> what is decided on them.
+        slack: which ends of units behind the first layer are soft, as of one box; None: none may be.
+        rooms: of their ends (`moments.shortfalls`), node by node (2, n), short floats.
     """
 
     tail: float
@@ -66,6 +71,8 @@ class FirstLayerMoments(Proof, kind="moments"):
     peaks: Peaks
     exponents: tuple[Tensor, ...]
     tilts: Mapping[Place, Tilted]
+    slack: Slack | None = None
+    rooms: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         check_heights(self.tail, 0.0)
@@ -95,10 +102,22 @@ class FirstLayerMoments(Proof, kind="moments"):
         windows, members = first.ends.windows, len(first.ends.window)
         if len(self.peaks.winner) != windows or bool((self.peaks.winner >= members).any()):
             raise InvalidInput(f"proof: made for another network: it has {windows} maxima of {members} units")
+        self._check_slack(query, [query.network.size(i) for i in first.ends.deep])
         around = Support.of(query, query.sizes, self.tail)
         law = GaussianLaw.of(query.noise, query.sizes.item(), query.m)
-        chooser = Recorded({i: choice[None] for i, choice in self.choices.items()})
-        return log_bound(query, first, around, law, _Said(self), chooser, self.log_each, self.aside).log_bound.item()
+        chooser = Recorded({i: choice[None] for i, choice in self.choices.items()}, softened=self.slack)
+        given, soft = (query, first, around, law, _Said(self), chooser), self.slack is not None
+        return log_bound(*given, self.log_each, self.aside, soft).log_bound.item()
+
+    def _check_slack(self, query: Query, sizes: list[int]) -> None:
+        if self.slack is None:
+            return
+        if query.arithmetic != "real":
+            raise InvalidInput("proof: ends may be soft in real arithmetic only")
+        margins, soft = query.margins.rows.shape[1], self.slack.soft
+        fits = self.slack.margins.shape == (1, margins) and soft.shape == (1, 2, sum(sizes))
+        if not (fits and soft.dtype == torch.bool and [(2, n) for n in sizes] == [t.shape for t in self.rooms]):
+            raise InvalidInput(f"proof: made for another network: soft ends or room for others than {sizes} units")
 
     def _written(self) -> dict[str, Any]:
         forms = [
@@ -121,6 +140,8 @@ class FirstLayerMoments(Proof, kind="moments"):
             "winners": self.peaks.winner.tolist(),
             "exponents": [rows(halves(power)) | {"all": power.ndim == 1} for power in self.exponents],
             "forms": forms,
+            "slack": self.slack and {"margins": hexadecimal(self.slack.margins), "soft": digits(self.slack.soft)},
+            "rooms": [rows(halves(room)) for room in self.rooms],
         }
 
     @classmethod
@@ -135,7 +156,10 @@ class FirstLayerMoments(Proof, kind="moments"):
             place = Place(*(int(form[name]) for name in ("node", "block", "side")))
             slopes = torch.from_numpy(numbers(form["slopes"], 1))
             tilts[place] = Tilted(slopes, floats(form["rates"]), int(form["exponents"]))
-        return cls(tail, log_each, aside, choices, peaks, exponents, tilts)
+        slack = written["slack"]
+        slack = slack and Slack(floats(slack["margins"]), integers(slack["soft"]).to(torch.bool))
+        rooms = tuple(whole(numbers(part, 2), False) for part in written["rooms"])
+        return cls(tail, log_each, aside, choices, peaks, exponents, tilts, slack, rooms)
 
 
 @dataclass(frozen=True)
@@ -147,6 +171,9 @@ class _Said:
 
     def peaks(self, first: FirstLayer, value: Tensor, law: GaussianLaw) -> Peaks:
         return self.proof.peaks
+
+    def room(self, settled: Settled) -> Tensor:
+        return self.proof.rooms[sorted(self.proof.choices).index(settled.relu)]
 
     def __call__(self, place: Place, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
         tilt = self.proof.tilts.get(place)

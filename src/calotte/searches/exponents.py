@@ -18,6 +18,7 @@ _STEPS, _RANK = 30, 6
 _UNIMPORTANT = 0.2  # share of the importance that is spread over all units
 _SMALLEST = 1e-12  # of them, before they are scaled up
 _ROOM = 1e-4  # above the least multiple that will do, as computed
+_ROOM_EACH = 1e-3  # the same in float32
 _ENTRIES = 2**22  # of the matrices that are looked at together
 _MOST_WORK = 4e9  # cubes of the units that forms read, up to which each has exponents of its own: some seconds
 
@@ -64,12 +65,12 @@ def exponents_each(first: FirstLayer, group: Group, importance: Tensor) -> Expon
 
 def least_each(gram: Tensor, share: Tensor) -> Tensor:
     """Exponents (G F, n) for groups of units with inner products (G, n, n) and importance (G, F, n)."""
-    grams = gram.repeat_interleave(share.shape[1], 0)
-    power = least(lambda v: grams @ v, share.flatten(0, 1)).clamp_min(_SMALLEST)
+    grams = gram.to(torch.float32).repeat_interleave(share.shape[1], 0)  # near enough, in half of the time
+    power = least(lambda v: grams @ v, share.flatten(0, 1).to(torch.float32)).clamp_min(_SMALLEST)
     root = power.rsqrt()
     largest = torch.linalg.eigvalsh(grams * root[:, :, None] * root[:, None, :])[:, -1:]
     none = grams.diagonal(dim1=1, dim2=2) == 0.0  # no unit
-    return short(torch.where(none, 1.0, power * largest * (1.0 + _ROOM)))
+    return short(torch.where(none, 1.0, power * largest * (1.0 + _ROOM_EACH)).to(torch.float64))
 
 
 def least(product: Callable[[Tensor], Tensor], importance: Tensor) -> Tensor:
@@ -83,10 +84,11 @@ def least(product: Callable[[Tensor], Tensor], importance: Tensor) -> Tensor:
         product: of R with some V (R, n, rank); importance: (R, n).
     """
     count, n = importance.shape
-    share = importance / importance.sum(1, keepdim=True).clamp_min(1e-300) + _UNIMPORTANT / n
+    tiny = torch.finfo(importance.dtype).tiny
+    share = importance / importance.sum(1, keepdim=True).clamp_min(tiny) + _UNIMPORTANT / n
     length = share.sqrt()[:, :, None]
-    v = torch.randn(count, n, _RANK, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    v = torch.randn(count, n, _RANK, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(share.dtype)
     for _ in range(_STEPS):
-        v = product(length * v / v.norm(dim=2, keepdim=True).clamp_min(1e-300))
+        v = product(length * v / v.norm(dim=2, keepdim=True).clamp_min(tiny))
     power: Tensor = v.norm(dim=2) / length[:, :, 0]
     return power

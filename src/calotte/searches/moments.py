@@ -17,12 +17,13 @@ from torch import Tensor
 from calotte.bound import ProvedRung
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.deadline import OutOfTime
+from calotte.network.graph import Network
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.moments.aside import reads
 from calotte.proofs.moments.ends import Ends, ends_of
 from calotte.proofs.moments.first import FirstLayer, first_layer
 from calotte.proofs.moments.gaussian import GaussianLaw
-from calotte.proofs.moments.layers import Summed, log_bound
+from calotte.proofs.moments.summed import Summed, log_bound
 from calotte.proofs.proof import Proof
 from calotte.proofs.support import Support
 from calotte.query import Query
@@ -44,6 +45,9 @@ class ExponentialMoments(ProvedRung):
         aside: deviations below 0 from which on units of the first layer are set aside, where others read them on
             windows; from 1 to 2 all is alike.
         room: the price of a good event lies e^-room below the bound aimed at.
+        deeper: how much less than what is aimed at bounds on units may fail with, as logarithms, for each layer but
+            the first of those behind the first, where ends are soft; what ends are missed by is passed on.
+        worth: of the price of soft ends, what it must miss its aim by to be tried again, margins leaving less.
         used: share of the bounds on units that are thought to be paid for at first; an eighth to a fifth were, of
             `mnist_cnn_small` and `resnet_2b`.
     """
@@ -61,6 +65,8 @@ class ExponentialMoments(ProvedRung):
     goals: tuple[float, ...] = tuple(math.log(p) for p in (1e-3, 1e-6, 1e-9, 1e-20))
     aside: float = 1.5
     room: float = 0.7
+    deeper: float = 0.6
+    worth: float = 1.0
     used: float = 0.25
 
     def refuses(self, query: Query) -> str | None:
@@ -124,21 +130,31 @@ class ExponentialMoments(ProvedRung):
         tail, deep = math.sqrt(2.0 * (self.room - goal)), sum(map(query.network.size, first.ends.deep))
         around, law = Support.of(query, size, tail), GaussianLaw.of(query.noise, size.item(), query.m)
 
-        def evaluated(log_each: float, aside: float) -> Evaluated:
+        def evaluated(log_each: float, aside: float, soft: bool) -> Evaluated:
             tilts = Tilts(query, goal - self.room)
-            found = log_bound(query, first, around, law, tilts, self.chooser, log_each, aside)
+            found = log_bound(query, first, around, law, tilts, self.chooser, log_each, aside, soft)
             return Evaluated(tail, log_each, aside, found, tilts)
 
-        log_each = goal - self.room - math.log(max(self.used * 2 * deep, 1.0))
-        found = evaluated(log_each, math.inf)  # exponents of groups, kept for the network, are found here
-        yield found
-        if sets_aside(query.hyperplanes, first.ends):
-            other = evaluated(log_each, self.aside)
-            yield other
-            found = min(found, other, key=lambda one: one.log_bound)
-        price = found.summed.log_price
-        if deep and price.isfinite() and found.log_bound < 0:
-            yield evaluated(min(log_each + goal - self.room - price.item(), -1.0), found.aside)
+        apart = sets_aside(query.hyperplanes, first.ends)
+        soft = deep > 0 and query.arithmetic == "real"
+        soft &= rows_taken(query.network, first.ends) <= query.settings.memory_limit
+        if soft:
+            log_each = goal - self.deeper * (len(first.ends.deep) - 1)
+            found = evaluated(log_each, self.aside if apart else math.inf, soft)
+            yield found
+        else:
+            log_each = goal - self.room - math.log(max(self.used * 2 * deep, 1.0))
+            found = evaluated(log_each, math.inf, soft)
+            yield found
+            if apart:
+                other = evaluated(log_each, self.aside, soft)
+                yield other
+                found = min(found, other, key=lambda one: one.log_bound)
+        price = found.summed.log_price.item()
+        more = goal - self.room - price
+        useful = not soft or (abs(more) > self.worth and found.log_bound - price < self.worth)
+        if deep and math.isfinite(price) and found.log_bound < 0 and useful:
+            yield evaluated(min(log_each + more, -1.0), found.aside, soft)
 
 
 @dataclass(frozen=True)
@@ -162,6 +178,12 @@ def sets_aside(hyperplanes: Hyperplanes, ends: Ends) -> bool:
     network = hyperplanes.network
     deep = (i for i in ends.deep if len(network.shape(i)) == 3)
     return hyperplanes.chain is None and any(reads(network, i, ends.relus) is not None for i in deep)
+
+
+def rows_taken(network: Network, ends: Ends) -> float:
+    """Bytes of what rows of units behind the first layer, and of their negatives, take from units between."""
+    sizes = [network.size(i) for i in ends.deep]
+    return 16.0 * sum(n * sum(sizes[:k]) for k, n in enumerate(sizes))
 
 
 def units_read(hyperplanes: Hyperplanes, ends: Ends) -> float:

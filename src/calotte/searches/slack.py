@@ -48,6 +48,7 @@ class Slackening:
         mean, price = (t.exp().flatten(1) for t in (violations.log_mean, violations.log_each))
         weight = violations.weight.flatten(2)
         share = torch.stack([(weight / some[:, :, None]).amax(1) for some in to_take.unbind(1)], 1)
+        share = torch.maximum(share, violations.least.flatten(1)[:, None])
         cost = torch.where(soft.flatten(1)[:, None], share * mean[:, None], torch.inf)
         total = tails + torch.minimum(cost, price[:, None]).sum(2)
         here, best = torch.arange(count), total.argmin(1)

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths
+from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths, short
 from calotte.proofs.moments.ends import Ends, Peaks
 from calotte.proofs.moments.exponents import Exponents
 from calotte.proofs.moments.first import FirstLayer
 from calotte.proofs.moments.gaussian import GaussianLaw
-from calotte.proofs.moments.layers import Place, Summed
+from calotte.proofs.moments.layers import Place
+from calotte.proofs.moments.shortfalls import Settled
+from calotte.proofs.moments.summed import Summed
 from calotte.proofs.moments.sums import FAR, Sums, Tilt
+from calotte.proofs.moments.tails import moment_and_share
 from calotte.query import Query
 from calotte.searches.exponents import exponents, exponents_each
 
@@ -38,6 +41,8 @@ class Tilts:
         said: slopes in 255ths, rates and exponents that were proposed.
         likeliest: by which power of their means exponents suit the smallest margins more than others.
         fine: as buckets, where there are maxima; highest, halvings: of the search for thresholds.
+        least: room for ends that is proposed at all, over 1 / rate of their rows.
+        rooms: of ends, node by node, that were proposed.
         seen: sums of squares of the weights by which layers read the first one, unit by unit, as far as they are met.
     """
 
@@ -53,7 +58,9 @@ class Tilts:
     likeliest: float = 8.0
     highest: float = 8.0
     halvings: int = 40
+    least: float = 4.0
     seen: list[Tensor] = field(default_factory=list)
+    rooms: list[Tensor] = field(default_factory=list)
     proposed: list[Peaks] = field(default_factory=list)
     said: dict[Place, tuple[Tensor, Tensor, Exponents]] = field(default_factory=dict)
 
@@ -98,6 +105,15 @@ class Tilts:
         self.said[place] = slopes, torch.stack([factor * at for factor in rates]), found
         return [Tilt(slopes.to(torch.float64) / 255.0, rate, found) for rate in self.said[place][1]]
 
+    def room(self, settled: Settled) -> Tensor:
+        """For ends that are left so seldom that a little more of it is nothing."""
+        seldom = self.wanted - math.log(2 * self.query.network.hidden_units)
+        beyond = torch.where(settled.log_each > -torch.inf, (seldom - settled.moment) / settled.rate, -torch.inf)
+        room = torch.maximum(settled.free, beyond) - settled.ends  # of what is not paid for a Proof says no moments
+        room = torch.where(room.isfinite() & (settled.rate * room >= self.least), room, 0.0)
+        self.rooms.append(short(room * (1.0 - 2.0**-7)))  # which is no more
+        return self.rooms[-1]
+
     def peaks(self, first: FirstLayer, value: Tensor, law: GaussianLaw) -> Peaks:
         """Thresholds that one member of each window is above in the mean, and the likeliest winners."""
         ends = first.ends
@@ -136,11 +152,15 @@ class Tilts:
             tilts[place] = Tilted(torch.where(used[:, None], slopes, 0), torch.where(used, rates, 0.0), which)
         pairs = zip(different, rows, strict=True)
         asked = (torch.where(some if one.group is None else some[:, None], one.asked, 0.0) for one, some in pairs)
-        return FirstLayerMoments(tail, log_each, aside, found.choices, self.proposed[0], tuple(asked), tilts)
+        peaks, rooms = self.proposed[0], tuple(self.rooms)
+        return FirstLayerMoments(tail, log_each, aside, found.choices, peaks, tuple(asked), tilts, found.slack, rooms)
 
     def _exponents(self, place: Place, sums: Sums, law: GaussianLaw) -> Exponents | None:
         """Exponents that suit the forms; of groups they are found once for a network, else for about this noise."""
-        first, group, squares = sums.first, sums.group, sums.weight**2
+        first, group = sums.first, sums.group
+        squares = (
+            sums.weight if sums.asked is None else sums.asked
+        ) ** 2  # what is kept for a network is of it alone
         direct = self._direct(place, first.ends)
         if group is not None:
             important = sums.of_units(first.longest**2)
@@ -210,13 +230,8 @@ def towards(
     moved = centre - rates * law.high**2 * longest * inner
     theta, deviation = -power * rates * sums.weight, (law.high * longest).clamp_min(1e-150)
     deviation = torch.where(theta > 0, torch.maximum(deviation, FAR * moved.abs()), deviation)
-    logs = []
-    for steep, side in ((theta * (1.0 - slope), 1.0), (-theta * slope, -1.0)):
-        shift = steep * deviation
-        part = torch.special.log_ndtr(side * (moved / deviation + shift))
-        logs.append(steep * moved + 0.5 * shift * shift + part)
-    share = torch.sigmoid(logs[0] - logs[1])
-    bent = (torch.logaddexp(*logs) / power).sum(1) + rate * (mean - sums.constant - (along * centre).sum(1))
+    value, share, _ = moment_and_share(theta, slope, moved, deviation)
+    bent = (value / power).sum(1) + rate * (mean - sums.constant - (along * centre).sum(1))
     spread = 0.5 * (law.high * rate) ** 2 * squared + bent
     spread = torch.where(spread.isnan(), 1e30, spread.clamp(1e-30, 1e30))
     return torch.where(share.isnan(), slope, (slope + share) / 2), spread

@@ -17,7 +17,7 @@ from calotte.proofs.price import Offer, known
 from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.proofs.relaxation.triangular import UnitRows
 from calotte.proofs.union import log_sum_up
-from calotte.rounding import dot_error, raised
+from calotte.rounding import VALUE_SLACK, dot_error, raised
 
 __all__ = ["Evaluation", "Units", "evaluate", "relaxed", "restricted"]
 
@@ -78,9 +78,8 @@ class Units:
     def violations(self, local: LocalNetwork, read: Tensor) -> Violations:
         """What ends would cost margins that read the units by `read` (L, C, N)."""
         taken = [form[0] for form in self.forms]
-        return Violations(
-            weights(local, self.lines[1], self.low, self.high, taken, read), self.log_mean, self.log_each
-        )
+        found = weights(local, self.lines[1], self.low, self.high, taken, read)
+        return Violations(found, self.log_mean, self.log_each, torch.full_like(self.log_mean, VALUE_SLACK))
 
     def chosen(self, moments: ExponentialTails, margins: dict[int, BoxTilt]) -> Recorded:
         """Everything that was decided, on the margins too."""

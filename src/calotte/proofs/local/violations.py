@@ -49,19 +49,22 @@ class Violations:
         log_mean: (L, 2, N) upper bounds on log E D_k given the box, inf where none is known.
         log_each: (L, 2, N) logarithms of the prices, given the box, of the same ends where they are not soft; -inf
             for those that cost nothing, soft or not.
+        least: (L, 2, N) shares max_c (a_ck / d_c) that ends have at least, by what is asked of units as of margins.
     """
 
     weight: Tensor
     log_mean: Tensor
     log_each: Tensor
+    least: Tensor
 
     def log_price(self, slack: Slack, kept: Tensor) -> Tensor:
         """(L,) upper bounds, given the box, on the log P(sum over soft ends >= 1), margins `kept` (L, C) only."""
         soft = slack.soft & (self.log_each > -torch.inf)
         log_share = self.weight.log() - slack.margins.log()[:, :, None, None]
         log_share = torch.where(kept[:, :, None, None], log_share, -torch.inf).amax(1)
-        terms = log_share + self.log_mean
-        terms = terms + dot_error(1.0 + self.weight.log().abs().amax(1) + self.log_mean.abs() + terms.abs(), 16)
+        terms = torch.maximum(log_share, self.least.log()) + self.log_mean
+        size = torch.cat([self.weight, self.least[:, None]], 1).log().abs().amax(1)
+        terms = terms + dot_error(1.0 + size + self.log_mean.abs() + terms.abs(), 16)
         terms = torch.where(soft, torch.where(terms.isnan(), torch.inf, terms), -torch.inf).flatten(1)
         total = torch.logsumexp(torch.cat([terms, torch.full_like(terms[:, :1], -torch.inf)], 1), 1)
         return torch.where(total.isfinite(), total + dot_error(1.0 + total.abs(), terms.shape[1] + 16), total)

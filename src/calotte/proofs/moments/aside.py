@@ -21,10 +21,11 @@ from calotte.network.enclosure import magnitude_pass
 from calotte.network.graph import Network
 from calotte.proofs.relaxation.backward import Relaxation
 from calotte.proofs.relaxation.lines import relaxed_lines
+from calotte.proofs.relaxation.reach import doubts_of_relu
 from calotte.proofs.relaxation.windows import Fields, Pulled
 from calotte.rounding import VALUE_SLACK, dot_error, raised
 
-__all__ = ["Aside", "leaning", "reads"]
+__all__ = ["Aside", "lines_within", "reads"]
 
 
 def reads(network: Network, relu: int, first: Collection[int]) -> int | None:
@@ -34,12 +35,15 @@ def reads(network: Network, relu: int, first: Collection[int]) -> int | None:
     return below[0] if len(below) == 1 and below[0] in first else None
 
 
-def leaning(below: Tensor, lower: Tensor, upper: Tensor, at_x: Tensor) -> Tensor:
-    """Slopes of ReLUs from below, 1 where a unit of either sign is above 0 at x and 0 where it is not; any are sound.
+def lines_within(lower: Tensor, upper: Tensor, most: Tensor, at_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Lines of ReLUs as of `relaxed_lines` between ends that are no further from 0 than `most`.
 
+    Below, slopes are 1 where a unit of either sign is above 0 at x and 0 where it is not; any in [0, 1] are sound.
     That is near to where its noise has it; which triangle is smaller changes as bounds do, and a margin with it.
     """
-    return torch.where((lower < 0) & (upper > 0), (at_x > 0).to(torch.float64), below)
+    lower, upper = torch.maximum(lower, -most), torch.minimum(upper, most)
+    below, above, intercept = relaxed_lines(lower, upper)
+    return torch.where((lower < 0) & (upper > 0), (at_x > 0).to(torch.float64), below), above, intercept
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +81,17 @@ class Aside:
         assert isinstance(op, Affine)
         most = magnitude_pass(op, VALUE_SLACK, reach.magnitude[first])[0]
         most = raised(most if op.offset is None else most + op.offset.abs(), 4)  # of cores as of whole units
-        lower, upper = torch.maximum(lower, -most), torch.minimum(upper, most)
-        below, above, intercept = relaxed_lines(lower, upper)
-        below = leaning(below, lower, upper, relaxation.at_x[feeder].value[0])
-        doubts = dot_error(intercept, size + 4) + dot_error(most, 4) + reach.doubts[feeder][0]
+        below, above, intercept = lines_within(lower, upper, most, relaxation.at_x[feeder].value[0])
+        doubts = doubts_of_relu(intercept, below + above, most, size) + reach.doubts[feeder][0]
         lines = Fields((below, above, intercept, split.to(torch.float64)), doubts, [most])
         positive = op.with_coefficients(lambda w: w.clamp_min(0.0))
         largest = reach.magnitude[first][0]
         return Aside(relu, feeder, first, positive, Fields([rare.to(torch.float64)], largest, [largest]), lines)
+
+    @property
+    def slope(self) -> Tensor:
+        """(*shape) of the lines above."""
+        return self.lines.values[1]
 
     def through(self, relaxation: Relaxation, pulled: Pulled) -> Pulled:
         """Rows that were pulled back to this node, pulled back to the first layer."""

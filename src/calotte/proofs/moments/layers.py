@@ -15,26 +15,25 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from calotte.network.enclosure import evaluate
 from calotte.network.float32 import Float32Errors
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.event import margin_rows
-from calotte.proofs.float32 import float32_errors
-from calotte.proofs.moments.aside import Aside, leaning, reads
+from calotte.proofs.moments.aside import Aside, lines_within, reads
 from calotte.proofs.moments.ends import Peaks
 from calotte.proofs.moments.exponents import Group, group_of
 from calotte.proofs.moments.first import FirstLayer
 from calotte.proofs.moments.gaussian import GaussianLaw
+from calotte.proofs.moments.shortfalls import Settled, Taken, taken
 from calotte.proofs.moments.sums import Sums, Tilt, levels, log_moments
 from calotte.proofs.price import Offer, halves, known, signs
 from calotte.proofs.relaxation.backward import Relaxation
+from calotte.proofs.relaxation.reach import doubts_of_relu
 from calotte.proofs.relaxation.windows import Pulled, Rows, Whole, Windows, unit_rows
 from calotte.proofs.support import Support
-from calotte.proofs.union import log_sum_up
 from calotte.query import Query
 from calotte.rounding import UNIT_ROUNDOFF, VALUE_SLACK, dot_error, raised
 
-__all__ = ["Place", "Proposer", "Summed", "log_bound"]
+__all__ = ["Layers", "Place", "Proposer"]
 
 _WIDEST, _MOST = 1024, 2**25  # units that a form of a group reads; entries of the matrices of a group
 _AT_ONCE = 2**20  # numbers of a form's weights in a block: fresh pages cost more than larger blocks gain
@@ -56,25 +55,12 @@ class Proposer(Protocol):
     def peaks(self, first: FirstLayer, value: Tensor, law: GaussianLaw) -> Peaks:
         """How maxima of first-layer activations are bounded, the units' values at x being (n,)."""
 
+    def room(self, settled: Settled) -> Tensor:
+        """(2, n) room of the ends of a ReLU node's units, where they may be soft; 0 for none."""
+
     def __call__(self, place: Place, sums: Sums, law: GaussianLaw, log_each: float | None) -> list[Tilt]:
         """Slopes, rates and exponents, of which the best count; log_each: the logarithm of what a level may fail
         with (None: the probability of a form <= 0 is wanted)."""
-
-
-@dataclass(frozen=True)
-class Summed:
-    """A bound by moments of the first layer.
-
-    Attributes:
-        log_bound: upper bound on log p, rounded up; log_price: what its good event costs.
-        choices: ReLU node behind the first layer -> (units,) what was paid for.
-        used: which forms of units -> (R,) whether something was paid for that these say.
-    """
-
-    log_bound: Tensor
-    log_price: Tensor
-    choices: dict[int, Tensor]
-    used: dict[Place, Tensor]
 
 
 @dataclass(frozen=True)
@@ -86,8 +72,11 @@ class Layers:
         relaxation: with the bounds found so far; value, error: (n,) of the first layer's units at x.
         peaks: how maxima of them are bounded.
         aside: how many deviations below 0 units of the first layer are set aside by those that read them.
+        soft: whether ends of units behind the first layer may be soft (`shortfalls`); nothing but the lines rests on
+            these then.
         apart: the ReLU nodes of which units are split for that.
-        choices, used: what was paid for so far, as of `Summed`.
+        choices: ReLU node -> (units,) what was paid for so far, as of `price`.
+        used: which forms -> (R,) whether something was paid for that these say.
     """
 
     query: Query
@@ -99,18 +88,26 @@ class Layers:
     error: Tensor
     peaks: Peaks
     aside: float = math.inf
+    soft: bool = False
     apart: dict[int, Aside] = field(default_factory=dict)
     choices: dict[int, Tensor] = field(default_factory=dict)
     used: dict[Place, Tensor] = field(default_factory=dict)
 
-    def pull_back(self, node: int, rows: Rows, constant: Tensor, mirrored: bool) -> Pulled:
-        """Rows pulled back to the first layer's activations."""
+    def pull_back(self, node: int, rows: Rows, constant: Tensor, mirrored: bool) -> tuple[Pulled, Taken]:
+        """Rows pulled back to the first layer's activations; what they take on the way, where ends may be soft."""
         kept: dict[int, Tensor | None] = dict.fromkeys((*self.first.ends.nodes, *self.apart))
-        pulled = self.relaxation.pull_back(0, node, rows, constant, kept, mirrored)
+        below: Taken = {}
+
+        def told(relu: int, rows: Rows, _: object) -> None:
+            below[relu] = taken(rows)
+
+        pulled = self.relaxation.pull_back(0, node, rows, constant, kept, mirrored, told if self.soft else None)
         for relu, one in self.apart.items():
             if relu in pulled.ends:
+                if self.soft:
+                    below[relu] = taken(pulled.ends[relu])
                 pulled = one.through(self.relaxation, pulled)
-        return pulled
+        return pulled, below
 
     def sums(self, pulled: Pulled, channels: Tensor | None = None) -> list[Sums]:
         """Sums of first-layer activations below rows that were pulled back, for each side of them.
@@ -196,8 +193,9 @@ class Layers:
         index = self.units_of(relu).start + read[:, :, None, None] * (height * width) + flat[:, None]
         return group_of(self.first, index.flatten(1), inside[:, None].expand(index.shape).flatten(1))
 
-    def blocks(self, node: int) -> Iterator[tuple[Tensor, Pulled]]:
-        """Units of a node whose sign is not known, place by place, in blocks; their rows and the negatives'."""
+    def blocks(self, node: int) -> Iterator[tuple[Tensor, Pulled, Taken]]:
+        """Units of a node whose sign is not known, place by place, in blocks; their rows and the negatives', as of
+        `pull_back`."""
         network, shape = self.query.network, self.query.network.shape(node)
         size, area = math.prod(shape), math.prod(shape[1:])
         loose = torch.ones(size, dtype=torch.bool)
@@ -214,7 +212,7 @@ class Layers:
         for block in torch.split(units, max(1, most // units.shape[1])) if units.numel() else ():
             self.query.deadline.check(f"at node '{network.nodes[node].name}'")
             rows = unit_rows(network, node, block.flatten())
-            yield block.flatten(), self.pull_back(*rows, mirrored=True)
+            yield block.flatten(), *self.pull_back(*rows, mirrored=True)
 
     def rare(self, relu: int) -> Tensor | None:
         """Which units (n,) of the first layer are set aside by those of a ReLU node; None for no such."""
@@ -243,61 +241,78 @@ class Layers:
         total = total - dot_error(sums.constant.abs() + lowest.abs() + doubt, 8)
         return torch.where(total.isnan(), -torch.inf, total)
 
-    def best(self, sums: Sums, tilts: list[Tilt], log_each: float | None) -> tuple[Tensor, Tensor]:
-        """Lower levels (R,) that fail with probability exp(log_each), and bounds (R,) on log P(form <= 0)."""
-        level = torch.full_like(sums.constant, -torch.inf)
-        log_p = torch.zeros_like(sums.constant)
-        for tilt in tilts:
-            moment = log_moments(sums, self.law, tilt)
-            log_p = torch.minimum(log_p, moment)
-            if log_each is not None:
-                level = torch.maximum(level, levels(moment, tilt.rate, torch.full_like(moment, log_each)))
-        return level, log_p
+    def bounds(
+        self, relu: int, certain: Tensor, propose: Proposer, log_each: float
+    ) -> tuple[Tensor, list[Tensor], Taken]:
+        """Bounds on the two sides of each unit of a ReLU node behind the first layer, or of its core.
 
-    def bound_units(self, relu: int, propose: Proposer, chooser: Chooser, log_each: float) -> Tensor:
-        """Settle a ReLU node behind the first layer; the prices (., ) of what was used, as logarithms."""
-        network = self.query.network
-        feeder, between = network.feeders[relu], self.relaxation.reach.between
-        shape, size = network.shape(feeder), network.size(feeder)
-        free = torch.full((1, 2, size), -torch.inf, dtype=torch.float64)
-        if feeder in between:
-            low, high = between[feeder]
-            free = torch.stack([low.flatten(1), -high.flatten(1)], 1)
-        rare, whole = self.rare(relu), free
-        if rare is not None:
-            split = ~(whole >= 0).any(1, keepdim=True)
-            free = torch.where(split, -torch.inf, whole)
-        paid, log_sign, met = free.clone(), torch.zeros_like(free), list[Tensor]()
-        for number, (units, pulled) in enumerate(self.blocks(feeder)):
-            met.append(units)
+        Args:
+            certain: (2, n) ends that hold for all noise considered; of units whose sign they say nothing else is.
+
+        Returns:
+            (5, 2, n): ends of rows for all noise considered; levels that fail with probability exp(log_each) and what
+            P(side < 0) is at most, as a logarithm; log E exp(-rate row) and the rate that gave the level. The blocks
+            of units that were bounded; what their rows take, where ends may be soft.
+        """
+        feeder, rare = self.query.network.feeders[relu], self.rare(relu)
+        shape, zero = self.query.network.shape(feeder), torch.zeros_like(certain)
+        known = torch.stack([certain, certain, zero, torch.full_like(certain, torch.inf), zero + 1.0])
+        found, met, takes = known.clone(), list[Tensor](), dict[int, Tensor]()
+        for number, (units, pulled, below) in enumerate(self.blocks(feeder)):
             channels = units // math.prod(shape[1:]) if len(shape) == 3 else None
             for side, sums in enumerate(self.sums(pulled, channels)):
                 sums = sums if rare is None else sums.without(rare)
                 tilts = propose(Place(relu, number, side), sums, self.law, log_each)
-                level, log_p = self.best(sums, tilts, log_each)
-                free[0, side, units] = torch.maximum(free[0, side, units], self.range(sums))
-                paid[0, side, units], log_sign[0, side, units] = level, log_p
-        if rare is not None:  # of other units nothing is said but what is certain
-            free, paid = torch.where(split, free, whole), torch.where(split, paid, whole)
-            log_sign = torch.where(split, log_sign, 0.0)
-        offer = Offer(free, torch.maximum(free, paid), log_sign, torch.full_like(free, log_each))
+                found[:, side, units] = torch.stack([self.range(sums), *best(sums, self.law, tilts, log_each)])
+            met.append(units)
+            for i, part in below.items():
+                takes.setdefault(i, part.new_zeros(*certain.shape, part.shape[2]))[:, units] = part
+        return torch.where((certain >= 0).any(0), known, found), met, takes
+
+    def bound_units(self, relu: int, propose: Proposer, chooser: Chooser, log_each: float) -> Settled:
+        """Settle a ReLU node behind the first layer, by what is chosen of what is offered."""
+        network, reach = self.query.network, self.relaxation.reach
+        feeder = network.feeders[relu]
+        shape, certain = network.shape(feeder), torch.full((2, network.size(feeder)), -torch.inf).double()
+        if feeder in reach.between:
+            certain = torch.cat(
+                [sign * t.flatten(1) for sign, t in zip((1.0, -1.0), reach.between[feeder], strict=True)]
+            )
+        loose, rare = ~(certain >= 0).any(0), self.rare(relu)
+        (free, level, log_sign, moment, rate), met, takes = self.bounds(relu, certain, propose, log_each)
+        if rare is None:
+            free = torch.maximum(free, certain)
+        each = torch.full_like(free, log_each)
+        offer = Offer(*(t[None] for t in (free, torch.maximum(free, level), log_sign, each)))
         choice = known(chooser.choose(relu, offer))
         self.choices[relu], used = choice[0], (signs(choice) | halves(choice))[0]
         self.used.update({Place(relu, i, side): used[side, units] for i, units in enumerate(met) for side in (0, 1)})
-        lower, upper = (t.reshape(1, *shape) for t in offer.ends(choice))
-        certain = free if rare is None else whole
-        reach = (certain[:, 0].reshape(1, *shape), -certain[:, 1].reshape(1, *shape))
+        low, high = offer.ends(choice)
+        lower, upper = low.reshape(1, *shape), high.reshape(1, *shape)
+        held = tuple(sign * t.reshape(1, *shape) for sign, t in zip((1.0, -1.0), certain, strict=True))
+        ends = held if self.soft or rare is not None else (lower, upper)
+        self.relaxation.settle(relu, *ends, *held)
         if rare is None:
-            self.relaxation.settle(relu, lower, upper, *reach)
-            below, above, intercept = self.relaxation.lines[relu]
-            below = leaning(below, *self.relaxation.intervals[relu], self.relaxation.at_x[feeder].value)
-            self.relaxation.lines[relu] = below, above, intercept
+            slope = self.draw(relu, lower, upper)
         else:
-            self.relaxation.settle(relu, *reach, *reach)
             first = network.nodes[feeder].inputs[0]
             here = rare[self.units_of(first)].reshape(network.shape(first))
-            self.apart[relu] = Aside.of(self.relaxation, relu, first, here, split.reshape(shape), lower[0], upper[0])
-        return torch.cat([offer.log_signs(choice).amax(1)[0], offer.log_halves(choice).flatten()])
+            split = loose.reshape(shape)
+            self.apart[relu] = Aside.of(self.relaxation, relu, first, here, split, lower[0], upper[0])
+            slope = self.apart[relu].slope
+        part = torch.where(loose, torch.stack([slope.flatten(), raised(1.0 - slope.flatten(), 2)]), 0.0)
+        prices = torch.maximum(offer.log_signs(choice), offer.log_halves(choice))[0]
+        left = torch.cat([low, -high]).clamp_max(0.0)
+        return Settled(relu, left, free, moment, rate, prices, part, takes)
+
+    def draw(self, relu: int, lower: Tensor, upper: Tensor) -> Tensor:
+        """Fix the lines of a settled ReLU node by ends (1, *shape), which need not hold; the slopes above."""
+        feeder, reach = self.query.network.feeders[relu], self.relaxation.reach
+        most = reach.magnitude[feeder]
+        lines = below, above, intercept = lines_within(lower, upper, most, self.relaxation.at_x[feeder].value)
+        self.relaxation.lines[relu] = lines
+        reach.doubts[relu] = doubts_of_relu(intercept, below + above, most, self.query.network.size(relu))
+        return above
 
     def bound_first(self, relu: int) -> None:
         """Settle a ReLU node of the first layer by all noise that is considered."""
@@ -312,57 +327,23 @@ class Layers:
         low, high = self.relaxation.reach.between[self.query.network.feeders[relu]]
         self.relaxation.settle(relu, low, high, low, high)
 
-    def margins(self, errors: Float32Errors | None) -> Sums:
-        """Sums of first-layer activations below the margins, less `errors` of float32."""
+    def margins(self, errors: Float32Errors | None) -> tuple[Sums, Taken]:
+        """Sums of first-layer activations below the margins, less `errors` of float32; what they take on the way."""
         node, rows, constants = margin_rows(self.query, errors)
-        (found,) = self.sums(self.pull_back(node, Whole(rows), constants, mirrored=False))
-        return found
+        pulled, below = self.pull_back(node, Whole(rows), constants, mirrored=False)
+        (found,) = self.sums(pulled)
+        return found, below
 
 
-def log_bound(
-    query: Query,
-    first: FirstLayer,
-    around: Support,
-    law: GaussianLaw,
-    propose: Proposer,
-    chooser: Chooser,
-    log_each: float,
-    aside: float = math.inf,
-) -> Summed:
-    """An upper bound on log p for one input, whatever is proposed and chosen.
-
-    Args:
-        around: the noise that is considered; law: what stands in for the noise.
-        log_each: logarithm of what each bound on a unit may fail with.
-        aside: how many deviations below 0 units of the first layer are set aside (`aside`); inf for none.
-
-    Raises:
-        OutOfTime: the deadline passed.
+def best(sums: Sums, law: GaussianLaw, tilts: list[Tilt], log_each: float) -> tuple[Tensor, ...]:
+    """Lower levels (R,) that fail with probability exp(log_each), upper bounds on log P(form <= 0), the logarithms of
+    the moments that gave the levels, and the rates.
     """
-    network = query.network
-    relaxation = Relaxation(query.hyperplanes, query.x, around.farthest)
-    sources = [one.source for one in first.ends.maxima]
-    at_x = evaluate(network, query.x, also=sources) if sources else relaxation.at_x
-    value, error = first.units_of(network, at_x)
-    peaks = propose.peaks(first, value, law)
-    layers = Layers(query, first, around, law, relaxation, value, error, peaks, aside)
-    errors = float32_errors(query, around)
-    prices = [torch.full((1,), around.log_missed, dtype=torch.float64)]
-    for i in range(len(network.nodes)):
-        if i:
-            relaxation.reach.bound(i)
-        if i in first.ends.relus:
-            layers.bound_first(i)
-        elif i in network.relus and i not in first.ends.deep:
-            layers.bound_hidden(i)
-        elif i in network.relus:
-            prices.append(layers.bound_units(i, propose, chooser, log_each))
-        if errors is not None and i in network.relus:
-            errors.settle(i, relaxation.intervals[i][1])
-    sums = layers.margins(errors)
-    certain = layers.range(sums) > 0
-    tilts = propose(Place(-1, 0, 0), sums, law, None)
-    terms = torch.where(certain, -torch.inf, layers.best(sums, tilts, None)[1])
-    price = log_sum_up(torch.cat(prices))
-    total = log_sum_up(torch.cat([query.margins.cases.kept_logs(terms), price[None]]))
-    return Summed(total, price, layers.choices, layers.used)
+    level, moment = torch.full_like(sums.constant, -torch.inf), torch.full_like(sums.constant, torch.inf)
+    log_p, rate = torch.zeros_like(level), torch.ones_like(level)
+    for tilt in tilts:
+        this = log_moments(sums, law, tilt)
+        found, log_p = levels(this, tilt.rate, torch.full_like(this, log_each)), torch.minimum(log_p, this)
+        moment, rate = torch.where(found > level, this, moment), torch.where(found > level, tilt.rate, rate)
+        level = torch.maximum(level, found)
+    return level, log_p, moment, rate

@@ -38,6 +38,7 @@ class Sums:
         value, error: (n,) of all units at x, enclosed; (R, n) where forms have values of their own (`ends`).
         constant: (R,) c, rounded down.
         weight: (R, n) g, exact.
+        asked: (R, n) g of all units, where some were left out; None where none were.
         linear: (R, k) b, within `linear_error` (R,) in the Euclidean norm; None for zero.
     """
 
@@ -49,6 +50,7 @@ class Sums:
     linear: Tensor | None
     linear_error: Tensor
     group: Group | None = None
+    asked: Tensor | None = None
 
     @property
     def linear_norm(self) -> Tensor:
@@ -69,7 +71,7 @@ class Sums:
 
     def without(self, aside: Tensor) -> Sums:
         """The same forms without some units, bool (n,)."""
-        return replace(self, weight=self.weight.masked_fill(self.of_units(aside), 0.0))
+        return replace(self, weight=self.weight.masked_fill(self.of_units(aside), 0.0), asked=self.weight)
 
     def products(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """As `FirstLayer.products`."""

@@ -10,7 +10,7 @@ By `pulling`, whose coefficients are exact, and whose errors move the constant d
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -260,10 +260,17 @@ class Relaxation:
         return gamma(self.hyperplanes.space.rows.shape[1] + 4) + self.hyperplanes.space.stretch
 
     def pull_back(
-        self, b: int, node: int, rows: Rows, constant: Tensor, kept: Mapping[int, Tensor | None], mirrored: bool
+        self,
+        b: int,
+        node: int,
+        rows: Rows,
+        constant: Tensor,
+        kept: Mapping[int, Tensor | None],
+        mirrored: bool,
+        told: Callable[[int, Rows, Fields], None] | None = None,
     ) -> Pulled:
         """As `pulling.pull_back`, for one input; kept: as for `forms`, None where nothing passes."""
-        return pull_back(self.around(b), node, rows, constant, kept, mirrored)
+        return pull_back(self.around(b), node, rows, constant, kept, mirrored, told)
 
     def around(self, b: int, parallel: bool = False) -> AroundInput:
         """What rows meet for one input."""

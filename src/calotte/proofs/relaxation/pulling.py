@@ -81,6 +81,8 @@ def pull_back(
             ends[i] = here.inside()
             continue
         if (taken := met.through_layer(i, here, some, twice and not mirrored)) is not None:
+            if told is not None and isinstance(step.op, Relu):
+                told(i, here, met.fields(i))
             shape, (layer, found) = constant.shape, taken
             bend, moved, *doubts = (t.reshape(shape) for t in (found.bend, found.moved, *found.doubts.unbind(1)))
             before, constant = constant + bend, constant + bend + moved
