@@ -41,8 +41,8 @@ class Case:
 UNIT, OTHER, NONE = [1.0, 0.5, 0.0], [1.0, 0.0, 0.5], [0.0, 0.0, 0.0]
 EVERYWHERE = (-math.inf, math.inf)
 CASES = {
-    "a rising unit, most likely where it is high": Case([UNIT, OTHER, NONE], [2.0, 0.0, 3.0], [-1.0, 0.0], [(-4, -1)]),
-    "a falling unit, most likely where it is low": Case([UNIT, OTHER, NONE], [-2.0, 0.0, 1.0], [1.0, 0.0], [(1, 4)]),
+    "a rising unit, most likely where it is high": Case([UNIT, OTHER, NONE], [2, 0, 3], [-1, 0], [(-4, -1)]),
+    "a falling unit, most likely where it is low": Case([UNIT, OTHER, NONE], [-2, 0, 1], [1, 0], [(1, 4)]),
     "a unit that rises where it is off": Case([UNIT, OTHER, UNIT], [-2, 0, -2], [-1, 0], [(1, 4)], 1.0, 2.0),
     "a form along the axis": Case([UNIT, OTHER, [3.0, 1.0, 0.0]], [1.0, 0.0, 2.0], [-1.0, 0.0], [(-0.1, 0.1)]),
     "boxes of two kinds": Case([UNIT, OTHER, NONE], [0, 0, 2], [-1, -1], [EVERYWHERE, (-0.1, 0.1)], rate=0.7),
@@ -50,7 +50,7 @@ CASES = {
                                         (1.0, 1.0)),
     "bounds on units of each box": Case([UNIT, OTHER, NONE], [1, 0, 2], [-1, 0], [EVERYWHERE, (-2, 2)], 0.0, 1.0,
                                         (0.1, 30.0)),
-    "a unit behind the first group": Case([[0.0, 0.0, 0.1], [0.0, 2.0, 0.0], NONE], [0, 20, -15], [-1, 1], [EVERYWHERE],
+    "a unit behind the first group": Case([[0, 0, 0.1], [0, 2.0, 0], NONE], [0, 20, -15], [-1, 1], [EVERYWHERE],
                                           rate=0.5, first=False),
 }  # fmt: skip
 
