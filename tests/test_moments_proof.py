@@ -13,12 +13,14 @@ import torch
 from test_first_layer_moments import two_convolutions
 from torch import Tensor
 from zoo import dense as dense_network
-from zoo import points, pooled, random_dense
+from zoo import network, points, pooled, random_dense
 
 import calotte
 from calotte.cells.hyperplanes import Hyperplanes
 from calotte.errors import InvalidInput
-from calotte.network.graph import Network
+from calotte.network.affine import Dense, Reshape
+from calotte.network.convolution import Convolution
+from calotte.network.graph import Network, Relu
 from calotte.noise import Ball, Gaussian, Noise, Sphere
 from calotte.proofs.first_layer_moments import FirstLayerMoments, Tilted, in_255ths, short
 from calotte.proofs.local.violations import Slack
@@ -88,6 +90,26 @@ def test_units_that_are_rarely_on_are_better_set_aside() -> None:
     assert found == one.bounds[0].log_misclassification
     query = Query(Hyperplanes(net), x[None], [0], noise, QUIET)
     assert found < replace(ExponentialMoments(), aside=math.inf).log_bound(query, query.sizes).item() - 0.1
+
+
+def test_relus_of_relus_have_nothing_to_set_aside() -> None:
+    """A ReLU that follows one of the first layer's is no map: units that are rarely on stay as they are."""
+    weight = torch.randn(4, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    first = Convolution(
+        weight, torch.full((4,), -9.0).double(), (2, 3, 3), stride=(1, 1), padding=[(0, 0)] * 2, dilation=(1, 1)
+    )
+    relu, tail = Relu((4, 2, 2)), (Reshape((4, 2, 2), (16,)), Dense(weight.reshape(2, 16), torch.ones(2).double()))
+    second = Convolution(
+        weight.flatten(1)[:, :4, None, None],
+        None,
+        (4, 2, 2),
+        stride=(1, 1),
+        padding=[(0, 0)] * 2,
+        dilation=(1, 1),
+    )
+    net = network((2, 3, 3), first, relu, relu, relu, second, relu, *tail)
+    (one,) = calotte.assess(net, points(1, 18, 4)[0], Gaussian(0.3), rungs=["moments"], settings=QUIET)
+    assert one.bounds[0].skipped is None
 
 
 @pytest.mark.parametrize("name", ["convolutions", "dense", "pools"])

@@ -209,6 +209,16 @@ def test_channels_of_images_stay_on_windows() -> None:
         assert all(isinstance(t, windows.Windows) and t.entries.shape[3:] == (3, 3) for t in (rows, *others))
 
 
+@pytest.mark.parametrize("which", [[1, 1, 2, 0], [2, 0, 1], [2], [0, 1, 2, 0]])
+def test_rows_of_a_channel_that_is_taken_again_are_added_up(which: list[int]) -> None:
+    op = channels((3, 5, 4), which)
+    places = torch.tensor([[-1, 0], [2, 2], [4, 1]])
+    rows = windows.Windows(randn(2, 4, len(which), 3, 2), places, torch.tensor([0, 1, 1, 2]), op.output_shape)
+    (found,), (whole,) = rows.through(op), rows.whole().through(op)
+    assert isinstance(found, windows.Windows)
+    torch.testing.assert_close(found.whole().entries, whole.whole().entries, rtol=1e-15, atol=1e-15)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_windows_say_what_whole_rows_say(name: str) -> None:
     net = NETWORKS[name]

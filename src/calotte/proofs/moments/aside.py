@@ -30,7 +30,8 @@ __all__ = ["Aside", "lines_within", "reads"]
 
 def reads(network: Network, relu: int, first: Collection[int]) -> int | None:
     """The ReLU node among `first` that alone, through one map, feeds a ReLU node; None for no such."""
-    below = network.nodes[network.feeders[relu]].inputs
+    feeder = network.nodes[network.feeders[relu]]
+    below = feeder.inputs if isinstance(feeder.op, Affine) else ()
     return below[0] if len(below) == 1 and below[0] in first else None
 
 
