@@ -160,12 +160,11 @@ class Cover:
     def _give_up(self, slabs: list[Boxes]) -> list[Boxes]:
         """Give up those of the slabs whose measure is small beside the goal: the others."""
         noise, m = self.local.noise, self.local.m
-        small = self.goal - self.how.beyond + 1e-6
-        kept = [slab for slab in slabs if slab.log_measure(noise, m) > small]
-        others = [slab for slab in slabs if slab.log_measure(noise, m) <= small]
-        self.given_up = Boxes.joined([Boxes.none(self.local.directions.shape[1]), *others])
+        every = Boxes.joined([Boxes.none(self.local.directions.shape[1]), *slabs])
+        small = every.log_measure(noise, m) <= self.goal - self.how.beyond + 1e-6
+        self.given_up = every[small]
         self.log_given_up = self.given_up.log_measure(noise, m)
-        return kept
+        return [slab for slab, gone in zip(slabs, small.tolist(), strict=True) if not gone]
 
     def _added_up(self, trees: list[Tree]) -> float:
         """log of the sum of what trees say, of the slabs given up, and of P(not G)."""

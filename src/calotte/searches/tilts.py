@@ -18,6 +18,7 @@ from calotte.proofs.moments.layers import Place
 from calotte.proofs.moments.shortfalls import Settled
 from calotte.proofs.moments.summed import Summed
 from calotte.proofs.moments.sums import FAR, Sums, Tilt
+from calotte.proofs.moments.tails import moment_and_share
 from calotte.query import Query
 from calotte.searches.exponents import exponents, exponents_each
 
@@ -229,13 +230,8 @@ def towards(
     moved = centre - rates * law.high**2 * longest * inner
     theta, deviation = -power * rates * sums.weight, (law.high * longest).clamp_min(1e-150)
     deviation = torch.where(theta > 0, torch.maximum(deviation, FAR * moved.abs()), deviation)
-    logs = []
-    for steep, side in ((theta * (1.0 - slope), 1.0), (-theta * slope, -1.0)):
-        shift = steep * deviation
-        part = torch.special.log_ndtr(side * (moved / deviation + shift))
-        logs.append(steep * moved + 0.5 * shift * shift + part)
-    share = torch.sigmoid(logs[0] - logs[1])
-    bent = (torch.logaddexp(*logs) / power).sum(1) + rate * (mean - sums.constant - (along * centre).sum(1))
+    value, share, _ = moment_and_share(theta, slope, moved, deviation)
+    bent = (value / power).sum(1) + rate * (mean - sums.constant - (along * centre).sum(1))
     spread = 0.5 * (law.high * rate) ** 2 * squared + bent
     spread = torch.where(spread.isnan(), 1e30, spread.clamp(1e-30, 1e30))
     return torch.where(share.isnan(), slope, (slope + share) / 2), spread
