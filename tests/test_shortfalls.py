@@ -131,11 +131,9 @@ WHOLE = ("convolutions", "residual convolutions", "five layers")
 def test_units_lose_no_more_than_their_weights_times_what_rows_fall_short_by(name: str) -> None:
     """Both sides of each, between ends so narrow that a row is below them as often as not."""
     made, lost_by = drawn(name, often=2.0), [0.0, 0.0]
+    short = made.shortfalls(made.rooms(math.inf)).split([one.part.shape[1] for one in made.settled], 2)
     for k, (one, rows, units) in enumerate(zip(made.settled, made.short, made.units, strict=True)):
-        before, short = (
-            made.settled[:k],
-            made.shortfalls(made.rooms(math.inf)).split([s.part.shape[1] for s in made.settled], 2),
-        )
+        before = made.settled[:k]
         for side in (0, 1):
             begun = {i: takes[side] for i, takes in one.takes.items()}
             nothing = [torch.zeros_like(s.part, dtype=torch.bool) for s in before]
