@@ -197,6 +197,19 @@ def test_ends_that_have_room_are_soft_where_others_are_or_not_to_be_had() -> Non
     assert calotte.prove(net, x, noise, wrong) == 0.0
 
 
+@pytest.mark.parametrize("size", [0.7, 1e-3])
+@pytest.mark.parametrize("margin", [0, 1])
+@pytest.mark.parametrize("taken", [5e-324, 1e300])
+def test_each_margin_pays_for_what_violations_may_take_of_it(size: float, margin: int, taken: float) -> None:
+    """Nothing, and any shortfall is too much; all, and its row need not be there: under noise that it bears, too."""
+    net, x, _, right = proposed("dense")
+    assert right.slack is not None
+    assert calotte.prove(net, x, Sphere(size), right) < -1.0
+    given = right.slack.margins.clone()
+    given[0, margin] = taken
+    assert calotte.prove(net, x, Sphere(size), replace(right, slack=replace(right.slack, margins=given))) == 0.0
+
+
 def test_soft_ends_of_others_are_refused() -> None:
     net, x, noise, right = proposed("dense")
     assert right.slack is not None

@@ -10,18 +10,19 @@ import pytest
 import torch
 from test_layers import EPS, SPLIT, Free, layers_of, values_of
 from torch import Tensor
-from zoo import points
+from zoo import points, random_dense
 
 from calotte.network.graph import Network
 from calotte.noise import Sphere
-from calotte.proofs.local.violations import Violations
+from calotte.proofs.local.violations import Slack, Violations
 from calotte.proofs.moments.layers import Place
-from calotte.proofs.moments.shortfalls import Settled, log_shortfalls, violations
+from calotte.proofs.moments.shortfalls import Settled, log_shortfalls, swept, violations
 from calotte.proofs.moments.sums import Sums, Tilt, levels, log_moments
 from calotte.proofs.price import BOTH, Offer
 from calotte.searches.exponents import exponents, exponents_each
 
 OFTEN = 0.0  # logarithm of what ends "may fail with" here: they are left all the time
+DEEP = SPLIT | {"five layers": random_dense((8, 10, 10, 10, 8, 3), 3, 0.3)}
 
 
 class Both(Free):
@@ -46,11 +47,11 @@ def tilted(place: Place, sums: Sums, law: object, log_each: float | None) -> lis
 class Drawn:
     """A network behind its first layer with ends that draws leave, and the values of all rows at these."""
 
-    def __init__(self, net: Network, aside: float) -> None:
+    def __init__(self, net: Network, aside: float, often: float) -> None:
         x, noise = points(1, net.d, 3)[0], Sphere(EPS).sample(1000, net.d, torch.Generator().manual_seed(5))
         self.layers = layers = layers_of(net, x, aside=aside, soft=True)
         values = dict(net.values(x + noise))
-        self.settled, self.short = list[Settled](), list[Tensor]()
+        self.settled, self.short, self.units = list[Settled](), list[Tensor](), list[Tensor]()
         for i in range(len(net.nodes)):
             if i:
                 layers.relaxation.reach.bound(i)
@@ -66,8 +67,9 @@ class Drawn:
                     ):
                         sums = sums if rare is None else sums.without(rare)
                         rows[:, side, units] = values_of(sums, values, noise)
-                self.settled.append(layers.bound_units(i, tilted, Both(), OFTEN))
+                self.settled.append(layers.bound_units(i, tilted, Both(), often))
                 self.short.append(rows)
+                self.units.append(torch.stack([values[feeder].flatten(1), -values[feeder].flatten(1)], 1))
         sums, below = layers.margins(None)
         self.below, self.rows = {i: part[0] for i, part in below.items()}, values_of(sums, values, noise)
         outputs, y = values[net.last], net.predict(x[None]).item()
@@ -89,8 +91,8 @@ class Drawn:
 
 
 @functools.cache
-def drawn(name: str, aside: float = math.inf) -> Drawn:
-    return Drawn(SPLIT[name], aside)
+def drawn(name: str, aside: float = math.inf, often: float = OFTEN) -> Drawn:
+    return Drawn(DEEP[name], aside, often)
 
 
 CASES = [("dense", math.inf), ("convolutions", math.inf), ("convolutions", 0.5), ("residual convolutions", 0.5)]
@@ -119,6 +121,44 @@ def test_where_violations_are_small_margins_hold_with_room_for_units(name: str, 
             good = total < 1.0
             held += int((good & (total > 0)).sum())
             assert (made.margins >= made.rows - d - 1e-9)[good].all()
+    assert held > 20
+
+
+WHOLE = ("convolutions", "residual convolutions", "five layers")
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_units_lose_no_more_than_their_weights_times_what_rows_fall_short_by(name: str) -> None:
+    """Both sides of each, between ends so narrow that a row is below them as often as not."""
+    made, lost_by = drawn(name, often=2.0), [0.0, 0.0]
+    short = made.shortfalls(made.rooms(math.inf)).split([one.part.shape[1] for one in made.settled], 2)
+    for k, (one, rows, units) in enumerate(zip(made.settled, made.short, made.units, strict=True)):
+        before = made.settled[:k]
+        for side in (0, 1):
+            begun = {i: takes[side] for i, takes in one.takes.items()}
+            nothing = [torch.zeros_like(s.part, dtype=torch.bool) for s in before]
+            lost = torch.zeros_like(rows[:, side])
+            for weight, missed in zip(swept(before, nothing, begun, rows.shape[2]), short, strict=False):
+                lost += torch.einsum("nse,cse->nc", missed, weight)
+            bounded = rows[0, side].isfinite()
+            assert (units[:, side] >= rows[:, side] - lost - 1e-9)[:, bounded].all()
+            lost_by[side] += float((rows[:, side] - units[:, side])[:, bounded].amax())
+    assert min(lost_by) > 1e-3
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_where_violations_are_small_units_with_room_are_above_their_ends(name: str) -> None:
+    """Whatever is asked of margins."""
+    made, held = drawn(name, often=2.0), 0
+    ends, units = torch.cat([one.ends for one in made.settled], 1), torch.cat(made.units, 2)
+    for share in (0.01, 0.1, 1.0):
+        for deviations in (0.0, 1.0, 2.0):
+            rooms = [share * room for room in made.rooms(deviations)]
+            each, some = made.violations(rooms).least[0], torch.cat(rooms, 1) > 0
+            total = (made.shortfalls(rooms) * each).sum((1, 2))
+            good = (total < 1.0) & (total > 0.0)
+            held += int(good.sum())
+            assert (units > ends - 1e-9)[good][:, some].all()
     assert held > 20
 
 
@@ -171,3 +211,36 @@ def test_levels_and_moments_belong_together() -> None:
     level = levels(moment, tilt.rate, torch.full_like(moment, -5.0))
     found = log_shortfalls(level, moment, tilt.rate)
     assert found == pytest.approx(-6.0 - tilt.rate.log(), abs=1e-9)
+
+
+@pytest.mark.parametrize("kept", [[True, True], [True, False], [False, False]])
+def test_soft_ends_cost_their_largest_share_of_a_margin_or_of_room(kept: list[bool]) -> None:
+    made = drawn("five layers")
+    found = made.violations(made.rooms(1.0))
+    d, every = torch.tensor([[2.0, 0.01]]).double(), torch.tensor([kept])
+    soft = found.log_mean.isfinite() & (found.log_each > -torch.inf)
+    share = torch.where(every[:, :, None, None], found.weight / d[:, :, None, None], 0.0).amax(1)
+    direct = (torch.maximum(share, found.least) * found.log_mean.exp())[soft].sum()
+    assert found.log_price(Slack(d, soft), every).exp().item() == pytest.approx(direct.item(), rel=1e-9)
+    assert (found.least > share)[soft].any()
+
+
+def test_what_is_passed_on_by_either_end_adds_up_but_not_behind_room() -> None:
+    """One unit, one that takes 2 of it with z and 3 with -z, and a margin that takes 5 of that and 7 of the first."""
+    slope, part, one = 0.25, torch.tensor([[0.75], [0.25]]).double(), torch.zeros(2, 1).double()
+    first = Settled(1, one - 1.0, one - 9.0, one, one + 1.0, one - 1.0, part, {})
+    takes = torch.tensor([[[2.0]], [[3.0]]]).double()
+    second = replace(first, relu=2, part=torch.tensor([[slope], [1.0 - slope]]).double(), takes={1: takes})
+    margins = {1: torch.tensor([[7.0]]).double(), 2: torch.tensor([[5.0]]).double()}
+    for room, passed in (([0, 0], 2 * slope + 3 * (1 - slope)), ([1, 0], 3 * (1 - slope)), ([0, 1], 2 * slope)):
+        rooms = [one, torch.tensor(room)[:, None].double() / 2]
+        found = violations([first, second], rooms, margins, 1)
+        assert found.weight[0, 0, :, 0].tolist() == pytest.approx(
+            [(7 + 5 * passed) * share for share in (0.75, 0.25)]
+        )
+        assert found.weight[0, 0, :, 1].tolist() == pytest.approx(
+            [5 * p * (not r) for p, r in zip((slope, 1 - slope), room, strict=True)]
+        )
+        taken = sum(2 * n * r for n, r in zip((2, 3), room, strict=True))
+        assert found.least[0, :, 0].tolist() == pytest.approx([taken * 0.75, taken * 0.25])
+        assert found.least[0, :, 1].tolist() == pytest.approx([2.0 * r for r in room])
