@@ -181,7 +181,10 @@ class _Said:
             return []
         if tilt.slopes.shape != sums.weight.shape:
             came, expected = tuple(tilt.slopes.shape), tuple(sums.weight.shape)
-            raise InvalidInput(f"proof: made for another network: {came} slopes of {place}, it has {expected}")
+            raise InvalidInput(
+                f"proof: made for another network, or under another memory limit: {came} slopes of {place}, "
+                f"it has {expected}"
+            )
         key = tilt.exponents, sums.group
         if key not in self.known:
             self.known[key] = exponents_of(self.proof.exponents[tilt.exponents], sums)
