@@ -158,9 +158,8 @@ class Tilts:
     def _exponents(self, place: Place, sums: Sums, law: GaussianLaw) -> Exponents | None:
         """Exponents that suit the forms; of groups they are found once for a network, else for about this noise."""
         first, group = sums.first, sums.group
-        squares = (
-            sums.weight if sums.asked is None else sums.asked
-        ) ** 2  # what is kept for a network is of it alone
+        asked = sums.weight if sums.asked is None else sums.asked  # what is kept for a network is of it alone
+        squares = asked**2
         direct = self._direct(place, first.ends)
         if group is not None:
             important = sums.of_units(first.longest**2)
