@@ -162,6 +162,19 @@ def test_searches_that_begin_too_high_come_down_and_never_try_what_failed(search
     assert len(tried) <= 1 + 20 + 12
 
 
+@pytest.mark.parametrize("delta", [1e-3, 1e-6, 1e-9, 1e-20])
+def test_concentration_is_searched_as_far_as_it_proves(delta: float) -> None:
+    """From an input next to a hyperplane too, where good events cost next to nothing at first."""
+    net = random_network((30, 60, 40, 3), torch.Generator().manual_seed(2))
+    x = torch.randn(30, generator=torch.Generator().manual_seed(4)).double()
+    weight, bias = net.nodes[1].op.weight[0], net.nodes[1].op.offset[0]
+    x = x - weight * (weight @ x + bias - 1e-4) / (weight @ weight)
+    (one,) = plan(net, x, Sphere(1.0), delta, rungs=["concentration"])
+    eps = one.largest_eps["concentration"]
+    (there,) = assess(net, x, Sphere(1.15 * eps), rungs=["concentration"], settings=Settings(search=False))
+    assert there.bounds[0].log_misclassification > math.log(delta)
+
+
 @pytest.mark.parametrize("delta", [0.6, 0.3, 1e-2, 2e-3, 1e-5])
 @pytest.mark.parametrize("kind", ["sphere", "ball", "gaussian"])
 def test_assess_proves_what_plan_says(kind, delta: float) -> None:

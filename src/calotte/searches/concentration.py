@@ -53,7 +53,8 @@ class Concentration(ProvedRung):
             passes with four budgets each, as a batch, come as close as seven, but take 5.1 times a pass of one on
             `256x2`, 6.8 on `256x4` and 8.4 on `256x6`; secants in them lost up to 26 % in the mean.
         room: where one is, the price of the good event lies e^-room below it; where it is farther than `apart` from
-            there, and the bound is missed, a second pass is made.
+            there, and the bound is missed, a second pass is made. most_left: of a budget that is counted on not to
+            be used.
         shares: of the upper bound, as logarithms, that good events may cost from below: of -1 to -5 the former was
             best on `256x2` where p > 0.01, the latter for small p.
     """
@@ -70,6 +71,7 @@ class Concentration(ProvedRung):
     steps: int = 7
     room: float = 0.5
     apart: float = 0.1
+    most_left: float = 3.0
     shares: tuple[float, ...] = (-1.0, -4.0)
 
     def log_bound(self, query: Query, sizes: Tensor) -> Tensor:
@@ -114,23 +116,25 @@ class Concentration(ProvedRung):
     def _aimed(self, query: Query, sizes: Tensor) -> Proposal:
         """The same in one pass, or two, where that takes log p to the target.
 
-        How much of a budget the half-spaces that are of use leave is much the same at all sizes: after the first it
-        is added to the budget at once.
+        How much of a budget the half-spaces that are of use leave is much the same at all sizes but the smallest:
+        after the first it is added to the budget at once. Where the event costs too much even so, nothing is added.
         """
         target, wanted = query.target, query.target - self.room
         tail = math.sqrt(2.0 * (self.room - target))
         left = query.once((self, "left", len(sizes)), dict[str, Tensor])
         log_budget = torch.full((len(sizes),), target, dtype=torch.float64)  # if all half-spaces were used
         tried = [] if left else [self.worst_case.proposal(query, sizes)]
-        for _ in range(2):
+        for attempt in range(3):
             if left:
-                log_budget, before = (wanted + left["budget"]).clamp_max(0.0), log_budget
+                add = left["budget"] if attempt < 2 else torch.zeros_like(sizes)
+                log_budget, before = (wanted + add).clamp_max(0.0), log_budget
                 if tried and (log_budget - before).abs().max() < self.apart:
                     break
             found, event = self._on_event(query, sizes, log_budget, tail)
             tried.append(found)
-            left["budget"] = torch.where(event.log_price.isfinite(), log_budget - event.log_price, 0.0)
-            if (found.log_bound <= target).all():
+            unused = torch.where(event.log_price.isfinite(), log_budget - event.log_price, 0.0)
+            left["budget"] = unused.clamp_max(self.most_left)
+            if (found.log_bound <= target).all() or (attempt == 1 and (event.log_price <= target).all()):
                 break
         return functools.reduce(Proposal.better, tried)
 
