@@ -23,6 +23,7 @@ from calotte.proofs.local.network import LocalNetwork
 from calotte.proofs.local.regions import InBoxes
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails, Pairs
 from calotte.proofs.local.violations import Slack, Violations, weights
+from calotte.proofs.moments.tails import levels
 from calotte.proofs.price import BOTH, Offer
 from calotte.proofs.relaxation.backward import Relaxation
 from calotte.proofs.relaxation.lines import relaxed_lines
@@ -202,11 +203,11 @@ def test_levels_and_tails_by_moments(law: Noise, slopes: str) -> None:
             pairs, each = moments.pairs(rows, box, row), log_each[box, row]
             tilted = tilt(moments, pairs, each)
             moment = moments.tails(pairs, tilted, low, high)
-            levels, signs = moments.levels(each, moment, tilted).reshape(2, -1), moment.reshape(2, -1).exp()
+            lowest, signs = levels(moment, tilted.rate, each).reshape(2, -1), moment.reshape(2, -1).exp()
             tails = moments.tails(pairs, tilt(moments, pairs, None), low, high).reshape(2, -1).exp()
             z = (sign * values(local, q)[:, own])[:, None]
             inside = torch.stack([t == t, (t >= boxes.low[1, 0]) & (t <= boxes.high[1, 0])], 1)[:, :, None]
-            for event, most in ((z < levels, log_each.exp()), (z <= 0, signs.exp()), (z <= 0, tails)):
+            for event, most in ((z < lowest, log_each.exp()), (z <= 0, signs.exp()), (z <= 0, tails)):
                 share = (event & inside).double().sum(0) / inside.double().sum(0)
                 error = 4 * (share.clamp_min(1e-3) / inside.double().sum(0)).sqrt()
                 assert (share - error <= most + math.exp(local.log_missed)).all()

@@ -23,7 +23,8 @@ from calotte.proofs.moments import exponents as certificates
 from calotte.proofs.moments.exponents import Exponents, dominates, dominates_each, group_of, verified, verified_each
 from calotte.proofs.moments.first import FirstLayer, first_layer
 from calotte.proofs.moments.gaussian import MEAN_ERROR, GaussianLaw, mean_norm
-from calotte.proofs.moments.sums import Sums, Tilt, levels, log_moments
+from calotte.proofs.moments.sums import Sums, Tilt, log_moments
+from calotte.proofs.moments.tails import levels
 from calotte.query import Query
 from calotte.searches.exponents import exponents, exponents_each
 from calotte.searches.moments import ExponentialMoments

@@ -16,8 +16,9 @@ from calotte.network.graph import Network
 from calotte.noise import Sphere
 from calotte.proofs.local.violations import Slack, Violations
 from calotte.proofs.moments.layers import Place
-from calotte.proofs.moments.shortfalls import Settled, log_shortfalls, swept, violations
-from calotte.proofs.moments.sums import Sums, Tilt, levels, log_moments
+from calotte.proofs.moments.shortfalls import Settled, swept, violations
+from calotte.proofs.moments.sums import Sums, Tilt, log_moments
+from calotte.proofs.moments.tails import levels, log_shortfalls
 from calotte.proofs.price import BOTH, Offer
 from calotte.searches.exponents import exponents, exponents_each
 

@@ -12,7 +12,8 @@ from calotte.proofs.local.boxes import Boxes
 from calotte.proofs.local.network import LocalNetwork, consecutive
 from calotte.proofs.local.regions import InBoxes, Region
 from calotte.proofs.local.tilted import BoxTilt, ExponentialTails
-from calotte.proofs.local.violations import Slack, Violations, weights
+from calotte.proofs.local.violations import Violations, weights
+from calotte.proofs.moments.tails import at_most, levels, log_shortfalls
 from calotte.proofs.price import Offer, known
 from calotte.proofs.relaxation.lines import relaxed_lines
 from calotte.proofs.relaxation.triangular import UnitRows
@@ -107,7 +108,7 @@ def evaluate(local: LocalNetwork, boxes: Boxes, reach: Tensor, chooser: Chooser)
     moment = moments.tails(pairs, tilt, units.low, units.high).reshape(rest.least.shape)
     rate = tilt.rate.reshape(moment.shape)
     violations = units.violations(local, rows.read)
-    slack = sensible(chooser.slack(violations, local.cases.kept_logs(moment), rate))
+    slack = chooser.slack(violations, local.cases.kept_logs(moment), rate).sensible()
     tails = torch.minimum(inside.log_tail(rest.less(slack.margins)), at_most(slack.margins, moment, rate))
     tails = torch.minimum(log_box[:, None] + tails, everywhere.log_tail(whole.less(slack.margins)))
     parts = local.cases.kept_logs(tails)
@@ -157,7 +158,7 @@ def relaxed(region: Region, reach: Tensor | None, chooser: Chooser, moments: Exp
             pairs, log_half = moments.pairs(rows, box, row), offer.log_half.flatten(1)[box, row]
             tilts[k] = tilt = chooser.tilt(k, moments, pairs, log_half)
             moment = moments.tails(pairs, tilt, low, high)
-            offer = by_moments(offer, box, row, moments.levels(log_half, moment, tilt), moment.clamp_max(0.0))
+            offer = by_moments(offer, box, row, levels(moment, tilt.rate, log_half), moment.clamp_max(0.0))
         choices[k] = choice = known(chooser.choose(k, offer))
         price[:, :, group] = torch.maximum(offer.log_signs(choice), offer.log_halves(choice))
         low[:, group], high[:, group] = offer.ends(choice)
@@ -165,27 +166,15 @@ def relaxed(region: Region, reach: Tensor | None, chooser: Chooser, moments: Exp
         if moments is not None and k in tilts:
             ends = torch.cat([low[:, group], -high[:, group]], 1)
             mean = torch.full_like(ends, torch.inf)
-            mean[box, row] = moments.log_shortfalls(ends[box, row], moment, tilt)
+            mean[box, row] = log_shortfalls(ends[box, row], moment, tilt.rate)
             log_mean[:, :, group] = mean.reshape(count, 2, n)
     return Units(low, high, lines, price, log_mean, choices, improved, tilts, forms)
 
 
-def at_most(level: Tensor, moment: Tensor, rate: Tensor) -> Tensor:
-    """Upper bounds on log P(form <= level), given the form's moment, all (L, C)."""
-    total = moment + rate * level
-    total = total + dot_error(1.0 + moment.abs() + (rate * level).abs(), 4)
-    return torch.where(total.isnan(), torch.inf, total).clamp_max(0.0)
-
-
-def sensible(slack: Slack) -> Slack:
-    """Slack that takes nothing, where it is no number or negative."""
-    return replace(slack, margins=slack.margins.nan_to_num(0.0, 1e300).clamp_min(0.0))
-
-
-def by_moments(offer: Offer, box: Tensor, row: Tensor, levels: Tensor, logs: Tensor) -> Offer:
+def by_moments(offer: Offer, box: Tensor, row: Tensor, ends: Tensor, logs: Tensor) -> Offer:
     """The offer with other lower ends and prices of signs for some (box, row), each (Q,), where these are better."""
     paid, log_sign = offer.paid.flatten(1).clone(), offer.log_sign.flatten(1).clone()
-    paid[box, row] = torch.maximum(paid[box, row], levels)
+    paid[box, row] = torch.maximum(paid[box, row], ends)
     log_sign[box, row] = torch.minimum(log_sign[box, row], logs)
     return replace(offer, paid=paid.reshape(offer.paid.shape), log_sign=log_sign.reshape(offer.paid.shape))
 

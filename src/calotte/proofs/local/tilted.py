@@ -14,7 +14,7 @@ from calotte.proofs.local.network import LocalNetwork, Products
 from calotte.proofs.local.regions import InBoxes
 from calotte.proofs.moments.tails import correlations, dominating_diagonals, gaussian_comparison, log_moment
 from calotte.proofs.relaxation.triangular import UnitRows
-from calotte.rounding import VALUE_SLACK, dot_error, raised
+from calotte.rounding import dot_error, raised
 
 __all__ = ["BoxTilt", "ExponentialTails", "Pairs", "Shapes", "TiltedForms"]
 
@@ -155,20 +155,6 @@ class ExponentialTails:
         size = (rate * form.least).abs() + (rate * form.norm) ** 2 * variance + value.abs().sum(1)
         total = linear + value.sum(1) + self.log_kappa[box] + dot_error(size + 1.0, n0 + 64)
         return torch.where(total.isnan(), torch.inf, total)
-
-    def levels(self, log_each: Tensor, moment: Tensor, tilt: BoxTilt) -> Tensor:
-        """Lower bounds (Q,) on forms that fail with probability at most `log_each` (Q,), given their `tails`."""
-        level = (log_each - moment) / tilt.rate
-        level = level - dot_error((log_each.abs() + moment.abs()) / tilt.rate, 8) - VALUE_SLACK
-        level = torch.where(moment < torch.inf, level, -torch.inf)
-        return torch.where(level.isnan(), -torch.inf, level)
-
-    def log_shortfalls(self, ends: Tensor, moment: Tensor, tilt: BoxTilt) -> Tensor:
-        """Upper bounds (Q,) on log E (end - form)+, given the forms' `tails`: x+ <= exp(rate x - 1) / rate."""
-        moved = tilt.rate * ends
-        total = moved + moment - 1.0 - tilt.rate.log()
-        total = total + dot_error(1.0 + moved.abs() + moment.abs() + tilt.rate.log().abs(), 8)
-        return torch.where(total.isnan() | (moment == torch.inf), torch.inf, total)
 
     def tails(self, pairs: Pairs, tilt: BoxTilt, low: Tensor, high: Tensor) -> Tensor:
         """log kappa E exp(-rate F), rounded up, (Q,): upper bounds on log P(form <= 0), which are above 0 for some;

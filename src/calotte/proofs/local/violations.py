@@ -16,7 +16,7 @@ by Markov's inequality for sum_k max_c (a_ck / d_c) D_k >= 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,10 @@ class Slack:
 
     margins: Tensor
     soft: Tensor
+
+    def sensible(self) -> Slack:
+        """The same, nothing taken where that is no number or negative."""
+        return replace(self, margins=self.margins.nan_to_num(0.0, 1e300).clamp_min(0.0))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from calotte.proofs.moments.exponents import Group, group_of
 from calotte.proofs.moments.first import FirstLayer
 from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.shortfalls import Settled, Taken, taken
-from calotte.proofs.moments.sums import Sums, Tilt, levels, log_moments
+from calotte.proofs.moments.sums import Sums, Tilt, log_moments
+from calotte.proofs.moments.tails import levels
 from calotte.proofs.price import Offer, halves, known, signs
 from calotte.proofs.relaxation.backward import Relaxation
 from calotte.proofs.relaxation.reach import doubts_of_relu

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from calotte.proofs.local.violations import Violations
+from calotte.proofs.moments.tails import log_shortfalls
 from calotte.proofs.relaxation.windows import Rows
 from calotte.rounding import VALUE_SLACK, dot_error, raised
 
-__all__ = ["Settled", "Taken", "log_shortfalls", "taken", "violations"]
+__all__ = ["Settled", "Taken", "taken", "violations"]
 
 Taken = dict[int, Tensor]
 """ReLU node behind the first layer -> (..., n) what rows take from its units on the way back, 0 or more."""
@@ -52,14 +53,6 @@ class Settled:
 def taken(rows: Rows) -> Tensor:
     """(S, N, n) what rows take from the activations that they meet: minus their negative coefficients."""
     return -rows.whole().entries.flatten(2).clamp_max(0.0)
-
-
-def log_shortfalls(ends: Tensor, moment: Tensor, rate: Tensor) -> Tensor:
-    """Upper bounds on log E (end - F)+, log E exp(-rate F) being at most `moment`: x+ <= exp(rate x - 1) / rate."""
-    moved = rate * ends
-    total = moved + moment - 1.0 - rate.log()
-    total = total + dot_error(1.0 + moved.abs() + moment.abs() + rate.log().abs(), 8)
-    return torch.where(total.isnan() | (moment == torch.inf), torch.inf, total)
 
 
 def violations(

@@ -11,13 +11,13 @@ from torch import Tensor
 from calotte.network.enclosure import evaluate
 from calotte.proofs.chooser import Chooser
 from calotte.proofs.float32 import float32_errors
-from calotte.proofs.local.evaluate import at_most, sensible
 from calotte.proofs.local.violations import Slack
 from calotte.proofs.moments.first import FirstLayer
 from calotte.proofs.moments.gaussian import GaussianLaw
 from calotte.proofs.moments.layers import Layers, Place, Proposer
 from calotte.proofs.moments.shortfalls import Settled, violations
 from calotte.proofs.moments.sums import log_moments
+from calotte.proofs.moments.tails import at_most
 from calotte.proofs.relaxation.backward import Relaxation
 from calotte.proofs.support import Support
 from calotte.proofs.union import log_sum_up
@@ -99,7 +99,7 @@ def log_bound(
         left = violations(settled, rooms, {i: part[0] for i, part in below.items()}, len(none))
         best = moments.min(0)
         rate = rates.gather(0, best.indices[None])
-        slack = sensible(chooser.slack(left, cases.kept_logs(best.values)[None], rate))
+        slack = chooser.slack(left, cases.kept_logs(best.values)[None], rate).sensible()
         level = slack.margins[0]
         if slack.soft.any():  # ends that have room rest on what others take of it: they are soft, or not to be had
             hard = torch.where(slack.soft[0], -torch.inf, left.log_each[0])

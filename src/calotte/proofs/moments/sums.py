@@ -23,7 +23,7 @@ from calotte.proofs.moments.gaussian import MEAN_ERROR, GaussianLaw
 from calotte.proofs.moments.tails import log_moment
 from calotte.rounding import NORM_SLACK, VALUE_SLACK, dot_error, lowered, raised
 
-__all__ = ["FAR", "Sums", "Tilt", "levels", "log_moments"]
+__all__ = ["FAR", "Sums", "Tilt", "log_moments"]
 
 FAR = 0.01
 """A unit further than its hundredfold deviation from 0 is given a larger one: logarithms stay accurate."""
@@ -158,11 +158,3 @@ def kinked(value: Tensor, steep: Tensor, log_near: Tensor, law: GaussianLaw) -> 
     near = torch.logaddexp(value, bump + log_near) + steep * law.rest
     near = near + dot_error(1.0 + value.abs() + bump.abs() + log_near.abs() + near.abs(), 16)
     return torch.where(near < everywhere, near, everywhere) + dot_error(everywhere.abs(), 4)
-
-
-def levels(log_moment_: Tensor, rate: Tensor, log_each: Tensor) -> Tensor:
-    """Lower bounds (R,) on forms that fail with probability at most exp(log_each): P(F <= y) <= exp(rate y) E."""
-    level = (log_each - log_moment_) / rate
-    level = level - dot_error((log_each.abs() + log_moment_.abs()) / rate, 8) - VALUE_SLACK
-    known = (log_moment_ < torch.inf) & ~level.isnan()  # what makes no sense, a rate below 0 too, shows nothing
-    return torch.where(known, level, -torch.inf)

@@ -26,9 +26,18 @@ from torch import Tensor
 from calotte.assumptions import ERFC_ERROR, LOG_GAMMA_ERROR, NORMAL_ERROR
 from calotte.noise import Bounded, Gaussian, Noise
 from calotte.proofs.moments.definite import positive
-from calotte.rounding import dot_error, raised
+from calotte.rounding import VALUE_SLACK, dot_error, raised
 
-__all__ = ["correlations", "dominating_diagonals", "gaussian_comparison", "log_moment", "moment_and_share"]
+__all__ = [
+    "at_most",
+    "correlations",
+    "dominating_diagonals",
+    "gaussian_comparison",
+    "levels",
+    "log_moment",
+    "log_shortfalls",
+    "moment_and_share",
+]
 
 _AT_ONCE = 2**16  # numbers looked at together
 _FARTHEST = 25.0  # deviations up to which exp and erfc stay far from the ends of the floats
@@ -160,3 +169,26 @@ def _far_moment(theta: Tensor, alpha: Tensor, mean: Tensor, deviation: Tensor) -
     pairs = zip(weights, sizes, strict=True)
     error = torch.stack([w * torch.expm1(dot_error(s, 64) + NORMAL_ERROR * s) for w, s in pairs]).sum(0)
     return value, weights[0], raised(error, 8) + dot_error(1.0 + value.abs(), 32)
+
+
+def at_most(level: Tensor, moment: Tensor, rate: Tensor) -> Tensor:
+    """Upper bounds on log P(F <= level) for forms of which log E exp(-rate F) is at most `moment`."""
+    total = moment + rate * level
+    total = total + dot_error(1.0 + moment.abs() + (rate * level).abs(), 4)
+    return torch.where(total.isnan(), torch.inf, total).clamp_max(0.0)
+
+
+def levels(moment: Tensor, rate: Tensor, log_each: Tensor) -> Tensor:
+    """Lower bounds on such forms that fail with probability at most exp(log_each)."""
+    level = (log_each - moment) / rate
+    level = level - dot_error((log_each.abs() + moment.abs()) / rate, 8) - VALUE_SLACK
+    known = (moment < torch.inf) & ~level.isnan()  # what makes no sense, a rate below 0 too, shows nothing
+    return torch.where(known, level, -torch.inf)
+
+
+def log_shortfalls(ends: Tensor, moment: Tensor, rate: Tensor) -> Tensor:
+    """Upper bounds on log E (end - F)+ of such forms: x+ <= exp(rate x - 1) / rate."""
+    moved = rate * ends
+    total = moved + moment - 1.0 - rate.log()
+    total = total + dot_error(1.0 + moved.abs() + moment.abs() + rate.log().abs(), 8)
+    return torch.where(total.isnan() | (moment == torch.inf), torch.inf, total)
