@@ -107,12 +107,8 @@ def compared(net: Network, aside: float = math.inf) -> tuple[list[Tensor], list[
     layers = layers_of(net, x, aside=aside)
     values = dict(net.values(x + noise))
     direct, above, narrow = [], [], False
-    for i in range(len(net.nodes)):
-        if i:
-            layers.relaxation.reach.bound(i)
-        if i in layers.first.ends.relus:
-            layers.bound_first(i)
-        elif i in net.relus:
+    for i in layers.relus():
+        if i in layers.first.ends.deep:
             feeder = net.feeders[i]
             channels = net.size(feeder) // net.shape(feeder)[0]
             for units, pulled, _ in layers.blocks(feeder):

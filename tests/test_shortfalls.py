@@ -53,12 +53,8 @@ class Drawn:
         self.layers = layers = layers_of(net, x, aside=aside, soft=True)
         values = dict(net.values(x + noise))
         self.settled, self.short, self.units = list[Settled](), list[Tensor](), list[Tensor]()
-        for i in range(len(net.nodes)):
-            if i:
-                layers.relaxation.reach.bound(i)
-            if i in layers.first.ends.relus:
-                layers.bound_first(i)
-            elif i in net.relus:
+        for i in layers.relus():
+            if i in layers.first.ends.deep:
                 feeder, rare = net.feeders[i], layers.rare(i)
                 shape = net.shape(feeder)
                 rows = torch.full((len(noise), 2, net.size(feeder)), torch.inf).double()

@@ -315,6 +315,19 @@ class Layers:
         reach.doubts[relu] = doubts_of_relu(intercept, below + above, most, self.query.network.size(relu))
         return above
 
+    def relus(self) -> Iterator[int]:
+        """The ReLU nodes in order, all before them bounded; whoever asks settles those behind the first layer."""
+        network, ends = self.query.network, self.first.ends
+        for i in range(len(network.nodes)):
+            if i:
+                self.relaxation.reach.bound(i)
+            if i in ends.relus:
+                self.bound_first(i)
+            elif i in network.relus and i not in ends.deep:
+                self.bound_hidden(i)
+            if i in network.relus:
+                yield i
+
     def bound_first(self, relu: int) -> None:
         """Settle a ReLU node of the first layer by all noise that is considered."""
         some, shape = self.units_of(relu), self.query.network.shape(relu)

@@ -75,16 +75,10 @@ def log_bound(
     peaks = propose.peaks(first, value, law)
     layers = Layers(query, first, around, law, relaxation, value, error, peaks, aside, soft)
     settled = list[Settled]()
-    for i in range(len(network.nodes)):
-        if i:
-            relaxation.reach.bound(i)
-        if i in first.ends.relus:
-            layers.bound_first(i)
-        elif i in network.relus and i not in first.ends.deep:
-            layers.bound_hidden(i)
-        elif i in network.relus:
+    for i in layers.relus():
+        if i in first.ends.deep:
             settled.append(layers.bound_units(i, propose, chooser, log_each))
-        if errors is not None and i in network.relus:
+        if errors is not None:
             errors.settle(i, relaxation.intervals[i][1])
     sums, below = layers.margins(errors)
     tilts = propose(Place(-1, 0, 0), sums, law, None)

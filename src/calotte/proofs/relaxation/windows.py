@@ -86,18 +86,10 @@ def weighed(rows: Tensor, values: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """Rows of coefficients of all values of a node: entries (S, N, *shape)."""
+class Coefficients:
+    """Entries (S, N, ...): the N rows of S sides, of vectors or, channel by channel, of images."""
 
     entries: Tensor
-
-    def at(self, fields: Fields) -> Tensor:
-        """Fields of the node where the rows have their entries: (F, 1, *shape), or (F, S, 1, *shape)."""
-        return fields.values.unsqueeze(1 + fields.sides)
-
-    def sums(self, entries: Tensor, met: Tensor) -> Tensor:
-        """Sums (S, N) of the products of entries like these rows' with one of the fields that `at` gives."""
-        return weighed(entries.flatten(2), met.flatten() if len(met) == 1 else met.flatten(1))
 
     @cached_property
     def sizes(self) -> Tensor:
@@ -108,6 +100,19 @@ class Whole:
     def cost(self, prices: Tensor) -> Tensor:
         """The sums (S, N) of |entries| times prices (C,), or (S, C): the same in each channel."""
         return weighed(self.sizes, prices)
+
+
+@dataclass(frozen=True)
+class Whole(Coefficients):
+    """Rows of coefficients of all values of a node: entries (S, N, *shape)."""
+
+    def at(self, fields: Fields) -> Tensor:
+        """Fields of the node where the rows have their entries: (F, 1, *shape), or (F, S, 1, *shape)."""
+        return fields.values.unsqueeze(1 + fields.sides)
+
+    def sums(self, entries: Tensor, met: Tensor) -> Tensor:
+        """Sums (S, N) of the products of entries like these rows' with one of the fields that `at` gives."""
+        return weighed(entries.flatten(2), met.flatten() if len(met) == 1 else met.flatten(1))
 
     def offset(self, fields: Fields) -> Tensor:
         """Sums (S, N) of the products with the only field."""
@@ -141,7 +146,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Windows:
+class Windows(Coefficients):
     """Rows of coefficients on windows of a node of shape (C, H, W): entries (S, N, C, h, w).
 
     Attributes:
@@ -150,7 +155,6 @@ class Windows:
         clean: whether entries outside of the image are known to be zero.
     """
 
-    entries: Tensor
     places: Tensor
     which: Tensor
     shape: Shape
@@ -176,15 +180,6 @@ class Windows:
         if len(met) == 1:
             return entries.flatten(2) @ met.flatten()
         return torch.bmm(entries.flatten(2).transpose(0, 1), met.flatten(1)[:, :, None])[:, :, 0].t()
-
-    @cached_property
-    def sizes(self) -> Tensor:
-        """As of `Whole`."""
-        return self.entries.abs().flatten(3).sum(3)
-
-    def cost(self, prices: Tensor) -> Tensor:
-        """As of `Whole`."""
-        return weighed(self.sizes, prices)
 
     def offset(self, fields: Fields) -> Tensor:
         """As of `Whole`; these have zeros outside of the image."""
