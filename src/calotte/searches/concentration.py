@@ -114,7 +114,7 @@ class Concentration(ProvedRung):
         return best
 
     def _aimed(self, query: Query, sizes: Tensor) -> Proposal:
-        """The same in one pass, or two, where that takes log p to the target.
+        """The same in as few passes as take log p to the target: one, and up to three where it is missed.
 
         How much of a budget the half-spaces that are of use leave is much the same at all sizes but the smallest:
         after the first it is added to the budget at once. Where the event costs too much even so, nothing is added.

@@ -37,13 +37,13 @@ class Tilting:
         kinds = moments.kind[pairs.box]
         for k in range(len(moments.diagonals)):
             for rows in torch.split((kinds == k).nonzero()[:, 0], pairs.at_once):
-                forms = Forms(moments, k, pairs[rows], None if log_each is None else log_each[rows])
+                forms = SingleForms(moments, k, pairs[rows], None if log_each is None else log_each[rows])
                 tilt.which[rows] = forms.which
                 tilt.alpha[rows], tilt.rate[rows] = forms.tilted(self.steps)
         return tilt
 
 
-class Forms:
+class SingleForms:
     """Q forms over boxes that split the same directions, about, in single precision: that takes a third of the time.
 
     Coefficients g_j are in units of 1 / ||a_j||, forms in units of what is largest in them, of deviation 1.
